@@ -1,0 +1,114 @@
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{Backoff, Timestamp, number::whole, object};
+
+/// How an executor gets its tasks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecutorKind {
+    /// The service calls `url`.
+    #[default]
+    Http,
+}
+
+/// What `PUT /executors/{name}` takes. It replaces the whole registration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutorRequest {
+    /// How the executor gets its tasks.
+    pub kind: ExecutorKind,
+    /// 1 to 1,000 task paths that it serves: exact (`myapp.tasks.mail`), by prefix
+    /// (`myapp.tasks.*`), or all (`*`). Of several executors the most specific one gets the task.
+    #[schema(min_items = 1, max_items = 1000, example = json!(["myapp.tasks.*"]))]
+    pub task_paths: Vec<String>,
+    /// Where it is called, http or https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "http://127.0.0.1:9000/tasks")]
+    pub url: Option<String>,
+    /// Signs each call: `whsec_` and the base64 of 24 to 64 bytes (Standard Webhooks). Never
+    /// shown again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    pub secret: Option<String>,
+    /// Signs each call as well, so that a secret can be changed without a gap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_secret: Option<String>,
+    /// How many of its tasks may run at once, 1 to 10,000; 10 by default.
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 10000, example = 10)]
+    pub concurrency: Option<i64>,
+    /// How long its lease lasts unless it is renewed, 1 to 3,600; 30 by default.
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 3600, example = 30)]
+    pub lease_seconds: Option<i64>,
+    /// The default of its tasks' `timeout_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(exclusive_minimum = 0.0, maximum = 604_800)]
+    pub timeout_seconds: Option<f64>,
+    /// The default of its tasks' `max_attempts`.
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 100)]
+    pub max_attempts: Option<i64>,
+    /// The default of its tasks' `backoff`.
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub backoff: Option<Backoff>,
+    /// Starts nothing while true; what runs goes on.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// A registered executor, without its secrets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Executor {
+    /// The name it was registered under.
+    pub name: String,
+    /// How it gets its tasks.
+    pub kind: ExecutorKind,
+    /// The task paths that it serves.
+    pub task_paths: Vec<String>,
+    /// Where it is called.
+    pub url: Option<String>,
+    /// How many of its tasks may run at once.
+    pub concurrency: u32,
+    /// How long its lease lasts unless it is renewed.
+    pub lease_seconds: u32,
+    /// The default of its tasks' `timeout_seconds`.
+    pub timeout_seconds: Option<f64>,
+    /// The default of its tasks' `max_attempts`.
+    pub max_attempts: Option<u32>,
+    /// The default of its tasks' `backoff`.
+    pub backoff: Option<Backoff>,
+    /// Starts nothing while true.
+    pub paused: bool,
+    /// Why nothing is sent to it at the moment; null when all is well.
+    pub hold: Option<Hold>,
+    /// When it was first registered.
+    pub created_at: Timestamp,
+    /// When it was last registered.
+    pub updated_at: Timestamp,
+}
+
+/// An executor that could not be reached, or asked to wait.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Hold {
+    /// Nothing is sent before; then one task, and the rest when that one got through.
+    pub until: Timestamp,
+    /// Deliveries that failed in a row.
+    pub failures: u32,
+    /// What happened.
+    pub reason: String,
+}
+
+/// All registered executors, by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExecutorList {
+    /// The executors of this page.
+    pub items: Vec<Executor>,
+    /// Give it as `cursor` to read on; null on the last page.
+    pub next_cursor: Option<String>,
+}

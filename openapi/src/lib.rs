@@ -1,0 +1,47 @@
+//! The words that Nightshift speaks over HTTP.
+//!
+//! Each type here is the JSON of one request or answer. The service and the client crate share
+//! them, and `openapi.json` beside this crate is generated from them, so the three cannot
+//! disagree.
+//!
+//! ```
+//! use nightshift_openapi::TaskRequest;
+//!
+//! let request = TaskRequest {
+//!     args: Some("[\"m31.fits\"]".parse()?),
+//!     ..TaskRequest::new("myapp.tasks.extract_sources")
+//! };
+//! assert_eq!(
+//!     serde_json::to_string(&request)?,
+//!     r#"{"task_path":"myapp.tasks.extract_sources","args":["m31.fits"]}"#
+//! );
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+
+mod executor;
+mod json;
+mod lease;
+mod number;
+mod object;
+mod problem;
+mod request;
+mod task;
+mod timestamp;
+mod webhook;
+
+pub use executor::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Hold};
+pub use json::Json;
+pub use lease::{
+    ErrorReport, FinishRequest, LeaseRenewal, LogLevel, LogLine, LogLineRequest, LogList,
+    RenewRequest,
+};
+pub use problem::{ErrorCode, Problem};
+pub use request::{Backoff, TaskBatch, TaskIds, TaskRequest};
+pub use task::{
+    Explanation, Progress, Reason, ReasonCode, Task, TaskError, TaskErrorKind, TaskList,
+    TaskResult, TaskState, TaskStatus, TaskSummary,
+};
+pub use timestamp::Timestamp;
+pub use webhook::{
+    CancelData, CancelMessage, CancelType, ExecuteData, ExecuteMessage, ExecuteType, MessageLease,
+};
