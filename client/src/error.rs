@@ -1,0 +1,50 @@
+use std::time::Duration;
+
+use nightshift_openapi::{ErrorCode, Problem};
+use thiserror::Error;
+
+/// Why a call has no answer of the kind it is for.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The service refused, and said why.
+    #[error("{problem}")]
+    Problem {
+        /// What it said.
+        problem: Box<Problem>,
+        /// How long it asked to wait before the next try.
+        retry_after: Option<Duration>,
+    },
+    /// The service could not be reached, or the connection broke. Whether the request was
+    /// carried out is not known.
+    #[error("the service cannot be reached")]
+    Transport(#[from] reqwest::Error),
+    /// Something answered that does not speak this API, such as a proxy.
+    #[error("an answer with status {status} that is not Nightshift's: {excerpt}")]
+    Foreign {
+        /// Its HTTP status.
+        status: u16,
+        /// Where its body begins.
+        excerpt: String,
+    },
+    /// The address of the service is not one.
+    #[error("{0:?} is not an http or https address")]
+    Address(String),
+    /// The request cannot be written as JSON.
+    #[error("the request cannot be written as JSON")]
+    Request(#[source] serde_json::Error),
+}
+
+/// The result of a call.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// The code of a problem, if it is one that this version knows.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Problem { problem, .. } => problem.error_code(),
+            Self::Transport(_) | Self::Foreign { .. } | Self::Address(_) | Self::Request(_) => None,
+        }
+    }
+}
