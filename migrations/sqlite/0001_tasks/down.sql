@@ -1,0 +1,11 @@
+DROP VIEW task_overview;
+DROP TABLE task_log_totals;
+DROP TABLE task_logs;
+DROP TABLE task_errors;
+DROP TABLE task_results;
+DROP TABLE task_labels;
+DROP TABLE task_inputs;
+DROP TABLE tasks;
+DROP TABLE task_seqs;
+DROP TABLE routing;
+DROP TABLE executors;

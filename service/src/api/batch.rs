@@ -1,0 +1,99 @@
+use actix_web::{
+    HttpMessage, HttpRequest, HttpResponse, post,
+    web::{Bytes, Payload},
+};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+
+use super::{
+    Error, Shared,
+    convert::{self, Said},
+    extract, headers, tasks,
+};
+use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
+
+/// Enqueue many tasks
+///
+/// All are stored or none; a task that cannot be accepted is named by its index in `pointer`.
+/// As `application/x-ndjson`, each line is one task. To make the request safe to repeat, give
+/// each task its own `id`.
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "create_tasks",
+    params(("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to the executors")),
+    request_body(content((wire::TaskBatch = "application/json"), (String = "application/x-ndjson"))),
+    responses(
+        (status = 201, description = "All tasks are stored", body = wire::TaskIds),
+        (status = "4XX", description = "Nothing is stored", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again later", body = wire::Problem, content_type = "application/problem+json",
+            headers(("Retry-After" = u32, description = "Seconds to wait"))),
+    )
+)]
+#[post("/tasks/batch")]
+pub(super) async fn create_tasks(
+    state: Shared,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Error> {
+    if headers::idempotency_key(&request)?.is_some() {
+        let detail = "a batch takes no Idempotency-Key: give each task its own id";
+        return Err(Error::new(ErrorCode::InvalidHeader, detail));
+    }
+    let parse = match request.content_type() {
+        "application/json" => array,
+        "application/x-ndjson" => lines,
+        _ => {
+            let wanted = "application/json or application/x-ndjson";
+            return Err(extract::unsupported(&request, wanted));
+        }
+    };
+    let bytes = extract::read(&request, payload.into_inner(), state.limits.batch_bytes_max).await?;
+    let traceparent = headers::traceparent(&request);
+    let tasks = parse(&bytes)?
+        .into_iter()
+        .enumerate()
+        .map(|(index, task)| {
+            let said = Said { idempotency_key: None, traceparent: traceparent.clone() };
+            convert::new_task(&state, task, said).map_err(|error| error.below(&at(index)))
+        })
+        .collect::<Result<Vec<NewTask>, Error>>()?;
+    let enqueued = state.store.enqueue(tasks).await?.map_err(|refused| {
+        let (index, error) = tasks::conflict(refused);
+        error.below(&at(index))
+    })?;
+    Ok(HttpResponse::Created().json(wire::TaskIds {
+        ids: enqueued.iter().map(|enqueued| enqueued.task().id.0).collect(),
+    }))
+}
+
+fn at(index: usize) -> String {
+    format!("/tasks/{index}")
+}
+
+fn array(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
+    let batch: wire::TaskBatch = extract::parse(bytes)?;
+    check_size(batch.tasks.len())?;
+    Ok(batch.tasks)
+}
+
+/// One task a line; empty lines are passed over.
+fn lines(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
+    let mut tasks = Vec::new();
+    for line in bytes.split(|byte| *byte == b'\n') {
+        if line.iter().all(u8::is_ascii_whitespace) {
+            continue;
+        }
+        check_size(tasks.len() + 1)?;
+        tasks.push(extract::parse(line).map_err(|error| error.below(&at(tasks.len())))?);
+    }
+    check_size(tasks.len())?;
+    Ok(tasks)
+}
+
+fn check_size(tasks: usize) -> Result<(), Error> {
+    if (1..=BATCH_TASKS_MAX).contains(&tasks) {
+        return Ok(());
+    }
+    let detail = format!("a batch has 1 to {BATCH_TASKS_MAX} tasks");
+    Err(Error::new(ErrorCode::BatchSize, detail).at("/tasks"))
+}

@@ -1,0 +1,15 @@
+//! The API for people: Swagger UI, compiled in, so that it needs no other host.
+
+use actix_web::{HttpResponse, get, http::header, web::ServiceConfig};
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+#[get("/docs")]
+async fn to_docs() -> HttpResponse {
+    HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
+}
+
+pub(super) fn configure(config: &mut ServiceConfig) {
+    config
+        .service(to_docs)
+        .service(SwaggerUi::new("/docs/{_:.*}").config(Config::from("/openapi.json")));
+}

@@ -1,0 +1,137 @@
+use std::{fmt, time::Duration};
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{StatusCode, header},
+};
+use nightshift_openapi::{ErrorCode, Problem};
+
+use crate::{domain::Invalid, store};
+
+/// The seconds after which a client may try again when there was too much to do.
+const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
+/// The same while the database is away or the service stops.
+const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
+
+/// An answer that is no success: the only error that handlers return.
+#[derive(Debug)]
+pub struct Error {
+    code: ErrorCode,
+    detail: String,
+    pointer: Option<String>,
+    /// For the log; the client is told nothing of it.
+    source: Option<store::Error>,
+    /// Methods that the route takes, for `method_not_allowed`.
+    allow: Option<String>,
+}
+
+impl Error {
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), pointer: None, source: None, allow: None }
+    }
+
+    #[must_use]
+    pub fn at(mut self, pointer: impl Into<String>) -> Self {
+        self.pointer = Some(pointer.into());
+        self
+    }
+
+    /// The same error of a part of the body: its pointer begins at `prefix`.
+    #[must_use]
+    pub fn below(mut self, prefix: &str) -> Self {
+        self.pointer = Some(format!("{prefix}{}", self.pointer.unwrap_or_default()));
+        self
+    }
+
+    pub fn method_not_allowed(allow: String) -> Self {
+        let detail = format!("this route takes {allow}");
+        Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, detail) }
+    }
+
+    fn problem(&self) -> Problem {
+        Problem {
+            problem_type: format!("docs/ERRORS.md#{}", self.code.name()),
+            title: self.code.title().to_owned(),
+            status: self.code.status(),
+            code: self.code.name().to_owned(),
+            detail: self.detail.clone(),
+            pointer: self.pointer.clone(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match (self.code.status(), self.code) {
+            (503, ErrorCode::Overloaded) => Some(RETRY_OVERLOADED),
+            (503, _) => Some(RETRY_UNAVAILABLE),
+            (_, _) => None,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.name(), self.detail)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as _)
+    }
+}
+
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The boundary at which the cause is logged, once.
+    fn error_response(&self) -> HttpResponse {
+        if let Some(source) = &self.source {
+            tracing::error!(
+                error = source as &dyn std::error::Error,
+                code = self.code.name(),
+                "a request failed"
+            );
+        }
+        let mut answer = HttpResponse::build(self.status_code());
+        answer.content_type("application/problem+json");
+        if let Some(retry_after) = self.retry_after() {
+            answer.insert_header((header::RETRY_AFTER, retry_after.as_secs()));
+        }
+        if let Some(allow) = &self.allow {
+            answer.insert_header((header::ALLOW, allow.as_str()));
+        }
+        match serde_json::to_vec(&self.problem()) {
+            Ok(body) => answer.body(body),
+            Err(_) => answer.finish(),
+        }
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(source: store::Error) -> Self {
+        let (code, detail) = match &source {
+            store::Error::Overloaded => {
+                return Self::new(ErrorCode::Overloaded, "too many writes are waiting");
+            }
+            store::Error::Closed => {
+                return Self::new(ErrorCode::ShuttingDown, "the service is stopping");
+            }
+            store::Error::Unavailable(_) => {
+                (ErrorCode::Unavailable, "the database cannot be used at the moment")
+            }
+            store::Error::Corrupt(_) | store::Error::Statement(_) => {
+                (ErrorCode::Internal, "the cause is in the service's log")
+            }
+        };
+        Self { source: Some(source), ..Self::new(code, detail) }
+    }
+}
+
+impl From<Invalid> for Error {
+    fn from(invalid: Invalid) -> Self {
+        Self::new(ErrorCode::InvalidField, format!("{} {}", invalid.field, invalid.reason))
+            .at(format!("/{}", invalid.field))
+    }
+}

@@ -1,0 +1,125 @@
+use actix_web::{HttpResponse, delete, get, put, web::Path};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Error, Shared, convert, cursor,
+    extract::{Body, Query},
+};
+use crate::domain::names::ExecutorName;
+
+fn not_found() -> Error {
+    Error::new(ErrorCode::ExecutorNotFound, "no executor has this name")
+}
+
+/// Which page to show.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// 1 to 1,000; 100 by default.
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List executors, by name
+#[utoipa::path(
+    tag = "executors",
+    operation_id = "list_executors",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "One page", body = wire::ExecutorList),
+        (status = 400, description = "A parameter cannot be understood", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/executors")]
+pub(super) async fn list_executors(
+    state: Shared,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Error> {
+    let limit = usize::try_from(cursor::limit(query.0.limit)?).unwrap_or(usize::MAX);
+    let after = query.0.cursor.as_deref().map(cursor::to_name).transpose()?;
+    let mut rest = state.store.executors().await?;
+    if let Some(after) = after {
+        rest.retain(|executor| executor.registration.name.as_str() > after.as_str());
+    }
+    let more = rest.len() > limit;
+    rest.truncate(limit);
+    let last = rest.last().filter(|_| more);
+    Ok(HttpResponse::Ok().json(wire::ExecutorList {
+        next_cursor: last.map(|executor| cursor::from_name(executor.registration.name.as_str())),
+        items: rest.into_iter().map(convert::wire_executor).collect(),
+    }))
+}
+
+/// Read an executor's registration
+#[utoipa::path(
+    tag = "executors",
+    operation_id = "get_executor",
+    params(("name" = String, Path, description = "The executor's name")),
+    responses(
+        (status = 200, description = "The registration, without its secrets", body = wire::Executor),
+        (status = 404, description = "There is no such executor", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/executors/{name}")]
+pub(super) async fn get_executor(state: Shared, name: Path<String>) -> Result<HttpResponse, Error> {
+    let executors = state.store.executors().await?;
+    let found = executors.into_iter().find(|e| e.registration.name.as_str() == name.as_str());
+    Ok(HttpResponse::Ok().json(convert::wire_executor(found.ok_or_else(not_found)?)))
+}
+
+/// Register an executor
+///
+/// Replaces what was registered under the name. Waiting tasks go to the executors that serve
+/// their paths now.
+#[utoipa::path(
+    tag = "executors",
+    operation_id = "put_executor",
+    params(("name" = String, Path, description = "1 to 100 of A-Z a-z 0-9 . _ -")),
+    request_body = wire::ExecutorRequest,
+    responses(
+        (status = 200, description = "The registration was replaced", body = wire::Executor),
+        (status = 201, description = "The executor is registered", body = wire::Executor),
+        (status = "4XX", description = "Nothing changed", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[put("/executors/{name}")]
+pub(super) async fn put_executor(
+    state: Shared,
+    name: Path<String>,
+    body: Body<wire::ExecutorRequest>,
+) -> Result<HttpResponse, Error> {
+    let registration = convert::registration(name.parse()?, body.0)?;
+    let registered = state.store.put_executor(registration).await?;
+    let mut answer = if registered.created { HttpResponse::Created() } else { HttpResponse::Ok() };
+    Ok(answer.json(convert::wire_executor(registered.executor)))
+}
+
+/// Forget an executor
+///
+/// What it runs goes on; what waits for it goes to another executor, or waits for one.
+#[utoipa::path(
+    tag = "executors",
+    operation_id = "delete_executor",
+    params(("name" = String, Path, description = "The executor's name")),
+    responses(
+        (status = 204, description = "The executor is forgotten"),
+        (status = 404, description = "There is no such executor", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[delete("/executors/{name}")]
+pub(super) async fn delete_executor(
+    state: Shared,
+    name: Path<String>,
+) -> Result<HttpResponse, Error> {
+    // A name that cannot be registered is not registered.
+    let name: ExecutorName = name.parse().map_err(|_malformed| not_found())?;
+    if state.store.remove_executor(name).await? {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    Err(not_found())
+}

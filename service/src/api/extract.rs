@@ -1,0 +1,171 @@
+//! Reads what clients send, within bounds of size and time.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use actix_web::{
+    FromRequest, HttpMessage, HttpRequest,
+    dev::Payload,
+    web::{self, Bytes, BytesMut},
+};
+use futures_util::StreamExt;
+use nightshift_openapi::ErrorCode;
+use serde::de::DeserializeOwned;
+use serde_path_to_error::{Path, Segment};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{Error, State};
+
+/// A JSON body.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            if request.content_type() != "application/json" {
+                return Err(unsupported(&request, "application/json"));
+            }
+            let limits = state(&request)?.limits;
+            let bytes = read(&request, payload, limits.body_bytes_max).await?;
+            parse(&bytes).map(Self)
+        })
+    }
+}
+
+/// A body that may be left out, which is then the default.
+pub(super) struct OptionalBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            let limits = state(&request)?.limits;
+            let bytes = read(&request, payload, limits.body_bytes_max).await?;
+            if bytes.is_empty() {
+                return Ok(Self(T::default()));
+            }
+            if request.content_type() != "application/json" {
+                return Err(unsupported(&request, "application/json"));
+            }
+            parse(&bytes).map(Self)
+        })
+    }
+}
+
+/// Query parameters.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest for Query<T> {
+    type Error = Error;
+    type Future = std::future::Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        std::future::ready(
+            web::Query::<T>::from_query(request.query_string())
+                .map(|query| Self(query.into_inner()))
+                .map_err(|error| Error::new(ErrorCode::InvalidQuery, error.to_string())),
+        )
+    }
+}
+
+fn state(request: &HttpRequest) -> Result<&State, Error> {
+    request
+        .app_data::<web::Data<State>>()
+        .map(web::Data::get_ref)
+        .ok_or_else(|| Error::new(ErrorCode::Internal, "the service is not set up"))
+}
+
+pub(super) fn unsupported(request: &HttpRequest, wanted: &str) -> Error {
+    let detail = format!("the content type is {:?}, not {wanted}", request.content_type());
+    Error::new(ErrorCode::UnsupportedMediaType, detail)
+}
+
+/// The whole body, if it is small enough and comes in time. Its room is given back when the
+/// request has been answered.
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: Payload,
+    bytes_max: usize,
+) -> Result<Bytes, Error> {
+    let state = state(request)?;
+    let limit = state.limits.body_read_timeout;
+    match tokio::time::timeout(limit, collect(payload, bytes_max, &state.bodies)).await {
+        Ok(read) => {
+            let (body, room) = read?;
+            request.extensions_mut().insert(room);
+            Ok(body)
+        }
+        Err(_elapsed) => {
+            let detail = format!("the body did not arrive within {} s", limit.as_secs());
+            Err(Error::new(ErrorCode::BodyTimeout, detail))
+        }
+    }
+}
+
+async fn collect(
+    mut payload: Payload,
+    bytes_max: usize,
+    bodies: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
+    let full = |_| Error::new(ErrorCode::Overloaded, "too many large bodies at once");
+    let mut room = Arc::clone(bodies).try_acquire_many_owned(1).map_err(full)?;
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| {
+            Error::new(ErrorCode::MalformedJson, format!("the body broke off: {error}"))
+        })?;
+        let length = body.len() + chunk.len();
+        if length > bytes_max {
+            let detail = format!("the body has more than {bytes_max} bytes");
+            return Err(Error::new(ErrorCode::BodyTooLarge, detail));
+        }
+        let more = (length / 1024 + 1).saturating_sub(room.num_permits());
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        room.merge(Arc::clone(bodies).try_acquire_many_owned(more).map_err(full)?);
+        body.extend_from_slice(&chunk);
+    }
+    Ok((body.freeze(), room))
+}
+
+/// Reads JSON; errors name the place in the text, and in the value where it is known.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // Derived code would also read a struct from an array, by position.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(Error::new(ErrorCode::InvalidField, "the body must be an object").at(""));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+        let pointer = pointer(error.path());
+        refused(error.inner()).at(pointer)
+    })?;
+    deserializer.end().map_err(|error| refused(&error))?;
+    Ok(value)
+}
+
+fn refused(error: &serde_json::Error) -> Error {
+    let code = if error.is_data() { ErrorCode::InvalidField } else { ErrorCode::MalformedJson };
+    Error::new(code, error.to_string())
+}
+
+/// The place in the body as a JSON pointer (RFC 6901).
+fn pointer(path: &Path) -> String {
+    let mut pointer = String::new();
+    for segment in path {
+        let name = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Enum { variant } => variant.clone(),
+            // A key that could not be read: the error is about what holds it.
+            Segment::Unknown => break,
+        };
+        pointer.push('/');
+        pointer.push_str(&name);
+    }
+    pointer
+}

@@ -1,0 +1,58 @@
+//! The request headers that have a meaning here.
+
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use nightshift_openapi::ErrorCode;
+
+use super::Error;
+use crate::domain::limits::{IDEMPOTENCY_KEY_CHARS_MAX, WAIT_MAX};
+
+/// `Prefer: wait=S` (RFC 7240). Other preferences are ignored, as that RFC demands.
+pub(super) fn prefer_wait(request: &HttpRequest) -> Option<Duration> {
+    request
+        .headers()
+        .get_all("prefer")
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .filter_map(|preference| preference.trim().split_once('='))
+        .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
+        .and_then(|(_, seconds)| seconds.trim().trim_matches('"').parse().ok())
+        .map(|seconds| Duration::from_secs(seconds).min(WAIT_MAX))
+}
+
+/// The key of an `Idempotency-Key` header: a quoted string as the IETF draft has it, or the bare
+/// text that most clients send.
+pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Error> {
+    let Some(value) = request.headers().get("idempotency-key") else {
+        return Ok(None);
+    };
+    let refused = |why: &str| {
+        let detail = format!("Idempotency-Key {why}");
+        Err(Error::new(ErrorCode::InvalidHeader, detail))
+    };
+    let Ok(text) = value.to_str() else {
+        return refused("must be visible ASCII");
+    };
+    let text = text.trim();
+    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_CHARS_MAX {
+        return refused(&format!("needs 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters"));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+/// The W3C trace context of the request; one that is not valid is ignored, as its specification
+/// demands.
+pub(super) fn traceparent(request: &HttpRequest) -> Option<String> {
+    let value = request.headers().get("traceparent")?.to_str().ok()?;
+    let mut parts = value.split('-');
+    let lengths = [2, 32, 16, 2];
+    let valid = lengths.iter().all(|length| {
+        parts.next().is_some_and(|part| {
+            part.len() == *length
+                && part.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
+        })
+    });
+    (valid && parts.next().is_none()).then(|| value.to_owned())
+}

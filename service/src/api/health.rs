@@ -1,0 +1,57 @@
+use std::time::Duration;
+
+use actix_web::{HttpResponse, get};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Error, Shared};
+
+/// How long the database may take to show that it takes writes.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All is well.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Health {
+    /// Always `ok`.
+    status: &'static str,
+}
+
+/// Is the process alive?
+#[utoipa::path(
+    tag = "service",
+    operation_id = "get_health",
+    responses((status = 200, description = "It answers", body = Health))
+)]
+#[get("/healthz")]
+pub(super) async fn get_health() -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "ok" })
+}
+
+/// Can it work?
+///
+/// Yes when it can claim and commit, and is not about to stop.
+#[utoipa::path(
+    tag = "service",
+    operation_id = "get_readiness",
+    responses(
+        (status = 200, description = "It can claim and commit", body = Health),
+        (status = 503, description = "It cannot at the moment", body = wire::Problem, content_type = "application/problem+json",
+            headers(("Retry-After" = u32, description = "Seconds to wait"))),
+    )
+)]
+#[get("/readyz")]
+pub(super) async fn get_readiness(state: Shared) -> Result<HttpResponse, Error> {
+    if state.stopping.is_cancelled() {
+        return Err(Error::new(ErrorCode::ShuttingDown, "the service is stopping"));
+    }
+    match tokio::time::timeout(CHECK_TIMEOUT, state.store.check()).await {
+        Ok(checked) => checked?,
+        Err(_elapsed) => {
+            let detail = "the database did not commit within 2 s";
+            return Err(Error::new(ErrorCode::Unavailable, detail));
+        }
+    }
+    Ok(HttpResponse::Ok().json(Health { status: "ok" }))
+}

@@ -1,0 +1,50 @@
+use actix_web::{HttpResponse, get, web::Path};
+use nightshift_openapi as wire;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Error, Shared, convert, cursor,
+    extract::Query,
+    tasks::{not_found, task_id},
+};
+
+/// Which page to show.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct LogQuery {
+    /// 1 to 1,000; 100 by default.
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Read a task's log
+///
+/// The lines that executors sent with their heartbeats, oldest first. A log keeps its last
+/// 10,000 lines or 4 MiB; `dropped` says how many went before.
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "get_task_logs",
+    params(("id" = String, Path, description = "The task's id"), LogQuery),
+    responses(
+        (status = 200, description = "One page", body = wire::LogList),
+        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/tasks/{id}/logs")]
+pub(super) async fn get_task_logs(
+    state: Shared,
+    id: Path<String>,
+    query: Query<LogQuery>,
+) -> Result<HttpResponse, Error> {
+    let after = query.0.cursor.as_deref().map(cursor::to_place).transpose()?.unwrap_or(0);
+    let limit = cursor::limit(query.0.limit)?;
+    let page = state.store.logs(task_id(&id)?, after, limit).await?.ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(wire::LogList {
+        items: page.lines.into_iter().map(convert::wire_log_line).collect(),
+        next_cursor: page.next.map(cursor::from_place),
+        dropped: page.dropped,
+    }))
+}

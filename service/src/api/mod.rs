@@ -1,0 +1,67 @@
+//! The HTTP API: parses requests, asks the store, and renders answers.
+
+mod batch;
+mod convert;
+mod cursor;
+mod docs;
+mod error;
+mod executors;
+mod extract;
+mod headers;
+mod health;
+mod leases;
+mod logs;
+mod openapi;
+mod request;
+mod routes;
+mod steer;
+mod tasks;
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::web;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    error::Error,
+    request::around,
+    routes::{configure, document},
+};
+use crate::{clock::Clock, domain::task::TaskId, entropy::Entropy, store::Store};
+
+/// What every handler may use.
+#[derive(Clone)]
+pub struct State {
+    pub store: Store,
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<Entropy>,
+    pub limits: Limits,
+    /// Room for bodies, in KiB.
+    pub bodies: Arc<Semaphore>,
+    /// Set while the service stops: nobody waits any more, and `/readyz` says no.
+    pub stopping: CancellationToken,
+}
+
+/// Bounds on what is read from a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub body_bytes_max: usize,
+    pub batch_bytes_max: usize,
+    pub body_read_timeout: Duration,
+}
+
+/// KiB of all bodies together that are being read or worked on.
+pub const BODIES_KIB_MAX: usize = 512 * 1024;
+
+type Shared = web::Data<State>;
+
+impl State {
+    /// Returns once the task has ended, `limit` has passed, or the service stops.
+    async fn wait_for_end(&self, id: TaskId, limit: Duration) -> Result<(), Error> {
+        tokio::select! {
+            ended = self.store.wait_for_end(id, limit) => Ok(ended?),
+            () = self.stopping.cancelled() => Ok(()),
+        }
+    }
+}

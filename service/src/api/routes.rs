@@ -1,0 +1,114 @@
+//! Which path leads where, and the OpenAPI document that is made of the very same list.
+
+use std::sync::LazyLock;
+
+use actix_web::{
+    App, HttpRequest,
+    dev::{Path, ResourceDef},
+    web::{self, Bytes, Data, ServiceConfig},
+};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+use utoipa::{
+    OpenApi,
+    openapi::{OpenApi as Document, path::PathItem},
+};
+use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
+
+use super::{Error, batch, docs, executors, health, leases, logs, openapi, steer, tasks};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Nightshift",
+        description = "Background tasks for any web stack over plain HTTP.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    tags(
+        (name = "tasks", description = "Enqueue work, ask after it, cancel it"),
+        (name = "executors", description = "Who does the work"),
+        (name = "leases", description = "How executors report"),
+        (name = "service", description = "The service itself"),
+    ),
+    components(schemas(wire::ExecuteMessage, wire::CancelMessage)),
+)]
+struct Base;
+
+/// The OpenAPI document.
+pub fn document() -> Document {
+    App::new().into_utoipa_app().openapi(Base::openapi()).configure(api).split_for_parts().1
+}
+
+/// The routes of the OpenAPI document.
+fn api(config: &mut ApiConfig<'_>) {
+    config
+        .service(batch::create_tasks)
+        .service(tasks::create_task)
+        .service(tasks::list_tasks)
+        .service(tasks::get_task)
+        .service(tasks::get_task_status)
+        .service(tasks::get_task_result)
+        .service(logs::get_task_logs)
+        .service(tasks::explain_task)
+        .service(steer::cancel_task)
+        .service(steer::retry_task)
+        .service(steer::delete_task)
+        .service(executors::list_executors)
+        .service(executors::get_executor)
+        .service(executors::put_executor)
+        .service(executors::delete_executor)
+        .service(leases::renew_lease)
+        .service(leases::finish_lease)
+        .service(leases::release_lease)
+        .service(health::get_health)
+        .service(health::get_readiness)
+        .service(openapi::get_openapi);
+}
+
+/// Everything that is served.
+pub fn configure(config: &mut ServiceConfig) {
+    api(&mut ApiConfig::new(config));
+    config.app_data(Data::new(openapi::Text(TEXT.clone())));
+    docs::configure(config);
+    config.default_service(web::route().to(nowhere));
+}
+
+static TEXT: LazyLock<Bytes> =
+    LazyLock::new(|| document().to_json().expect("a document of plain data is JSON").into());
+
+/// The paths of the document with the methods that each takes.
+static ROUTES: LazyLock<Vec<(ResourceDef, String)>> = LazyLock::new(|| {
+    document()
+        .paths
+        .paths
+        .into_iter()
+        .map(|(path, item)| (ResourceDef::new(path), methods(&item)))
+        .collect()
+});
+
+fn methods(item: &PathItem) -> String {
+    let all = [
+        ("GET", &item.get),
+        ("POST", &item.post),
+        ("PUT", &item.put),
+        ("DELETE", &item.delete),
+        ("PATCH", &item.patch),
+    ];
+    let taken: Vec<&str> = all
+        .iter()
+        .filter(|(_, operation)| operation.is_some())
+        .map(|(method, _)| *method)
+        .collect();
+    taken.join(", ")
+}
+
+/// Tells a wrong method from a wrong path.
+async fn nowhere(request: HttpRequest) -> Result<&'static str, Error> {
+    let takes = ROUTES
+        .iter()
+        .find(|(route, _)| route.capture_match_info(&mut Path::new(request.path().to_owned())));
+    Err(match takes {
+        Some((_, methods)) => Error::method_not_allowed(methods.clone()),
+        None => Error::new(ErrorCode::UnknownRoute, format!("nothing is at {}", request.path())),
+    })
+}

@@ -1,0 +1,121 @@
+//! What people ask of a task after it was enqueued.
+
+use actix_web::{HttpResponse, delete, post, web::Path};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Error, Shared, convert,
+    extract::Query,
+    tasks::{not_found, task_id},
+};
+use crate::{
+    domain::task::{Task, TaskId},
+    store::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
+};
+
+/// How to cancel.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct CancelQuery {
+    /// End a running attempt at once instead of giving its executor 10 seconds to stop.
+    #[serde(default)]
+    force: bool,
+}
+
+/// Cancel a task
+///
+/// A waiting task is CANCELLED at once (200). The executor of a running one is asked to stop
+/// (202); after 10 seconds the task is CANCELLED whatever the executor does.
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "cancel_task",
+    params(("id" = String, Path, description = "The task's id"), CancelQuery),
+    responses(
+        (status = 200, description = "The task is cancelled", body = wire::Task),
+        (status = 202, description = "Its executor is asked to stop", body = wire::Task),
+        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The task has ended", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[post("/tasks/{id}/cancel")]
+pub(super) async fn cancel_task(
+    state: Shared,
+    id: Path<String>,
+    query: Query<CancelQuery>,
+) -> Result<HttpResponse, Error> {
+    let id = task_id(&id)?;
+    let request = CancelRequest { id, force: query.0.force };
+    let mut answer = match state.store.cancel(request).await? {
+        CancelAnswer::Cancelled => HttpResponse::Ok(),
+        CancelAnswer::Requested => HttpResponse::Accepted(),
+        CancelAnswer::Finished => {
+            let detail = "the task ended before it could be cancelled";
+            return Err(Error::new(ErrorCode::TaskFinished, detail));
+        }
+        CancelAnswer::NotFound => return Err(not_found()),
+    };
+    Ok(answer.json(convert::wire_task(record(&state, id).await?)?))
+}
+
+/// Retry a task
+///
+/// A FAILED or CANCELLED task becomes READY again under the same id, with all its attempts
+/// before it; its errors are kept.
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "retry_task",
+    params(("id" = String, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The task is READY again", body = wire::Task),
+        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The task cannot be retried", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[post("/tasks/{id}/retry")]
+pub(super) async fn retry_task(state: Shared, id: Path<String>) -> Result<HttpResponse, Error> {
+    let id = task_id(&id)?;
+    match state.store.retry(id).await? {
+        RetryAnswer::Retried => {
+            Ok(HttpResponse::Ok().json(convert::wire_task(record(&state, id).await?)?))
+        }
+        RetryAnswer::NotRetryable => {
+            let detail = "only a FAILED or CANCELLED task can be retried";
+            Err(Error::new(ErrorCode::TaskNotRetryable, detail))
+        }
+        RetryAnswer::UniqueKeyTaken => {
+            let detail = "a waiting or running task has its unique_key";
+            Err(Error::new(ErrorCode::UniqueKeyTaken, detail))
+        }
+        RetryAnswer::NotFound => Err(not_found()),
+    }
+}
+
+/// Delete a finished task
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "delete_task",
+    params(("id" = String, Path, description = "The task's id")),
+    responses(
+        (status = 204, description = "The task is gone"),
+        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The task has not ended", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[delete("/tasks/{id}")]
+pub(super) async fn delete_task(state: Shared, id: Path<String>) -> Result<HttpResponse, Error> {
+    match state.store.delete(task_id(&id)?).await? {
+        DeleteAnswer::Deleted => Ok(HttpResponse::NoContent().finish()),
+        DeleteAnswer::NotFinished => {
+            Err(Error::new(ErrorCode::TaskNotFinished, "the task waits or runs"))
+        }
+        DeleteAnswer::NotFound => Err(not_found()),
+    }
+}
+
+async fn record(state: &Shared, id: TaskId) -> Result<Task, Error> {
+    state.store.task(id).await?.ok_or_else(not_found)
+}

@@ -1,0 +1,310 @@
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, get, post, web::Path};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Error, Shared, convert,
+    convert::Said,
+    cursor,
+    extract::{Body, Query},
+    headers,
+};
+use crate::{
+    domain::{Timestamp, limits::WAIT_MAX, task::TaskId},
+    store::{EnqueueConflict, Enqueued, PathFilter, Phase, TaskFilter},
+};
+
+/// How long to wait for the task to end.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct Wait {
+    /// Answer when the task has ended, or after so many seconds; more than 60 count as 60.
+    wait: Option<u64>,
+}
+
+impl Wait {
+    fn limit(&self) -> Option<Duration> {
+        self.wait.map(|seconds| Duration::from_secs(seconds).min(WAIT_MAX))
+    }
+}
+
+/// A malformed id is one that was never given.
+pub(super) fn task_id(text: &str) -> Result<TaskId, Error> {
+    text.parse().map(TaskId).map_err(|_malformed| not_found())
+}
+
+pub(super) fn not_found() -> Error {
+    Error::new(ErrorCode::TaskNotFound, "no task has this id")
+}
+
+pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
+    match conflict {
+        EnqueueConflict::Id { index } => (
+            index,
+            Error::new(ErrorCode::IdConflict, "a task with other content has this id").at("/id"),
+        ),
+        EnqueueConflict::IdempotencyKey { index } => {
+            let detail = "a request with other content had this Idempotency-Key";
+            (index, Error::new(ErrorCode::IdempotencyMismatch, detail))
+        }
+    }
+}
+
+/// Enqueue a task
+///
+/// The answer comes after the task is stored. With `Prefer: wait=S` it comes when the task has
+/// ended, or after S seconds (at most 60), and holds the record as it is then.
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "create_task",
+    params(
+        ("Prefer" = Option<String>, Header, description = "`wait=S`: answer when the task has ended", example = "wait=10"),
+        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to the executor"),
+    ),
+    request_body = wire::TaskRequest,
+    responses(
+        (status = 201, description = "The task is stored", body = wire::Task,
+            headers(("Location" = String, description = "The task's address"))),
+        (status = 200, description = "The task was stored before", body = wire::Task,
+            headers(("Location" = String, description = "The task's address"))),
+        (status = "4XX", description = "Nothing is stored", body = wire::Problem, content_type = "application/problem+json"),
+        (status = 503, description = "Try again later", body = wire::Problem, content_type = "application/problem+json",
+            headers(("Retry-After" = u32, description = "Seconds to wait"))),
+    )
+)]
+#[post("/tasks")]
+pub(super) async fn create_task(
+    state: Shared,
+    request: HttpRequest,
+    body: Body<wire::TaskRequest>,
+) -> Result<HttpResponse, Error> {
+    let said = Said {
+        idempotency_key: headers::idempotency_key(&request)?,
+        traceparent: headers::traceparent(&request),
+    };
+    let new = convert::new_task(&state, body.0, said)?;
+    let enqueued = state
+        .store
+        .enqueue(vec![new])
+        .await?
+        .map_err(|refused| conflict(refused).1)?
+        .pop()
+        .ok_or_else(|| Error::new(ErrorCode::Internal, "the store lost count"))?;
+    let (mut answer, mut task) = match enqueued {
+        Enqueued::Created(task) => (HttpResponse::Created(), *task),
+        Enqueued::Existing(task) => (HttpResponse::Ok(), *task),
+    };
+    if let Some(limit) = headers::prefer_wait(&request) {
+        state.wait_for_end(task.id, limit).await?;
+        // Whoever deleted the task meanwhile knows how it ended.
+        task = state.store.task(task.id).await?.unwrap_or(task);
+        answer.insert_header(("Preference-Applied", format!("wait={}", limit.as_secs())));
+    }
+    answer.insert_header(("Location", format!("/tasks/{}", task.id)));
+    Ok(answer.json(convert::wire_task(task)?))
+}
+
+/// What a list of tasks is to show.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// Only tasks with this status.
+    #[param(inline)]
+    status: Option<wire::TaskStatus>,
+    /// Only tasks of this queue.
+    queue_name: Option<String>,
+    /// Only tasks with this path, or, ending with `*`, with this prefix.
+    task_path: Option<String>,
+    /// Only tasks of this executor.
+    executor: Option<String>,
+    /// Only tasks with this label, as `key=value`.
+    label: Option<String>,
+    /// Only tasks enqueued after this time.
+    enqueued_after: Option<wire::Timestamp>,
+    /// Only tasks enqueued before this time.
+    enqueued_before: Option<wire::Timestamp>,
+    /// 1 to 1,000; 100 by default.
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl ListQuery {
+    fn filter(self) -> Result<TaskFilter, Error> {
+        let label = self.label.map(|label| {
+            label
+                .split_once('=')
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .ok_or_else(|| Error::new(ErrorCode::InvalidQuery, "label must be key=value"))
+        });
+        Ok(TaskFilter {
+            phase: self.status.map(|status| match status {
+                wire::TaskStatus::Ready => Phase::Waiting,
+                wire::TaskStatus::Running => Phase::Running,
+                wire::TaskStatus::Successful => Phase::Successful,
+                wire::TaskStatus::Failed => Phase::Failed,
+                wire::TaskStatus::Cancelled => Phase::Cancelled,
+            }),
+            queue_name: self.queue_name,
+            task_path: self.task_path.map(|path| match path.strip_suffix('*') {
+                Some(prefix) => PathFilter::Prefix(prefix.to_owned()),
+                None => PathFilter::Exact(path),
+            }),
+            executor: self.executor,
+            label: label.transpose()?,
+            enqueued_after: self.enqueued_after.map(Timestamp::from),
+            enqueued_before: self.enqueued_before.map(Timestamp::from),
+            before: self.cursor.as_deref().map(cursor::to_place).transpose()?,
+            limit: cursor::limit(self.limit)?,
+        })
+    }
+}
+
+/// List tasks
+///
+/// Newest first. A page never skips or repeats a task, whatever arrives meanwhile.
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "list_tasks",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "One page", body = wire::TaskList),
+        (status = 400, description = "A parameter cannot be understood", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/tasks")]
+pub(super) async fn list_tasks(
+    state: Shared,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Error> {
+    let page = state.store.tasks(query.0.filter()?).await?;
+    Ok(HttpResponse::Ok().json(wire::TaskList {
+        items: page.tasks.into_iter().map(convert::wire_summary).collect(),
+        next_cursor: page.next.map(cursor::from_place),
+    }))
+}
+
+/// Read a task's whole record
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "get_task",
+    params(("id" = String, Path, description = "The task's id"), Wait),
+    responses(
+        (status = 200, description = "The record", body = wire::Task),
+        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/tasks/{id}")]
+pub(super) async fn get_task(
+    state: Shared,
+    id: Path<String>,
+    query: Query<Wait>,
+) -> Result<HttpResponse, Error> {
+    let id = task_id(&id)?;
+    if let Some(limit) = query.0.limit() {
+        state.wait_for_end(id, limit).await?;
+    }
+    let task = state.store.task(id).await?.ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(convert::wire_task(task)?))
+}
+
+/// Read where a task is
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "get_task_status",
+    params(("id" = String, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "What changes while the task runs", body = wire::TaskState),
+        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/tasks/{id}/status")]
+pub(super) async fn get_task_status(
+    state: Shared,
+    id: Path<String>,
+) -> Result<HttpResponse, Error> {
+    let now = state.store.task_state(task_id(&id)?).await?.ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(wire::TaskState {
+        id: now.id.0,
+        status: convert::wire_status(now.stage),
+        attempts: now.attempts,
+        progress: now.progress.map(convert::wire_progress),
+        enqueued_at: now.times.enqueued_at.into(),
+        run_after: now.run_after.map(Into::into),
+        started_at: now.times.started_at.map(Into::into),
+        last_attempted_at: now.times.last_attempted_at.map(Into::into),
+        last_renewed_at: now.lease.map(|lease| lease.renewed_at.into()),
+        lease_expires_at: now.lease.map(|lease| lease.expires_at.into()),
+        cancel_requested_at: now.times.cancel_requested_at.map(Into::into),
+        finished_at: now.times.finished_at.map(Into::into),
+    }))
+}
+
+/// Read how a task ended
+///
+/// 200 once it has ended, 202 before.
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "get_task_result",
+    params(("id" = String, Path, description = "The task's id"), Wait),
+    responses(
+        (status = 200, description = "The task has ended", body = wire::TaskResult),
+        (status = 202, description = "The task has not ended", body = wire::TaskResult,
+            headers(("Retry-After" = u32, description = "Seconds to wait"))),
+        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/tasks/{id}/result")]
+pub(super) async fn get_task_result(
+    state: Shared,
+    id: Path<String>,
+    query: Query<Wait>,
+) -> Result<HttpResponse, Error> {
+    let id = task_id(&id)?;
+    if let Some(limit) = query.0.limit() {
+        state.wait_for_end(id, limit).await?;
+    }
+    let end = state.store.task_end(id).await?.ok_or_else(not_found)?;
+    let mut answer = if end.stage.is_finished() {
+        HttpResponse::Ok()
+    } else {
+        let mut accepted = HttpResponse::Accepted();
+        accepted.insert_header(("Retry-After", 1));
+        accepted
+    };
+    Ok(answer.json(wire::TaskResult {
+        id: end.id.0,
+        status: convert::wire_status(end.stage),
+        return_value: end.return_value.as_ref().map(convert::wire_json).transpose()?,
+        errors: end.errors.into_iter().map(convert::wire_error).collect(),
+        finished_at: end.finished_at.map(Into::into),
+    }))
+}
+
+/// Say why a task is where it is
+#[utoipa::path(
+    tag = "tasks",
+    operation_id = "explain_task",
+    params(("id" = String, Path, description = "The task's id")),
+    responses(
+        (status = 200, description = "The reasons, the most important first", body = wire::Explanation),
+        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+    )
+)]
+#[get("/tasks/{id}/explain")]
+pub(super) async fn explain_task(state: Shared, id: Path<String>) -> Result<HttpResponse, Error> {
+    let id = task_id(&id)?;
+    let (at, reasons) = state.store.explain(id).await?.ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(wire::Explanation {
+        id: id.0,
+        status: convert::wire_status(at),
+        reasons: reasons.into_iter().map(convert::wire_reason).collect(),
+    }))
+}

@@ -1,0 +1,171 @@
+//! Puts the parts together: one store, one HTTP server, one dispatcher, one reaper.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use actix_web::{
+    App as ActixApp, HttpServer,
+    dev::{Server, ServerHandle},
+    middleware,
+    web::Data,
+};
+use anyhow::Context;
+use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, BODIES_KIB_MAX, Limits, State},
+    clock::{Clock, SystemClock},
+    config::Config,
+    dispatch::{Dispatcher, Drain, reap},
+    entropy::Entropy,
+    executor::{Execute, HttpExecutor, HttpSettings},
+    store::{Closing, Store},
+};
+
+/// How long a client may take to send the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long requests may go on once everything else has stopped.
+const HTTP_GRACE_SECONDS: u64 = 5;
+/// Connections that the kernel may hold until they are accepted.
+const BACKLOG: u32 = 2_048;
+
+/// Makes what calls executors, given the address at which they reach this service.
+pub type MakeExecutor = Box<dyn FnOnce(&str) -> anyhow::Result<Arc<dyn Execute>>>;
+
+/// What comes from outside; tests bring their own.
+pub struct Outside {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<Entropy>,
+    pub executor: MakeExecutor,
+}
+
+impl Outside {
+    /// The machine's clock and randomness, and real calls.
+    pub fn real(config: &Config) -> Self {
+        let response_bytes_max = config.executor_response_bytes_max;
+        Self {
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(Entropy::from_system()),
+            executor: Box::new(move |public_url| {
+                let public_url = public_url.to_owned();
+                let settings = HttpSettings { public_url, response_bytes_max };
+                Ok(Arc::new(HttpExecutor::new(settings)?))
+            }),
+        }
+    }
+}
+
+/// A service that listens.
+pub struct App {
+    address: SocketAddr,
+    server: ServerHandle,
+    serving: JoinHandle<std::io::Result<()>>,
+    dispatching: JoinHandle<()>,
+    reaping: JoinHandle<()>,
+    stopping: CancellationToken,
+    drain: Drain,
+    store: Store,
+    closing: Closing,
+}
+
+impl App {
+    /// Opens the store, binds the address and starts to work.
+    pub fn start(config: &Config, outside: Outside) -> anyhow::Result<Self> {
+        let Outside { clock, entropy, executor } = outside;
+        let opened = Store::open(
+            &config.database()?,
+            config.deliveries_max,
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+        )?;
+        let stopping = CancellationToken::new();
+        let state = State {
+            store: opened.store.clone(),
+            clock: Arc::clone(&clock),
+            entropy,
+            limits: Limits {
+                body_bytes_max: config.body_bytes_max,
+                batch_bytes_max: config.batch_bytes_max,
+                body_read_timeout: config.body_read_timeout(),
+            },
+            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            stopping: stopping.clone(),
+        };
+        let (server, address) = serve(config, state)?;
+        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let executor = executor(public_url.trim_end_matches('/'))?;
+        let drain = Drain {
+            stop_claiming: CancellationToken::new(),
+            hurry: CancellationToken::new(),
+            grace: config.shutdown_grace(),
+        };
+        let dispatcher = Arc::new(Dispatcher::new(
+            opened.store.clone(),
+            executor,
+            Arc::clone(&clock),
+            config.attempts_max,
+        ));
+        Ok(Self {
+            address,
+            server: server.handle(),
+            serving: tokio::spawn(server),
+            dispatching: tokio::spawn(dispatcher.run(opened.cancels, drain.clone())),
+            reaping: tokio::spawn(reap(opened.store.clone(), clock, stopping.clone())),
+            stopping,
+            drain,
+            store: opened.store,
+            closing: opened.closing,
+        })
+    }
+
+    /// Where it listens; the port is a real one even if 0 was asked for.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Cancel it to stop waiting for attempts that still run.
+    pub fn hurry(&self) -> CancellationToken {
+        self.drain.hurry.clone()
+    }
+
+    /// Stops: claims no more, waits for what runs, hands back the rest, answers what was asked,
+    /// and returns after the last commit. Executors can report until the end.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.drain.stop_claiming.cancel();
+        self.stopping.cancel();
+        self.dispatching.await.context("the dispatcher panicked")?;
+        self.reaping.await.context("the reaper panicked")?;
+        self.server.stop(true).await;
+        self.serving.await.context("the server panicked")?.context("the server failed")?;
+        drop(self.store);
+        let closing = self.closing;
+        tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")
+    }
+}
+
+fn serve(config: &Config, state: State) -> anyhow::Result<(Server, SocketAddr)> {
+    let state = Data::new(state);
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(state.clone())
+            .wrap(middleware::from_fn(api::around))
+            .configure(api::configure)
+    })
+    .workers(config.http_workers)
+    .max_connections(config.connections_max.div_ceil(config.http_workers))
+    .backlog(BACKLOG)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(HTTP_GRACE_SECONDS)
+    .disable_signals()
+    .bind(config.bind)
+    .with_context(|| format!("cannot listen on {}", config.bind))?;
+    let address = server.addrs().first().copied().context("the server has no address")?;
+    Ok((server.run(), address))
+}

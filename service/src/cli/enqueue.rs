@@ -1,0 +1,200 @@
+use std::{collections::BTreeMap, process::ExitCode, time::Duration};
+
+use anyhow::{Context, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nightshift_client::{
+    Client, EnqueueOptions,
+    types::{Json, Task, TaskRequest, TaskState, Timestamp},
+};
+use uuid::Uuid;
+
+use super::output::{Output, exit_code};
+use crate::clock::{Clock, SystemClock, later};
+
+/// How often the progress of a task is asked for.
+const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
+/// Places of the progress bar.
+const BAR_LENGTH: u64 = 1_000;
+
+/// Enqueue a task.
+#[derive(Args)]
+pub(super) struct Enqueue {
+    /// The work's name, such as myapp.tasks.extract_sources
+    task_path: String,
+    /// Positional arguments: JSON, or else text
+    #[arg(allow_negative_numbers = true)]
+    arguments: Vec<String>,
+    /// All positional arguments as one JSON array
+    #[arg(long, value_name = "JSON", conflicts_with = "arguments")]
+    args: Option<String>,
+    /// A keyword argument, as name=value; the value is JSON, or else text
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "kwargs")]
+    kwarg: Vec<String>,
+    /// All keyword arguments as one JSON object
+    #[arg(long, value_name = "JSON")]
+    kwargs: Option<String>,
+    /// The queue to wait in [default: default]
+    #[arg(long)]
+    queue: Option<String>,
+    /// -100 to 100; the highest runs first [default: 0]
+    #[arg(long, allow_negative_numbers = true)]
+    priority: Option<i64>,
+    /// Not before this time (RFC 3339), or this much later (90s, 10m, 2h)
+    #[arg(long, value_name = "TIME")]
+    run_after: Option<String>,
+    /// Fail if still waiting at this time, or this much later
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<String>,
+    /// How long one attempt may take
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<f64>,
+    /// How often to try in all
+    #[arg(long)]
+    max_attempts: Option<i64>,
+    /// A label, as key=value
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// The task's id, which makes the command safe to repeat
+    #[arg(long)]
+    id: Option<Uuid>,
+    /// Do not enqueue while a task with this key waits or runs
+    #[arg(long)]
+    unique_key: Option<String>,
+    /// Makes the command safe to repeat without choosing an id
+    #[arg(long)]
+    idempotency_key: Option<String>,
+    /// Wait until the task has ended; the exit status tells how
+    #[arg(long)]
+    wait: bool,
+}
+
+impl Enqueue {
+    pub(super) async fn run(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
+        let options = EnqueueOptions {
+            idempotency_key: self.idempotency_key.clone(),
+            ..EnqueueOptions::default()
+        };
+        let wait = self.wait;
+        let enqueued = client.create_task(&self.request()?, &options).await?;
+        if !wait {
+            out.print(&enqueued.task, |task| task.id.to_string())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let task = wait_for_end(client, enqueued.task.id).await?;
+        out.print_errors(&task.errors)?;
+        if out.json || task.return_value.is_some() {
+            out.print(&task, |task| {
+                task.return_value.as_ref().map_or(String::new(), Json::to_string)
+            })?;
+        }
+        Ok(exit_code(task.status))
+    }
+
+    fn request(self) -> anyhow::Result<TaskRequest> {
+        let args = match self.args {
+            Some(text) => text.parse().context("--args is not JSON")?,
+            None => array(&self.arguments)?,
+        };
+        let kwargs = match self.kwargs {
+            Some(text) => text.parse().context("--kwargs is not JSON")?,
+            None => object(&self.kwarg)?,
+        };
+        Ok(TaskRequest {
+            args: Some(args),
+            kwargs: Some(kwargs),
+            queue_name: self.queue,
+            priority: self.priority,
+            run_after: self.run_after.as_deref().map(time).transpose()?,
+            expires_at: self.expires_at.as_deref().map(time).transpose()?,
+            timeout_seconds: self.timeout,
+            max_attempts: self.max_attempts,
+            labels: self.label.iter().map(|text| pair(text)).collect::<anyhow::Result<_>>()?,
+            id: self.id,
+            unique_key: self.unique_key,
+            ..TaskRequest::new(self.task_path)
+        })
+    }
+}
+
+/// JSON if it is JSON, else text; the text of numbers is kept as typed.
+fn value(text: &str) -> anyhow::Result<Json> {
+    text.parse().or_else(|_| Ok(Json::from_value(&text)?))
+}
+
+fn array(values: &[String]) -> anyhow::Result<Json> {
+    let values: Vec<Json> = values.iter().map(|text| value(text)).collect::<anyhow::Result<_>>()?;
+    Ok(Json::from_value(&values)?)
+}
+
+fn object(pairs: &[String]) -> anyhow::Result<Json> {
+    let pairs: BTreeMap<String, Json> = pairs
+        .iter()
+        .map(|text| {
+            let (name, text) = pair(text)?;
+            Ok((name, value(&text)?))
+        })
+        .collect::<anyhow::Result<_>>()?;
+    Ok(Json::from_value(&pairs)?)
+}
+
+fn pair(text: &str) -> anyhow::Result<(String, String)> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => bail!("{text:?} is not name=value"),
+    }
+}
+
+/// A time, or how much later than now.
+fn time(text: &str) -> anyhow::Result<Timestamp> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let later_by: jiff::SignedDuration =
+        text.parse().with_context(|| format!("{text:?} is neither a time nor a duration"))?;
+    let later_by = Duration::try_from(later_by).context("the time lies in the past")?;
+    Ok(later(SystemClock.now(), later_by).into())
+}
+
+/// Waits until the task has ended, and shows how far it is where somebody can see it.
+async fn wait_for_end(client: &Client, id: Uuid) -> anyhow::Result<Task> {
+    const LONG_POLL: Duration = Duration::from_secs(30);
+    let bar = ProgressBar::with_draw_target(Some(BAR_LENGTH), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} [{bar:30}] {msg}")?);
+    loop {
+        let task = tokio::select! {
+            task = client.get_task(id, Some(LONG_POLL)) => task?,
+            error = show_progress(client, id, &bar) => return Err(error),
+        };
+        if task.status.is_finished() {
+            bar.finish_and_clear();
+            return Ok(task);
+        }
+        // A service that is about to stop answers before the time is over.
+        SystemClock.sleep(PROGRESS_PERIOD).await;
+    }
+}
+
+/// Draws until it cannot any more.
+async fn show_progress(client: &Client, id: Uuid, bar: &ProgressBar) -> anyhow::Error {
+    loop {
+        match client.get_task_status(id).await {
+            Ok(state) => draw(bar, &state),
+            Err(error) => return error.into(),
+        }
+        SystemClock.sleep(PROGRESS_PERIOD).await;
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "a bar of a thousand places"
+)]
+fn draw(bar: &ProgressBar, state: &TaskState) {
+    let progress = state.progress.clone().unwrap_or_default();
+    bar.set_position((progress.fraction.unwrap_or(0.0) * BAR_LENGTH as f64) as u64);
+    bar.set_message(format!("{} {}", state.status, progress.message.unwrap_or_default()));
+    bar.tick();
+}

@@ -1,0 +1,140 @@
+//! The command line.
+#![expect(clippy::doc_markdown, reason = "clap shows these comments on a terminal, as they are")]
+
+mod demo;
+mod enqueue;
+mod executor;
+mod migrate;
+mod openapi;
+mod output;
+mod serve;
+mod tasks;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use nightshift_client::Client;
+
+use self::output::Output;
+
+/// Exit status of a command that could not do its work.
+const FAILURE: u8 = 2;
+
+/// Background tasks for any web stack over plain HTTP.
+///
+/// Exit status: 0 the task succeeded, 1 it failed or was cancelled, 2 the command could not do
+/// its work, 3 the task has not ended.
+#[derive(Parser)]
+#[command(name = "nightshift", version, about, max_term_width = 100)]
+struct Cli {
+    /// The service that the client commands speak to
+    #[arg(
+        long,
+        global = true,
+        env = "NIGHTSHIFT_SERVER",
+        default_value = "http://127.0.0.1:8700",
+        value_name = "URL"
+    )]
+    server: String,
+    /// Print JSON, for programs
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, once")]
+enum Command {
+    /// Run the service
+    Serve(serve::Serve),
+    /// Show a service, an executor in Python and five tasks at work
+    Demo(demo::Demo),
+    /// Bring the database's schema up to date, and stop
+    Migrate(migrate::Migrate),
+    /// Print the OpenAPI document
+    Openapi(openapi::OpenApi),
+    #[command(flatten)]
+    Client(ClientCommand),
+}
+
+/// Commands that ask a running service.
+#[derive(Subcommand)]
+enum ClientCommand {
+    /// Enqueue a task
+    Enqueue(enqueue::Enqueue),
+    /// Show a task
+    Get(tasks::OneWaiting),
+    /// Show how a task ended
+    Result(tasks::OneWaiting),
+    /// Cancel a task
+    Cancel(tasks::Cancel),
+    /// Make a failed or cancelled task ready again
+    Retry(tasks::One),
+    /// Delete a finished task
+    Delete(tasks::One),
+    /// Say why a task is where it is
+    Explain(tasks::One),
+    /// Show what a task's executors logged
+    Logs(tasks::One),
+    /// List tasks, newest first
+    List(tasks::List),
+    /// Register, list and forget executors
+    #[command(subcommand)]
+    Executor(executor::ExecutorCommand),
+}
+
+/// Where the settings are.
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// Read settings from this file instead of nightshift.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command that the program was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Serve(serve) => serve.run().await,
+        Command::Demo(demo) => demo.run().await,
+        Command::Migrate(migrate) => migrate.run(),
+        Command::Openapi(openapi) => openapi.run(),
+        Command::Client(command) => {
+            let client = Client::new(&cli.server)?;
+            ask(command, &client, Output { json: cli.json }).await
+        }
+    }
+}
+
+async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
+    match command {
+        ClientCommand::Enqueue(enqueue) => enqueue.run(client, out).await,
+        ClientCommand::Get(one) => one.get(client, out).await,
+        ClientCommand::Result(one) => one.result(client, out).await,
+        ClientCommand::Cancel(cancel) => cancel.run(client, out).await,
+        ClientCommand::Retry(one) => one.retry(client, out).await,
+        ClientCommand::Delete(one) => one.delete(client).await,
+        ClientCommand::Explain(one) => one.explain(client, out).await,
+        ClientCommand::Logs(one) => one.logs(client, out).await,
+        ClientCommand::List(list) => list.run(client, out).await,
+        ClientCommand::Executor(command) => command.run(client, out).await,
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "errors of the command line go there")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::from(FAILURE)
+}

@@ -1,0 +1,95 @@
+//! Prints for people or, with `--json`, for programs.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    process::ExitCode,
+};
+
+use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use nightshift_client::types::{TaskError, TaskStatus};
+use serde::Serialize;
+
+/// Exit status when the task ended without success.
+const UNSUCCESSFUL: u8 = 1;
+/// Exit status when the task has not ended.
+const UNFINISHED: u8 = 3;
+
+/// How to print.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Output {
+    pub(super) json: bool,
+}
+
+impl Output {
+    /// Prints the value as JSON, or what `text` makes of it.
+    pub(super) fn print<T: Serialize>(
+        self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> anyhow::Result<()> {
+        let line = if self.json { serde_json::to_string(value)? } else { text(value) };
+        match writeln!(io::stdout().lock(), "{line}") {
+            // Whoever read the first lines of a long list has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        }
+    }
+
+    /// Says on standard error why a task did not succeed.
+    pub(super) fn print_errors(self, errors: &[TaskError]) -> anyhow::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let mut err = io::stderr().lock();
+        for error in errors {
+            let class = error.exception_class_path.as_deref().unwrap_or("");
+            let kind = format!("{:?}", error.kind).to_lowercase();
+            writeln!(err, "attempt {}: {kind} {class}: {}", error.attempt, error.message)?;
+            if let Some(traceback) = &error.traceback {
+                writeln!(err, "{}", traceback.trim_end())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The exit status that tells programs how a task ended.
+pub(super) fn exit_code(status: TaskStatus) -> ExitCode {
+    match status {
+        TaskStatus::Successful => ExitCode::SUCCESS,
+        TaskStatus::Failed | TaskStatus::Cancelled => ExitCode::from(UNSUCCESSFUL),
+        TaskStatus::Ready | TaskStatus::Running => ExitCode::from(UNFINISHED),
+    }
+}
+
+/// A table without lines, whose colours go away where they would not be seen.
+pub(super) fn table(head: &[&str], rows: Vec<Vec<Cell>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if !io::stdout().is_terminal() {
+        table.force_no_tty();
+    }
+    table.set_header(head.iter().map(|name| Cell::new(name.to_uppercase())));
+    table.add_rows(rows);
+    table.trim_fmt()
+}
+
+/// Names on the left, values on the right; rows without a value are left out.
+pub(super) fn details(rows: Vec<(&str, Option<String>)>) -> String {
+    let shown: Vec<_> = rows.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> =
+        shown.into_iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    lines.join("\n")
+}
+
+pub(super) fn status_cell(status: TaskStatus) -> Cell {
+    let color = match status {
+        TaskStatus::Ready => Color::Blue,
+        TaskStatus::Running => Color::Yellow,
+        TaskStatus::Successful => Color::Green,
+        TaskStatus::Failed => Color::Red,
+        TaskStatus::Cancelled => Color::Grey,
+    };
+    Cell::new(status).fg(color)
+}

@@ -1,0 +1,73 @@
+use std::{net::SocketAddr, process::ExitCode};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::ConfigFile;
+use crate::{
+    app::{App, Outside},
+    config::{Config, LogFormat},
+    shutdown::StopSignals,
+    telemetry,
+};
+
+/// Run the service.
+#[derive(Args)]
+pub(super) struct Serve {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Settings that are often given by hand; each has its like in the file and the environment.
+#[derive(Args, Default, Serialize)]
+pub(super) struct Flags {
+    /// Listen here [default: 127.0.0.1:8700]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bind: Option<SocketAddr>,
+    /// sqlite://PATH or postgres://... [default: sqlite://nightshift.db]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) database_url: Option<String>,
+    /// How executors reach this service [default: http://BIND]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    public_url: Option<String>,
+    /// How long running attempts may go on after SIGTERM [default: 25]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shutdown_grace_seconds: Option<u64>,
+    /// Log as text for people or JSON for programs [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_format: Option<LogFormat>,
+}
+
+impl Serve {
+    pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
+        let config = Config::load(self.file.config, self.flags)?;
+        telemetry::init(&config)?;
+        // Listened for from the start: a signal must not find the default, which kills.
+        let mut signals = StopSignals::listen()?;
+        let app = App::start(&config, Outside::real(&config))?;
+        tracing::info!(
+            address = %app.address(),
+            database = ?config.database()?.url,
+            "nightshift is ready"
+        );
+        signals.next().await;
+        tracing::info!("stopping; a second signal stops at once");
+        let hurry = app.hurry();
+        let stopping = tokio::spawn(app.stop());
+        let hurrying = tokio::spawn(async move {
+            signals.next().await;
+            hurry.cancel();
+        });
+        stopping.await??;
+        hurrying.abort();
+        tracing::info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,193 @@
+//! Settings: flags over environment (`NIGHTSHIFT_...`) over `nightshift.toml` over defaults.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use anyhow::{Context, bail};
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+/// Variables that begin like settings but belong to the client commands.
+const CLIENT_VARIABLES: &[&str] = &["server"];
+
+/// Every setting of the service. Unknown keys are refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where to listen.
+    pub bind: SocketAddr,
+    /// `sqlite://PATH` or `postgres://...`.
+    pub database_url: String,
+    /// SQLite's durability: `full` survives power loss, `normal` may lose the last commits.
+    pub sqlite_synchronous: SqliteSynchronous,
+    /// Connections for reading.
+    pub database_readers: u32,
+    /// How executors reach this service; `http://BIND` by default.
+    pub public_url: Option<String>,
+    /// Attempts that this process runs at once.
+    pub attempts_max: u32,
+    /// How often a task is handed out before it fails as `unreachable`.
+    pub deliveries_max: u32,
+    /// How long running attempts may go on after SIGTERM.
+    pub shutdown_grace_seconds: u64,
+    /// Bytes of a request's body.
+    pub body_bytes_max: usize,
+    /// Bytes of a batch's body.
+    pub batch_bytes_max: usize,
+    /// Bytes of an executor's answer.
+    pub executor_response_bytes_max: usize,
+    /// How long the whole body of a request may take to arrive.
+    pub body_read_seconds: u64,
+    /// Connections that are open at once.
+    pub connections_max: usize,
+    /// Threads that serve requests.
+    pub http_workers: usize,
+    pub log_format: LogFormat,
+    /// What is logged, as `tracing` filters have it.
+    pub log: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([127, 0, 0, 1], 8700)),
+            database_url: "sqlite://nightshift.db".to_owned(),
+            sqlite_synchronous: SqliteSynchronous::Full,
+            database_readers: 4,
+            public_url: None,
+            attempts_max: 1_000,
+            deliveries_max: 10_000,
+            shutdown_grace_seconds: 25,
+            body_bytes_max: 4 * 1024 * 1024,
+            batch_bytes_max: 64 * 1024 * 1024,
+            executor_response_bytes_max: 4 * 1024 * 1024,
+            body_read_seconds: 30,
+            connections_max: 10_000,
+            http_workers: 2,
+            log_format: LogFormat::Text,
+            log: "info,actix_server=warn".to_owned(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SqliteSynchronous {
+    Full,
+    Normal,
+}
+
+impl fmt::Display for SqliteSynchronous {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "FULL",
+            Self::Normal => "NORMAL",
+        })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Config {
+    /// Reads file and environment and lays `flags` over them.
+    pub fn load(file: Option<PathBuf>, flags: impl Serialize) -> anyhow::Result<Self> {
+        let toml = match file {
+            Some(path) => Toml::file_exact(path),
+            None => Toml::file("nightshift.toml"),
+        };
+        let config: Self = Figment::from(Serialized::defaults(Self::default()))
+            .merge(toml)
+            .merge(Env::prefixed("NIGHTSHIFT_").ignore(CLIENT_VARIABLES))
+            .merge(Serialized::globals(flags))
+            .extract()
+            .context("the settings cannot be used")?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        if !self.bind.ip().is_loopback() {
+            bail!(
+                "bind is {}, but without tokens only a loopback address is safe: anybody who \
+                 reaches the port could run tasks. Bind 127.0.0.1 and let a proxy that checks \
+                 its callers forward to it.",
+                self.bind
+            );
+        }
+        self.database()?;
+        for (name, value) in [
+            ("database_readers", u64::from(self.database_readers)),
+            ("attempts_max", u64::from(self.attempts_max)),
+            ("deliveries_max", u64::from(self.deliveries_max)),
+            ("body_read_seconds", self.body_read_seconds),
+            ("http_workers", self.http_workers as u64),
+            ("connections_max", self.connections_max as u64),
+        ] {
+            if value == 0 {
+                bail!("{name} must be at least 1");
+            }
+        }
+        Ok(())
+    }
+
+    pub fn database(&self) -> anyhow::Result<Database> {
+        Ok(Database {
+            url: self.database_url.parse()?,
+            synchronous: self.sqlite_synchronous,
+            readers: self.database_readers,
+        })
+    }
+
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_grace_seconds)
+    }
+
+    pub fn body_read_timeout(&self) -> Duration {
+        Duration::from_secs(self.body_read_seconds)
+    }
+}
+
+/// Which database, and how.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub url: DatabaseUrl,
+    pub synchronous: SqliteSynchronous,
+    pub readers: u32,
+}
+
+/// Where the database is.
+#[derive(Clone)]
+pub enum DatabaseUrl {
+    Sqlite(PathBuf),
+    Postgres(String),
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> anyhow::Result<Self> {
+        match text.split_once("://") {
+            Some(("sqlite", "")) => bail!("database_url names no file: use sqlite://PATH"),
+            Some(("sqlite", path)) => Ok(Self::Sqlite(PathBuf::from(path))),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
+            _ => bail!("database_url must begin with sqlite:// or postgres://"),
+        }
+    }
+}
+
+/// Without the password, since this ends in logs.
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Postgres(_) => f.write_str("postgres://..."),
+        }
+    }
+}

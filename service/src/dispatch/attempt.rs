@@ -1,0 +1,141 @@
+use tokio_util::sync::CancellationToken;
+
+use super::Dispatcher;
+use crate::{
+    domain::{
+        attempt::{Failure, FailureKind, Outcome},
+        lease::{Assignment, Claimed, Lease},
+    },
+    executor::{Answer, CancelNotice},
+    store::{self, LeaseLost, RenewRequest},
+};
+
+/// Renewals in the life of a lease: two may fail before it runs out.
+const RENEWALS_PER_LEASE: u32 = 3;
+
+/// Stops an attempt from outside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Stop {
+    cancelled: CancellationToken,
+    shutdown: CancellationToken,
+}
+
+impl Stop {
+    pub(super) fn because_cancelled(&self) {
+        self.cancelled.cancel();
+    }
+
+    pub(super) fn because_of_shutdown(&self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// One attempt, from its claim to its recorded end.
+pub(super) struct Attempt<'a> {
+    dispatcher: &'a Dispatcher,
+    claimed: Claimed,
+    stop: Stop,
+}
+
+/// What ended the wait for the executor's answer.
+enum End {
+    Answered(Answer),
+    Cancelled,
+    Shutdown,
+    /// The lease ran out, or the deadline came: the reaper records it.
+    Over,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn new(dispatcher: &'a Dispatcher, claimed: Claimed, stop: Stop) -> Self {
+        Self { dispatcher, claimed, stop }
+    }
+
+    pub(super) async fn run(self) {
+        let end = self.wait().await;
+        let Self { dispatcher, claimed, .. } = self;
+        let Claimed { lease, assignment, executor } = claimed;
+        let stored = match end {
+            End::Answered(Answer::Accepted) => dispatcher.store.detach(lease).await,
+            End::Answered(Answer::Ended(outcome)) => dispatcher.finish(lease, outcome).await,
+            End::Cancelled => dispatcher.finish(lease, Outcome::Cancelled).await,
+            End::Shutdown => {
+                let notice = CancelNotice::of(&assignment);
+                let telling = dispatcher.executor.cancel(&executor, notice, dispatcher.clock.now());
+                let handing_back = dispatcher.finish(lease, handed_back(&assignment));
+                tokio::join!(telling, handing_back).1
+            }
+            End::Over => return,
+        };
+        match stored {
+            Ok(Ok(())) => {}
+            Ok(Err(LeaseLost)) => tracing::debug!(
+                task.id = %assignment.task_id,
+                "an answer came after the attempt was over"
+            ),
+            // The lease will run out, and the task is tried again.
+            Err(error) => tracing::error!(
+                error = &error as &dyn std::error::Error,
+                task.id = %assignment.task_id,
+                "the end of an attempt could not be stored"
+            ),
+        }
+    }
+
+    /// Whichever comes first; dropping the call closes its connection.
+    async fn wait(&self) -> End {
+        let Claimed { assignment, executor, .. } = &self.claimed;
+        let Dispatcher { executor: by, clock, .. } = self.dispatcher;
+        tokio::select! {
+            biased;
+            answer = by.execute(executor, assignment, clock.now()) => End::Answered(answer),
+            () = self.stop.cancelled.cancelled() => End::Cancelled,
+            () = self.stop.shutdown.cancelled() => End::Shutdown,
+            () = self.keep_alive() => End::Over,
+            () = clock.sleep_until(assignment.deadline) => End::Over,
+        }
+    }
+
+    /// Renews the lease as long as it is ours.
+    async fn keep_alive(&self) {
+        let period = self.claimed.executor.registration.lease / RENEWALS_PER_LEASE;
+        loop {
+            self.dispatcher.clock.sleep(period).await;
+            let token = self.claimed.lease.token();
+            let request = RenewRequest { token, progress: None, logs: Vec::new() };
+            match self.dispatcher.store.renew(request).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_lost)) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        task.id = %self.claimed.assignment.task_id,
+                        "a lease could not be renewed"
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl Dispatcher {
+    async fn finish(
+        &self,
+        lease: Lease,
+        outcome: Outcome,
+    ) -> store::Result<std::result::Result<(), LeaseLost>> {
+        Ok(self.store.finish(lease, outcome).await?.map(drop))
+    }
+}
+
+/// A deploy costs no attempt. But nobody knows how far the executor came, so a task that must
+/// not be started twice is not.
+fn handed_back(assignment: &Assignment) -> Outcome {
+    if assignment.max_attempts > 1 {
+        return Outcome::HandedBack;
+    }
+    Outcome::Failed(Failure::new(
+        FailureKind::Lost,
+        "the service was stopped while the task ran, and it may be tried only once",
+    ))
+}

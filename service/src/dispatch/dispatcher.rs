@@ -1,0 +1,155 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::attempt::{Attempt, Stop};
+use crate::{
+    clock::Clock,
+    domain::lease::LeaseToken,
+    executor::{CancelNotice, Execute},
+    store::{CancelSignal, ClaimRequest, Store},
+};
+
+/// How long to leave the database alone after a claim failed.
+const CLAIM_RETRY: Duration = Duration::from_secs(1);
+
+/// Claims what may start, exactly as much as there is room for, and runs it.
+///
+/// It keeps nothing that could not be read again after a crash: the attempts in flight are
+/// leases in the store, which run out by themselves.
+pub struct Dispatcher {
+    pub(super) store: Store,
+    pub(super) executor: Arc<dyn Execute>,
+    pub(super) clock: Arc<dyn Clock>,
+    permits: Arc<Semaphore>,
+    in_flight: Mutex<HashMap<LeaseToken, Stop>>,
+    attempts: TaskTracker,
+}
+
+/// How a dispatcher comes to rest.
+#[derive(Clone, Debug)]
+pub struct Drain {
+    /// Claim no more.
+    pub stop_claiming: CancellationToken,
+    /// Stop waiting for what runs.
+    pub hurry: CancellationToken,
+    /// How long to wait for it otherwise.
+    pub grace: Duration,
+}
+
+impl Dispatcher {
+    pub fn new(
+        store: Store,
+        executor: Arc<dyn Execute>,
+        clock: Arc<dyn Clock>,
+        attempts_max: u32,
+    ) -> Self {
+        let permits = usize::try_from(attempts_max).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            store,
+            executor,
+            clock,
+            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            in_flight: Mutex::new(HashMap::new()),
+            attempts: TaskTracker::new(),
+        }
+    }
+
+    /// Works until told to stop, then waits for what runs and hands back what does not end.
+    pub async fn run(self: Arc<Self>, mut cancels: mpsc::Receiver<CancelSignal>, drain: Drain) {
+        // What became claimable before this process began has told nobody.
+        self.store.wake_dispatcher();
+        let cancelling = {
+            let this = Arc::clone(&self);
+            tokio::spawn(async move {
+                while let Some(signal) = cancels.recv().await {
+                    this.cancel(signal);
+                }
+            })
+        };
+        loop {
+            tokio::select! {
+                biased;
+                () = drain.stop_claiming.cancelled() => break,
+                () = self.store.work() => self.step().await,
+            }
+        }
+        self.come_to_rest(&drain).await;
+        cancelling.abort();
+    }
+
+    /// Claims once and starts what was claimed.
+    async fn step(self: &Arc<Self>) {
+        let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
+        if free == 0 {
+            // The permit that comes free next wakes this loop again.
+            return;
+        }
+        let claimed = match self.store.claim(ClaimRequest { permits: free }).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "claiming failed");
+                let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
+                tokio::spawn(async move {
+                    clock.sleep(CLAIM_RETRY).await;
+                    store.wake_dispatcher();
+                });
+                return;
+            }
+        };
+        for claimed in claimed {
+            let stop = Stop::default();
+            let token = claimed.lease.token();
+            self.in_flight().insert(token, stop.clone());
+            let this = Arc::clone(self);
+            let permit = Arc::clone(&self.permits).try_acquire_owned();
+            self.attempts.spawn(async move {
+                Attempt::new(&this, claimed, stop).run().await;
+                this.in_flight().remove(&token);
+                drop(permit);
+                this.store.wake_dispatcher();
+            });
+        }
+    }
+
+    /// Stops the attempt if it is in a request of this process, and tells its executor.
+    fn cancel(self: &Arc<Self>, signal: CancelSignal) {
+        let stop = self.in_flight().get(&signal.token).cloned();
+        if let Some(stop) = stop {
+            stop.because_cancelled();
+        }
+        let Some(executor) = signal.executor else {
+            return;
+        };
+        let notice =
+            CancelNotice { task_id: signal.task_id, token: signal.token, attempt: signal.attempt };
+        let this = Arc::clone(self);
+        self.attempts.spawn(async move {
+            this.executor.cancel(&executor, notice, this.clock.now()).await;
+        });
+    }
+
+    async fn come_to_rest(&self, drain: &Drain) {
+        self.attempts.close();
+        tokio::select! {
+            () = self.attempts.wait() => return,
+            () = drain.hurry.cancelled() => {}
+            () = self.clock.sleep(drain.grace) => {}
+        }
+        let left: Vec<Stop> = self.in_flight().values().cloned().collect();
+        tracing::info!(attempts = left.len(), "handing back what still runs");
+        for stop in left {
+            stop.because_of_shutdown();
+        }
+        self.attempts.wait().await;
+    }
+
+    fn in_flight(&self) -> std::sync::MutexGuard<'_, HashMap<LeaseToken, Stop>> {
+        self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

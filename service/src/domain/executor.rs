@@ -1,0 +1,275 @@
+use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use url::{Host, Url};
+
+use super::{
+    Invalid, Timestamp,
+    limits::{CONCURRENCY_MAX, LEASE_SECONDS_MAX, RETRY_AFTER_MAX, TASK_PATHS_MAX, URL_CHARS_MAX},
+    names::ExecutorName,
+    route::Pattern,
+    task::Options,
+};
+
+/// Tasks of one executor that run at once, unless it says otherwise.
+pub const CONCURRENCY_DEFAULT: u32 = 10;
+/// Seconds that a lease lasts, unless the executor says otherwise.
+pub const LEASE_SECONDS_DEFAULT: u32 = 30;
+
+/// Names a registered executor within the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExecutorId(pub i64);
+
+/// What somebody registered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registration {
+    pub name: ExecutorName,
+    pub task_paths: Vec<Pattern>,
+    pub concurrency: u32,
+    pub lease: Duration,
+    pub defaults: Options,
+    pub paused: bool,
+    pub target: Target,
+}
+
+impl Registration {
+    /// Checks the numbers; the rest is checked by the types.
+    pub fn checked(self) -> Result<Self, Invalid> {
+        let paths = self.task_paths.len();
+        if paths == 0 || paths > TASK_PATHS_MAX {
+            let reason = format!("needs 1 to {TASK_PATHS_MAX} entries, has {paths}");
+            return Err(Invalid::new("task_paths", reason));
+        }
+        if self.concurrency == 0 || self.concurrency > CONCURRENCY_MAX {
+            return Err(Invalid::new("concurrency", format!("must be 1 to {CONCURRENCY_MAX}")));
+        }
+        let lease_seconds = self.lease.as_secs();
+        if lease_seconds == 0 || lease_seconds > u64::from(LEASE_SECONDS_MAX) {
+            return Err(Invalid::new("lease_seconds", format!("must be 1 to {LEASE_SECONDS_MAX}")));
+        }
+        Ok(self)
+    }
+}
+
+/// How the executor gets its tasks. The numbers of [`Target::kind_number`] are stored.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// The service calls it.
+    Http { url: CallUrl, secret: Secret, previous_secret: Option<Secret> },
+}
+
+impl Target {
+    pub fn kind_number(&self) -> i16 {
+        match self {
+            Self::Http { .. } => 0,
+        }
+    }
+}
+
+/// An address that the service may call: http or https, with a host, without credentials, and
+/// not one of the link-local addresses behind which clouds keep their secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallUrl(Url);
+
+impl CallUrl {
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for CallUrl {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let refused = |reason: &str| Err(Invalid::new("url", reason));
+        if text.len() > URL_CHARS_MAX {
+            return refused("is too long");
+        }
+        let Ok(url) = Url::parse(text) else {
+            return refused("is not an absolute URL");
+        };
+        if !matches!(url.scheme(), "http" | "https") {
+            return refused("must be http or https");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return refused("must not hold a user name or a password");
+        }
+        let address = match url.host() {
+            None => return refused("needs a host"),
+            Some(Host::Domain(_)) => None,
+            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+        };
+        if address.is_some_and(is_refused_address) {
+            return refused("is a link-local address, which is never called");
+        }
+        Ok(Self(url))
+    }
+}
+
+/// Link-local addresses (RFC 3927, RFC 4291) are never called: clouds serve machine credentials
+/// there. AWS serves them on `fd00:ec2::254`, too.
+pub fn is_refused_address(address: IpAddr) -> bool {
+    const AWS_METADATA: [u16; 8] = [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254];
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
+        IpAddr::V6(v6) => {
+            v6.is_unicast_link_local() || v6.is_unspecified() || v6.segments() == AWS_METADATA
+        }
+    }
+}
+
+/// A signing secret by Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub const PREFIX: &str = "whsec_";
+
+    /// For the store and the signer only; never for an answer or a log.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let key = text.strip_prefix(Self::PREFIX).and_then(|rest| STANDARD.decode(rest).ok());
+        if key.is_some_and(|key| (24..=64).contains(&key.len())) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Invalid::new("secret", "must be whsec_ and the base64 of 24 to 64 bytes"))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A registered executor.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    pub id: ExecutorId,
+    pub registration: Registration,
+    pub circuit: Circuit,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Whether an executor may be called. It opens when a delivery fails and stays open for longer
+/// with each failure in a row; then one task goes out as a probe, and if that one gets through
+/// all is well again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circuit {
+    /// Deliveries that failed in a row.
+    pub failures: u32,
+    pub held_until: Option<Timestamp>,
+    pub reason: Option<String>,
+}
+
+impl Circuit {
+    const HOLD_FIRST: Duration = Duration::from_millis(100);
+    const HOLD_MAX: Duration = Duration::from_mins(1);
+
+    pub fn is_open(&self, now: Timestamp) -> bool {
+        self.held_until.is_some_and(|until| now < until)
+    }
+
+    /// How many tasks may be sent beside those in flight.
+    pub fn room(&self, now: Timestamp, concurrency: u32, in_flight: u32) -> u32 {
+        if self.is_open(now) {
+            return 0;
+        }
+        let allowed = if self.failures > 0 { 1 } else { concurrency };
+        allowed.saturating_sub(in_flight)
+    }
+
+    /// After a delivery failed. Failures of tasks that were already on their way when the circuit
+    /// opened tell nothing new, so they count once.
+    #[must_use]
+    pub fn after_failure(
+        &self,
+        now: Timestamp,
+        reason: &str,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        let failures =
+            if self.is_open(now) { self.failures } else { self.failures.saturating_add(1) };
+        let doublings = failures.saturating_sub(1).min(16);
+        let backoff = (Self::HOLD_FIRST * (1 << doublings)).min(Self::HOLD_MAX);
+        let hold = backoff.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
+        let until = now.saturating_add(hold).unwrap_or(now);
+        Self {
+            failures,
+            held_until: self.held_until.max(Some(until)),
+            reason: Some(reason.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{CallUrl, Circuit, Secret, Timestamp};
+
+    #[test]
+    fn b105_link_local_addresses_are_refused() {
+        for bad in [
+            "http://169.254.169.254/latest/meta-data",
+            "http://[fe80::1]/",
+            "http://[::ffff:169.254.169.254]/",
+            "http://[fd00:ec2::254]/",
+            "http://0.0.0.0/",
+            "http://2852039166/",
+            "ftp://example.org/",
+            "http://user:word@example.org/",
+            "/tasks",
+            "",
+        ] {
+            assert!(bad.parse::<CallUrl>().is_err(), "{bad}");
+        }
+        for good in ["http://127.0.0.1:9000/tasks", "https://tom.example.org/x?y", "http://[::1]/"]
+        {
+            assert!(good.parse::<CallUrl>().is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_standard_webhooks_and_never_shown() {
+        let secret: Secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
+        assert_eq!(format!("{secret:?}"), "Secret(..)");
+        for bad in ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_?"] {
+            assert!(bad.parse::<Secret>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn b69_an_executor_that_says_later_is_left_alone_until_then() {
+        let start = Timestamp::UNIX_EPOCH;
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let open = Circuit::default().after_failure(start, "429", Some(Duration::from_secs(5)));
+        assert_eq!(open.room(after(4), 50, 0), 0);
+        assert_eq!(open.room(after(5), 50, 0), 1, "one probe");
+        assert_eq!(open.room(after(5), 50, 1), 0, "no second one beside it");
+        assert_eq!(Circuit::default().room(after(5), 50, 20), 30);
+    }
+
+    #[test]
+    fn the_hold_doubles_and_failures_in_flight_count_once() {
+        let start = Timestamp::UNIX_EPOCH;
+        let first = Circuit::default().after_failure(start, "refused", None);
+        assert_eq!(first.after_failure(start, "refused", None).failures, 1);
+        let mut circuit = first;
+        for _ in 0..20 {
+            let now = circuit.held_until.unwrap();
+            circuit = circuit.after_failure(now, "refused", None);
+            assert!(circuit.held_until.unwrap().duration_since(now).as_secs() <= 60);
+        }
+        assert_eq!(circuit.failures, 21);
+    }
+}

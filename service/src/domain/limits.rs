@@ -1,0 +1,102 @@
+//! Every bound that is not a setting, with its name.
+
+use std::{borrow::Cow, time::Duration};
+
+/// Characters of a task path, queue name or unique key.
+pub const NAME_CHARS_MAX: usize = 255;
+/// Characters of an executor's name.
+pub const EXECUTOR_NAME_CHARS_MAX: usize = 100;
+/// Characters of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_CHARS_MAX: usize = 255;
+/// Labels of one task.
+pub const LABELS_MAX: usize = 32;
+/// Characters of a label's key.
+pub const LABEL_KEY_CHARS_MAX: usize = 63;
+/// Characters of a label's value.
+pub const LABEL_VALUE_CHARS_MAX: usize = 255;
+/// Nesting of args, kwargs and return values.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// The lowest and the highest priority.
+pub const PRIORITY_MIN: i16 = -100;
+pub const PRIORITY_MAX: i16 = 100;
+/// Attempts of one task, until it is retried by hand.
+pub const ATTEMPTS_MAX: u32 = 100;
+/// The longest timeout or backoff.
+pub const DURATION_MAX: Duration = Duration::from_hours(7 * 24);
+/// The largest growth of the backoff from one attempt to the next.
+pub const BACKOFF_FACTOR_MAX: f64 = 100.0;
+/// Tasks of one batch.
+pub const BATCH_TASKS_MAX: usize = 10_000;
+/// Task paths of one executor.
+pub const TASK_PATHS_MAX: usize = 1_000;
+/// Tasks of one executor that run at once.
+pub const CONCURRENCY_MAX: u32 = 10_000;
+/// Seconds that a lease may last.
+pub const LEASE_SECONDS_MAX: u32 = 3_600;
+/// Characters of an executor's URL.
+pub const URL_CHARS_MAX: usize = 2_048;
+/// Bytes of an error's message; longer ones are cut at a character.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a traceback; the start of a longer one is cut away, since its end says what happened.
+pub const TRACEBACK_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of an exception's class path.
+pub const CLASS_PATH_BYTES_MAX: usize = 512;
+/// Bytes of a progress message.
+pub const PROGRESS_BYTES_MAX: usize = 4_000;
+/// Log lines of one heartbeat.
+pub const LOG_LINES_PER_RENEWAL_MAX: usize = 1_000;
+/// Bytes of one log line.
+pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Log lines kept of one task.
+pub const LOG_LINES_PER_TASK_MAX: i64 = 10_000;
+/// Bytes of log kept of one task.
+pub const LOG_BYTES_PER_TASK_MAX: i64 = 4 * 1024 * 1024;
+/// Rows of one page of a list.
+pub const PAGE_MAX: u32 = 1_000;
+/// Rows of one page unless asked otherwise.
+pub const PAGE_DEFAULT: u32 = 100;
+/// How far `explain` counts the tasks ahead of one.
+pub const AHEAD_COUNTED_MAX: u32 = 1_000;
+/// How long a request may wait for a task to end.
+pub const WAIT_MAX: Duration = Duration::from_mins(1);
+/// How long a cancelled attempt may take to stop.
+pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
+/// The longest time an executor can ask to be left alone.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
+
+/// The longest start of `text` that fits into `bytes_max` without splitting a character.
+pub fn cut_end(text: &str, bytes_max: usize) -> &str {
+    text.get(..text.floor_char_boundary(bytes_max)).unwrap_or(text)
+}
+
+/// The longest end of `text` that fits into `bytes_max` without splitting a character.
+pub fn cut_start(text: &str, bytes_max: usize) -> &str {
+    let start = text.len().saturating_sub(bytes_max);
+    text.get(text.ceil_char_boundary(start)..).unwrap_or(text)
+}
+
+/// The text as both engines can hold it: PostgreSQL has no NUL, so one is written out as JSON
+/// would.
+pub fn storable(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\\u0000")) } else { text.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{cut_end, cut_start, storable};
+
+    #[test]
+    fn b34_a_nul_is_written_out() {
+        assert_eq!(storable("a\0b"), "a\\u0000b");
+        assert_eq!(storable("ab"), "ab");
+    }
+
+    #[test]
+    fn b42_text_is_cut_between_characters() {
+        let text = format!("{}é!", "a".repeat(999));
+        assert_eq!(cut_end(&text, 1000), "a".repeat(999));
+        assert_eq!(cut_end(&text, 1001), format!("{}é", "a".repeat(999)));
+        assert_eq!(cut_start(&text, 2), "!");
+        assert_eq!(cut_start("short", 100), "short");
+    }
+}

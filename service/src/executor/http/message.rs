@@ -1,0 +1,178 @@
+//! What the service posts, by the Standard Webhooks specification.
+
+use std::collections::BTreeMap;
+
+use reqwest::{RequestBuilder, header::CONTENT_TYPE};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use standardwebhooks::{
+    HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook,
+};
+
+use super::super::CancelNotice;
+use crate::domain::{
+    Timestamp,
+    attempt::{Failure, FailureKind},
+    executor::Secret,
+    json::JsonText,
+    lease::{Assignment, LeaseToken},
+};
+
+/// A message before it is signed.
+pub(super) struct Message<'a> {
+    /// The same each time the message is sent, so that a receiver can recognise a repetition.
+    id: String,
+    now: Timestamp,
+    body: Body<'a>,
+    traceparent: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'static str,
+    timestamp: String,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Data<'a> {
+    Execute(Execute<'a>),
+    Cancel(Cancel),
+}
+
+#[derive(Serialize)]
+struct Execute<'a> {
+    task_id: String,
+    task_path: &'a str,
+    #[serde(serialize_with = "raw")]
+    args: &'a JsonText,
+    #[serde(serialize_with = "raw")]
+    kwargs: &'a JsonText,
+    attempt: u32,
+    max_attempts: u32,
+    queue_name: &'a str,
+    priority: i16,
+    labels: &'a BTreeMap<String, String>,
+    enqueued_at: String,
+    deadline: String,
+    lease: Lease,
+}
+
+#[derive(Serialize)]
+struct Cancel {
+    task_id: String,
+    attempt: u32,
+    lease: Lease,
+}
+
+#[derive(Serialize)]
+struct Lease {
+    token: String,
+    url: String,
+}
+
+impl Lease {
+    fn new(token: LeaseToken, public_url: &str) -> Self {
+        Self { token: token.to_string(), url: format!("{public_url}/leases/{token}") }
+    }
+}
+
+/// The text as it came, byte for byte.
+fn raw<S: serde::Serializer>(text: &JsonText, serializer: S) -> Result<S::Ok, S::Error> {
+    let value: &RawValue =
+        serde_json::from_str(text.as_str()).map_err(serde::ser::Error::custom)?;
+    value.serialize(serializer)
+}
+
+fn rfc3339(instant: Timestamp) -> String {
+    format!("{instant:.6}")
+}
+
+impl<'a> Message<'a> {
+    pub(super) fn execute(assignment: &'a Assignment, public_url: &str, now: Timestamp) -> Self {
+        let data = Execute {
+            task_id: assignment.task_id.to_string(),
+            task_path: assignment.task_path.as_str(),
+            args: &assignment.args,
+            kwargs: &assignment.kwargs,
+            attempt: assignment.attempt,
+            max_attempts: assignment.max_attempts,
+            queue_name: assignment.queue_name.as_str(),
+            priority: assignment.priority,
+            labels: &assignment.labels,
+            enqueued_at: rfc3339(assignment.enqueued_at),
+            deadline: rfc3339(assignment.deadline),
+            lease: Lease::new(assignment.token, public_url),
+        };
+        Self {
+            id: format!("{}.{}", assignment.task_id, assignment.attempt),
+            now,
+            body: Body {
+                r#type: "task.execute",
+                timestamp: rfc3339(now),
+                data: Data::Execute(data),
+            },
+            traceparent: assignment.traceparent.as_deref(),
+        }
+    }
+
+    pub(super) fn cancel(notice: CancelNotice, public_url: &str, now: Timestamp) -> Self {
+        let CancelNotice { task_id, token, attempt } = notice;
+        let data =
+            Cancel { task_id: task_id.to_string(), attempt, lease: Lease::new(token, public_url) };
+        Self {
+            id: format!("{task_id}.{attempt}.cancel"),
+            now,
+            body: Body { r#type: "task.cancel", timestamp: rfc3339(now), data: Data::Cancel(data) },
+            traceparent: None,
+        }
+    }
+
+    /// Signs with the secret, and with the one before while it is being replaced.
+    pub(super) fn sign(
+        &self,
+        secret: &Secret,
+        previous: Option<&Secret>,
+    ) -> Result<Signed<'a>, Failure> {
+        let rejected = |message: &str| Failure::new(FailureKind::Rejected, message);
+        let body = serde_json::to_vec(&self.body)
+            .map_err(|_error| rejected("the task cannot be written as JSON"))?;
+        let timestamp = self.now.as_second();
+        let signatures: Vec<String> = std::iter::once(secret)
+            .chain(previous)
+            .map(|secret| Webhook::new(secret.expose())?.sign(&self.id, timestamp, &body))
+            .collect::<Result<_, _>>()
+            .map_err(|_error| rejected("the executor's secret cannot sign"))?;
+        Ok(Signed {
+            id: self.id.clone(),
+            timestamp,
+            signature: signatures.join(" "),
+            traceparent: self.traceparent,
+            body,
+        })
+    }
+}
+
+/// A message that can be sent.
+pub(super) struct Signed<'a> {
+    id: String,
+    timestamp: i64,
+    signature: String,
+    traceparent: Option<&'a str>,
+    body: Vec<u8>,
+}
+
+impl Signed<'_> {
+    pub(super) fn onto(self, request: RequestBuilder) -> RequestBuilder {
+        let mut request = request
+            .header(CONTENT_TYPE, "application/json")
+            .header(HEADER_WEBHOOK_ID, self.id)
+            .header(HEADER_WEBHOOK_TIMESTAMP, self.timestamp)
+            .header(HEADER_WEBHOOK_SIGNATURE, self.signature);
+        if let Some(traceparent) = self.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
+        request.body(self.body)
+    }
+}

@@ -1,0 +1,15 @@
+//! Nightshift: background tasks for any web stack over plain HTTP.
+#![expect(missing_docs, reason = "a program, not a library: its tests are the only users")]
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod dispatch;
+pub mod domain;
+pub mod entropy;
+pub mod executor;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,7 @@
+//! The binary: see [`nightshift::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    nightshift::cli::main()
+}

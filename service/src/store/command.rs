@@ -1,0 +1,138 @@
+//! The writer's commands, in one table.
+
+use tokio::sync::oneshot;
+
+use super::{
+    attempt::{self, FinishRequest, LeaseLost, RenewRequest},
+    claim::{self, ClaimRequest},
+    enqueue::{self, EnqueueAnswer},
+    error::{Error, Result},
+    executors::{self, Registered},
+    steer::{self, CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
+    sweep::{self, SweepRequest},
+    tx::Tx,
+};
+use crate::domain::{
+    executor::Registration,
+    lease::{Claimed, LeaseToken, Renewal},
+    names::ExecutorName,
+    task::{NewTask, TaskId},
+};
+
+/// A command that waits for its answer.
+pub(super) struct Pending<I, O> {
+    input: I,
+    output: Option<O>,
+    waiter: oneshot::Sender<Result<O>>,
+}
+
+impl<I, O> Pending<I, O> {
+    pub(super) fn new(input: I, waiter: oneshot::Sender<Result<O>>) -> Self {
+        Self { input, output: None, waiter }
+    }
+
+    /// Answers after the commit. A waiter that went away has given up on the answer only: what
+    /// it asked for is done.
+    fn settle(mut self) {
+        let missing = || Error::Corrupt("a command without an answer".to_owned());
+        let answer = self.output.take().ok_or_else(missing);
+        self.answer(answer);
+    }
+
+    fn answer(self, answer: Result<O>) {
+        if self.waiter.send(answer).is_err() {
+            tracing::debug!("nobody waits for the answer to a command any more");
+        }
+    }
+}
+
+/// Runs the statement of one kind of command for all of that kind.
+fn run<I, O>(
+    tx: &mut Tx<'_>,
+    pending: &mut [Pending<I, O>],
+    statement: fn(&mut Tx<'_>, &[&I]) -> Result<Vec<O>>,
+) -> Result<()> {
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let inputs: Vec<&I> = pending.iter().map(|pending| &pending.input).collect();
+    let outputs = statement(tx, &inputs)?;
+    for (pending, output) in pending.iter_mut().zip(outputs) {
+        pending.output = Some(output);
+    }
+    Ok(())
+}
+
+/// Stamps out, for each kind of command: its variant, its place in a batch, its statement.
+macro_rules! commands {
+    ($($variant:ident $field:ident: $input:ty => $output:ty, $statement:path;)*) => {
+        #[expect(clippy::large_enum_variant, reason = "registrations are large, and rare")]
+        pub(super) enum Command {
+            $($variant(Pending<$input, $output>),)*
+        }
+
+        /// The commands of one transaction, by kind.
+        #[derive(Default)]
+        pub(super) struct Batch {
+            $($field: Vec<Pending<$input, $output>>,)*
+        }
+
+        impl Batch {
+            pub(super) fn push(&mut self, command: Command) {
+                match command {
+                    $(Command::$variant(pending) => self.$field.push(pending),)*
+                }
+            }
+
+            /// Runs the kinds in the order of the table. No command of the batch has been
+            /// answered yet, so all of them are concurrent and any order is as good as another.
+            pub(super) fn apply(&mut self, tx: &mut Tx<'_>) -> Result<()> {
+                $(run(tx, &mut self.$field, $statement)?;)*
+                Ok(())
+            }
+
+            pub(super) fn settle(self) {
+                $(self.$field.into_iter().for_each(Pending::settle);)*
+            }
+
+            /// Takes the batch apart again, to try its commands one by one.
+            pub(super) fn into_commands(self) -> Vec<Command> {
+                let mut commands = Vec::new();
+                $(commands.extend(self.$field.into_iter().map(Command::$variant));)*
+                commands
+            }
+        }
+
+        impl Command {
+            pub(super) fn refuse(self, error: Error) {
+                match self {
+                    $(Self::$variant(pending) => pending.answer(Err(error)),)*
+                }
+            }
+        }
+    };
+}
+
+impl Command {
+    /// What it carries, where that may be much.
+    pub(super) fn bytes(&self) -> usize {
+        let Self::Enqueue(pending) = self else {
+            return 0;
+        };
+        pending.input.iter().map(NewTask::bytes).sum()
+    }
+}
+
+commands! {
+    Put put: Registration => Registered, executors::put;
+    Remove remove: ExecutorName => bool, executors::remove;
+    Enqueue enqueue: Vec<NewTask> => EnqueueAnswer, enqueue::enqueue;
+    Cancel cancel: CancelRequest => CancelAnswer, steer::cancel;
+    Retry retry: TaskId => RetryAnswer, steer::retry;
+    Delete delete: TaskId => DeleteAnswer, steer::delete;
+    Renew renew: RenewRequest => std::result::Result<Renewal, LeaseLost>, attempt::renew;
+    Detach detach: LeaseToken => std::result::Result<(), LeaseLost>, attempt::detach;
+    Finish finish: FinishRequest => std::result::Result<TaskId, LeaseLost>, attempt::finish;
+    Sweep sweep: SweepRequest => (), sweep::sweep;
+    Claim claim: ClaimRequest => Vec<Claimed>, claim::claim;
+}

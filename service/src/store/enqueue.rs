@@ -1,0 +1,289 @@
+//! Takes new tasks in, and recognises those that were said before.
+
+use std::borrow::Cow;
+
+use diesel::prelude::*;
+
+use super::{
+    dialect,
+    error::Result,
+    link::on_engine,
+    reads,
+    rows::{Changing, InputRow, LabelRow, TaskRow, micros, options_columns},
+    schema::{stage, task_inputs, tasks},
+    tx::Tx,
+};
+use crate::domain::{
+    names::ExecutorName,
+    state::Stage,
+    task::{NewTask, Repeat, Task, TaskId, Terms, first_stage},
+};
+
+/// What became of one task of a request.
+#[derive(Clone, Debug)]
+pub enum Enqueued {
+    Created(Box<Task>),
+    /// It was said before, or a live task has its unique key.
+    Existing(Box<Task>),
+}
+
+impl Enqueued {
+    pub fn task(&self) -> &Task {
+        match self {
+            Self::Created(task) | Self::Existing(task) => task,
+        }
+    }
+}
+
+/// Why a request was refused as a whole; nothing of it was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EnqueueConflict {
+    /// The id belongs to a task with other content.
+    Id { index: usize },
+    /// The idempotency key belongs to a task with other content.
+    IdempotencyKey { index: usize },
+}
+
+pub type EnqueueAnswer = std::result::Result<Vec<Enqueued>, EnqueueConflict>;
+
+/// Enqueues each request's tasks, all of a request or none.
+pub(super) fn enqueue(tx: &mut Tx<'_>, requests: &[&Vec<NewTask>]) -> Result<Vec<EnqueueAnswer>> {
+    let mut answers: Vec<Option<EnqueueAnswer>> = Vec::with_capacity(requests.len());
+    // Requests that cannot meet an older task go in together, in one statement where the engine
+    // gains by it.
+    let mut fresh: Vec<&NewTask> = Vec::new();
+    for request in requests {
+        if request.iter().any(may_be_known) {
+            insert(tx, &std::mem::take(&mut fresh))?;
+            answers.push(Some(enqueue_known(tx, request)?));
+        } else {
+            fresh.extend(request.iter());
+            answers.push(None);
+        }
+    }
+    insert(tx, &fresh)?;
+    let created = |request: &&Vec<NewTask>| Ok(request.iter().map(|new| create(tx, new)).collect());
+    Ok(answers
+        .into_iter()
+        .zip(requests)
+        .map(|(answer, request)| answer.unwrap_or_else(|| created(request)))
+        .collect())
+}
+
+fn may_be_known(new: &NewTask) -> bool {
+    new.repeat.by_id() || new.repeat.key().is_some() || new.content.unique_key.is_some()
+}
+
+/// Who a task belongs to.
+struct Place {
+    executor: Option<ExecutorName>,
+    executor_id: Option<i64>,
+    terms: Terms,
+}
+
+fn place(tx: &Tx<'_>, new: &NewTask) -> Place {
+    let id = tx.registry.route(new.content.task_path.as_str());
+    let registration = id.and_then(|id| tx.registry.get(id)).map(|e| &e.registration);
+    Place {
+        executor: registration.map(|registration| registration.name.clone()),
+        executor_id: id.map(|id| id.0),
+        terms: new.content.options.resolve(registration.map(|r| &r.defaults)),
+    }
+}
+
+fn create(tx: &Tx<'_>, new: &NewTask) -> Enqueued {
+    let place = place(tx, new);
+    Enqueued::Created(Box::new(Task::fresh(new, tx.now, place.executor, place.terms)))
+}
+
+/// One request of which some tasks may have been said before, here or in the same request.
+fn enqueue_known(tx: &mut Tx<'_>, request: &[NewTask]) -> Result<EnqueueAnswer> {
+    let mut inserted: Vec<&NewTask> = Vec::new();
+    let mut answers = Vec::with_capacity(request.len());
+    for (index, new) in request.iter().enumerate() {
+        if let Some(earlier) = said_before(&inserted, new) {
+            let same =
+                earlier.id != new.id || earlier.content.fingerprint() == new.content.fingerprint();
+            match same_or_conflict(index, new, same) {
+                Err(conflict) => return Ok(Err(conflict)),
+                Ok(()) => answers.push(existing(create(tx, earlier))),
+            }
+            continue;
+        }
+        match find(tx, new)? {
+            None => {
+                inserted.push(new);
+                answers.push(create(tx, new));
+            }
+            Some(Known::Said { seq, same }) => match same_or_conflict(index, new, same) {
+                Err(conflict) => return Ok(Err(conflict)),
+                Ok(()) => answers.push(Enqueued::Existing(Box::new(record(tx, seq)?))),
+            },
+            Some(Known::Live { seq }) => {
+                answers.push(Enqueued::Existing(Box::new(record(tx, seq)?)));
+            }
+        }
+    }
+    insert(tx, &inserted)?;
+    Ok(Ok(answers))
+}
+
+fn existing(created: Enqueued) -> Enqueued {
+    match created {
+        Enqueued::Created(task) | Enqueued::Existing(task) => Enqueued::Existing(task),
+    }
+}
+
+/// An earlier task of the same request that has the new one's id, or its unique key.
+fn said_before<'a>(earlier: &[&'a NewTask], new: &NewTask) -> Option<&'a NewTask> {
+    earlier.iter().copied().find(|old| {
+        old.id == new.id
+            || (new.content.unique_key.is_some()
+                && old.content.unique_key == new.content.unique_key)
+    })
+}
+
+fn same_or_conflict(
+    index: usize,
+    new: &NewTask,
+    same: bool,
+) -> std::result::Result<(), EnqueueConflict> {
+    if same {
+        return Ok(());
+    }
+    match new.repeat {
+        Repeat::ByKey(_) | Repeat::ByIdAndKey(_) => Err(EnqueueConflict::IdempotencyKey { index }),
+        Repeat::ById => Err(EnqueueConflict::Id { index }),
+        // Equal unique keys: the live task is the answer, whatever it holds.
+        Repeat::Never => Ok(()),
+    }
+}
+
+enum Known {
+    /// The id or the idempotency key was used before.
+    Said { seq: i64, same: bool },
+    /// A live task has the unique key.
+    Live { seq: i64 },
+}
+
+fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
+    let fingerprint = new.content.fingerprint();
+    let same = |(seq, stored): (i64, Option<Vec<u8>>)| Known::Said {
+        seq,
+        same: stored.as_deref() == Some(&fingerprint),
+    };
+    let with_fingerprint =
+        tasks::table.inner_join(task_inputs::table).select((tasks::seq, task_inputs::fingerprint));
+    if let Some(key) = new.repeat.key() {
+        let by_key = with_fingerprint.filter(tasks::idempotency_key.eq(key));
+        let found = on_engine!(&mut tx.link, c => by_key.first(c).optional())?;
+        if let Some(found) = found {
+            return Ok(Some(same(found)));
+        }
+    }
+    if new.repeat.by_id() {
+        let by_id = with_fingerprint.filter(tasks::id.eq(new.id.0.as_bytes().to_vec()));
+        let found = on_engine!(&mut tx.link, c => by_id.first(c).optional())?;
+        if let Some(found) = found {
+            return Ok(Some(same(found)));
+        }
+    }
+    let Some(unique_key) = &new.content.unique_key else {
+        return Ok(None);
+    };
+    let live = tasks::table
+        .filter(tasks::unique_key.eq(unique_key))
+        .filter(stage::is_live())
+        .select(tasks::seq);
+    let found = on_engine!(&mut tx.link, c => live.first(c).optional())?;
+    Ok(found.map(|seq| Known::Live { seq }))
+}
+
+fn record(tx: &mut Tx<'_>, seq: i64) -> Result<Task> {
+    let row = dialect::lock_task(&mut tx.link, seq)?
+        .ok_or_else(|| super::rows::corrupt("a task that vanished"))?;
+    reads::record(&mut tx.link, row)
+}
+
+fn insert(tx: &mut Tx<'_>, new: &[&NewTask]) -> Result<()> {
+    if new.is_empty() {
+        return Ok(());
+    }
+    let seqs = dialect::reserve_seqs(&mut tx.link, new.len())?;
+    let mut rows = Vec::with_capacity(new.len());
+    let mut inputs = Vec::with_capacity(new.len());
+    let mut labels = Vec::new();
+    for (seq, new) in seqs.into_iter().zip(new) {
+        rows.push(task_row(tx, seq, new)?);
+        inputs.push(InputRow {
+            task_seq: seq,
+            args: Cow::Borrowed(new.content.args.as_str()),
+            kwargs: Cow::Borrowed(new.content.kwargs.as_str()),
+            fingerprint: may_be_known(new).then(|| new.content.fingerprint().to_vec()),
+            traceparent: new.traceparent.as_deref(),
+        });
+        labels.extend(new.content.labels.iter().map(|(key, value)| LabelRow {
+            task_seq: seq,
+            key: key.clone(),
+            value: value.clone(),
+        }));
+    }
+    dialect::insert_tasks(&mut tx.link, &rows, &inputs, &labels)
+}
+
+fn task_row(tx: &mut Tx<'_>, seq: i64, new: &NewTask) -> Result<TaskRow> {
+    let content = &new.content;
+    let due_at = content.run_after.unwrap_or(tx.now);
+    let stage = first_stage(due_at, tx.now);
+    if stage == Stage::Scheduled {
+        tx.effects.sweep_by(due_at);
+    }
+    if let Some(expires_at) = content.expires_at {
+        tx.effects.sweep_by(expires_at);
+    }
+    let executor_id = place(tx, new).executor_id;
+    tx.effects.work |= executor_id.is_some();
+    let TaskId(id) = new.id;
+    let (timeout_us, max_attempts, backoff) = options_columns(&content.options)?;
+    Ok(TaskRow {
+        seq,
+        id: id.as_bytes().to_vec(),
+        task_path: content.task_path.as_str().to_owned(),
+        queue_name: content.queue_name.as_str().to_owned(),
+        priority: content.priority,
+        enqueued_at: micros(tx.now),
+        expires_at: content.expires_at.map(micros),
+        timeout_us,
+        max_attempts,
+        backoff,
+        unique_key: content.unique_key.clone(),
+        idempotency_key: new.repeat.key().map(str::to_owned),
+        now: Changing::waiting(stage, executor_id, micros(due_at)),
+    })
+}
+
+impl Changing {
+    /// A task that nobody has tried yet.
+    fn waiting(stage: Stage, executor_id: Option<i64>, due_at: i64) -> Self {
+        Self {
+            stage: stage as i16,
+            executor_id,
+            due_at,
+            attempts: 0,
+            attempts_before: 0,
+            deliveries: 0,
+            worker_ids: "[]".to_owned(),
+            lease_secret: None,
+            lease_renewed_at: None,
+            lease_expires_at: None,
+            deadline_at: None,
+            detached: false,
+            started_at: None,
+            last_attempted_at: None,
+            finished_at: None,
+            cancel_requested_at: None,
+            progress_fraction: None,
+            progress_message: None,
+        }
+    }
+}

@@ -1,0 +1,48 @@
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use thiserror::Error;
+
+/// Why the store could not do what was asked. A missing row or a lost race is no error.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The writer has more to do than it may hold; nothing was done.
+    #[error("the writer's queue is full")]
+    Overloaded,
+    /// The database cannot be reached or used now. Whether a write was done is not known.
+    #[error("the database cannot be used")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The store has been closed; nothing was done.
+    #[error("the store is closed")]
+    Closed,
+    /// The database holds something that this program never writes.
+    #[error("the database holds {0}")]
+    Corrupt(String),
+    /// A statement is wrong.
+    #[error("a statement failed")]
+    Statement(#[source] DieselError),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<DieselError> for Error {
+    fn from(error: DieselError) -> Self {
+        // Whatever is not about the statement is about the server, the disk or the file.
+        let elsewhere = matches!(
+            &error,
+            DieselError::DatabaseError(
+                DatabaseErrorKind::ClosedConnection
+                    | DatabaseErrorKind::UnableToSendCommand
+                    | DatabaseErrorKind::SerializationFailure
+                    | DatabaseErrorKind::ReadOnlyTransaction
+                    | DatabaseErrorKind::Unknown,
+                _,
+            ) | DieselError::BrokenTransactionManager
+        );
+        if elsewhere { Self::Unavailable(Box::new(error)) } else { Self::Statement(error) }
+    }
+}
+
+impl From<diesel::r2d2::PoolError> for Error {
+    fn from(error: diesel::r2d2::PoolError) -> Self {
+        Self::Unavailable(Box::new(error))
+    }
+}

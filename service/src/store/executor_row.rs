@@ -1,0 +1,125 @@
+//! An executor as its table has it.
+
+use diesel::prelude::*;
+
+use super::{
+    error::{Error, Result},
+    rows::{
+        corrupt, count, duration, duration_micros, from_json, micros, number, options,
+        options_columns, time, times, to_json,
+    },
+    schema::executors,
+};
+use crate::domain::{
+    Timestamp,
+    executor::{Circuit, Executor, ExecutorId, Registration, Secret, Target},
+};
+
+/// What a registration says, for insert and update.
+#[derive(Debug, Insertable, AsChangeset)]
+#[diesel(table_name = executors, treat_none_as_null = true)]
+pub(super) struct RegistrationRow<'a> {
+    name: &'a str,
+    kind: i16,
+    task_paths: String,
+    concurrency: i32,
+    lease_us: i64,
+    timeout_us: Option<i64>,
+    max_attempts: Option<i32>,
+    backoff: Option<String>,
+    paused: bool,
+    url: Option<&'a str>,
+    secret: Option<&'a str>,
+    previous_secret: Option<&'a str>,
+    updated_at: i64,
+}
+
+impl<'a> RegistrationRow<'a> {
+    pub(super) fn new(registration: &'a Registration, now: Timestamp) -> Result<Self> {
+        let patterns: Vec<String> =
+            registration.task_paths.iter().map(ToString::to_string).collect();
+        let (timeout_us, max_attempts, backoff) = options_columns(&registration.defaults)?;
+        let Target::Http { url, secret, previous_secret } = &registration.target;
+        Ok(Self {
+            name: registration.name.as_str(),
+            kind: registration.target.kind_number(),
+            task_paths: to_json(&patterns, "task_paths")?,
+            concurrency: number(registration.concurrency),
+            lease_us: duration_micros(registration.lease),
+            timeout_us,
+            max_attempts,
+            backoff,
+            paused: registration.paused,
+            url: Some(url.as_url().as_str()),
+            secret: Some(secret.expose()),
+            previous_secret: previous_secret.as_ref().map(Secret::expose),
+            updated_at: micros(now),
+        })
+    }
+}
+
+#[derive(Debug, Queryable)]
+pub(super) struct ExecutorRow {
+    id: i64,
+    name: String,
+    kind: i16,
+    task_paths: String,
+    concurrency: i32,
+    lease_us: i64,
+    timeout_us: Option<i64>,
+    max_attempts: Option<i32>,
+    backoff: Option<String>,
+    paused: bool,
+    url: Option<String>,
+    secret: Option<String>,
+    previous_secret: Option<String>,
+    failures: i32,
+    held_until: Option<i64>,
+    hold_reason: Option<String>,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl TryFrom<ExecutorRow> for Executor {
+    type Error = Error;
+
+    fn try_from(row: ExecutorRow) -> Result<Self> {
+        let wrong =
+            |column: &str| corrupt(format!("the executor {} with a wrong {column}", row.id));
+        let target = match (row.kind, row.url, row.secret) {
+            (0, Some(url), Some(secret)) => Target::Http {
+                url: url.parse().map_err(|_invalid| wrong("url"))?,
+                secret: secret.parse().map_err(|_invalid| wrong("secret"))?,
+                previous_secret: row
+                    .previous_secret
+                    .map(|secret| secret.parse().map_err(|_invalid| wrong("previous_secret")))
+                    .transpose()?,
+            },
+            _ => return Err(wrong("kind")),
+        };
+        let patterns: Vec<String> = from_json(&row.task_paths, "task_paths")?;
+        let registration = Registration {
+            name: row.name.parse().map_err(|_invalid| wrong("name"))?,
+            task_paths: patterns
+                .iter()
+                .map(|text| text.parse().map_err(|_invalid| wrong("task_paths")))
+                .collect::<Result<_>>()?,
+            concurrency: count(row.concurrency),
+            lease: duration(row.lease_us),
+            defaults: options(row.timeout_us, row.max_attempts, row.backoff.as_deref())?,
+            paused: row.paused,
+            target,
+        };
+        Ok(Self {
+            id: ExecutorId(row.id),
+            registration,
+            circuit: Circuit {
+                failures: count(row.failures),
+                held_until: times(row.held_until)?,
+                reason: row.hold_reason,
+            },
+            created_at: time(row.created_at)?,
+            updated_at: time(row.updated_at)?,
+        })
+    }
+}

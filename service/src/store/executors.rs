@@ -1,0 +1,82 @@
+//! Registers executors and forgets them.
+
+use diesel::prelude::*;
+
+use super::{
+    error::Result,
+    executor_row::RegistrationRow,
+    link::on_engine,
+    registry,
+    rows::{corrupt, micros},
+    schema::executors,
+    tx::Tx,
+};
+use crate::domain::{
+    executor::{Executor, ExecutorId, Registration},
+    names::ExecutorName,
+};
+
+/// What registering did.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    pub executor: Executor,
+    pub created: bool,
+}
+
+/// Registers executors anew or in place of what was registered under their names. A new
+/// registration closes the circuit: whoever registers is there.
+pub(super) fn put(tx: &mut Tx<'_>, registrations: &[&Registration]) -> Result<Vec<Registered>> {
+    registrations.iter().map(|registration| put_one(tx, registration)).collect()
+}
+
+fn put_one(tx: &mut Tx<'_>, registration: &Registration) -> Result<Registered> {
+    let row = RegistrationRow::new(registration, tx.now)?;
+    let known = executors::table
+        .filter(executors::name.eq(registration.name.as_str()))
+        .select(executors::id);
+    let known: Option<i64> = on_engine!(&mut tx.link, c => known.first(c).optional())?;
+    let id = if let Some(id) = known {
+        let circuit = (
+            executors::failures.eq(0),
+            executors::held_until.eq(None::<i64>),
+            executors::hold_reason.eq(None::<String>),
+        );
+        let change = diesel::update(executors::table.find(id)).set((row, circuit));
+        on_engine!(&mut tx.link, c => change.execute(c))?;
+        id
+    } else {
+        let values = (row, executors::created_at.eq(micros(tx.now)));
+        on_engine!(&mut tx.link, c => diesel::insert_into(executors::table)
+            .values(values)
+            .returning(executors::id)
+            .get_result(c))?
+    };
+    changed(tx)?;
+    let executor = tx.registry.get(ExecutorId(id)).ok_or_else(|| corrupt("no such executor"))?;
+    Ok(Registered { executor: Executor::clone(executor), created: known.is_none() })
+}
+
+/// Forgets executors and says which were there. What runs there goes on; what waits for them is
+/// routed anew.
+pub(super) fn remove(tx: &mut Tx<'_>, names: &[&ExecutorName]) -> Result<Vec<bool>> {
+    names
+        .iter()
+        .map(|name| {
+            let gone = diesel::delete(executors::table.filter(executors::name.eq(name.as_str())));
+            let found = on_engine!(&mut tx.link, c => gone.execute(c))? > 0;
+            if found {
+                changed(tx)?;
+            }
+            Ok(found)
+        })
+        .collect()
+}
+
+fn changed(tx: &mut Tx<'_>) -> Result<()> {
+    registry::changed(&mut tx.link, true)?;
+    tx.registry.forget();
+    tx.registry.refresh(&mut tx.link)?;
+    tx.effects.work = true;
+    tx.effects.sweep_by(tx.now);
+    Ok(())
+}

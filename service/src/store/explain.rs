@@ -1,0 +1,109 @@
+//! Says why a task is where it is.
+
+use diesel::{dsl::count_star, prelude::*};
+
+use super::{
+    error::Result,
+    link::{Link, on_engine},
+    reads,
+    rows::{TaskRow, corrupt, time},
+    schema::{stage, tasks},
+};
+use crate::domain::{
+    Timestamp, executor::Executor, limits::AHEAD_COUNTED_MAX, state::Stage, task::Reason,
+};
+
+/// The reasons, the most important first.
+pub(super) fn reasons(link: &mut Link<'_>, row: &TaskRow, now: Timestamp) -> Result<Vec<Reason>> {
+    let executor = reads::executor(link, row.now.executor_id)?;
+    match row.stage()? {
+        Stage::Successful | Stage::Failed | Stage::Cancelled => Ok(vec![Reason::Finished]),
+        Stage::Running => running(row, executor),
+        Stage::Scheduled => {
+            let until = time(row.now.due_at)?;
+            let mut reasons = vec![Reason::WaitsForTime { until }];
+            reasons.extend(of_executor(row, executor.as_ref(), now));
+            Ok(reasons)
+        }
+        Stage::Available => available(link, row, executor.as_ref(), now),
+    }
+}
+
+fn running(row: &TaskRow, executor: Option<Executor>) -> Result<Vec<Reason>> {
+    let lease = row.lease()?.ok_or_else(|| corrupt("a running task without a lease"))?;
+    let mut reasons = Vec::new();
+    if row.now.cancel_requested_at.is_some() {
+        reasons.push(Reason::CancelRequested { until: lease.expires_at });
+    }
+    reasons.push(Reason::Leased {
+        executor: executor.map(|executor| executor.registration.name.to_string()),
+        renewed_at: lease.renewed_at,
+        expires_at: lease.expires_at,
+    });
+    Ok(reasons)
+}
+
+fn available(
+    link: &mut Link<'_>,
+    row: &TaskRow,
+    executor: Option<&Executor>,
+    now: Timestamp,
+) -> Result<Vec<Reason>> {
+    let mut reasons = of_executor(row, executor, now);
+    if let Some(executor) = executor {
+        let name = executor.registration.name.to_string();
+        let concurrency = executor.registration.concurrency;
+        if in_flight(link, executor)? >= i64::from(concurrency) {
+            reasons.push(Reason::ExecutorFull { executor: name.clone(), concurrency });
+        }
+        let count = ahead(link, row, executor)?;
+        if count > 0 {
+            reasons.push(Reason::BehindOthers { executor: name, count });
+        }
+    }
+    if reasons.is_empty() {
+        reasons.push(Reason::AboutToStart);
+    }
+    Ok(reasons)
+}
+
+/// What the executor, or the want of one, holds against the task.
+fn of_executor(row: &TaskRow, executor: Option<&Executor>, now: Timestamp) -> Vec<Reason> {
+    let Some(executor) = executor else {
+        return vec![Reason::Unrouted { task_path: row.task_path.clone() }];
+    };
+    let name = executor.registration.name.to_string();
+    let mut reasons = Vec::new();
+    if executor.registration.paused {
+        reasons.push(Reason::ExecutorPaused { executor: name.clone() });
+    }
+    if let Some(until) = executor.circuit.held_until.filter(|until| now < *until) {
+        let why = executor.circuit.reason.clone().unwrap_or_default();
+        reasons.push(Reason::ExecutorHeld { executor: name, until, why });
+    }
+    reasons
+}
+
+fn in_flight(link: &mut Link<'_>, executor: &Executor) -> Result<i64> {
+    let running = tasks::table
+        .filter(stage::is_running())
+        .filter(tasks::executor_id.eq(executor.id.0))
+        .select(count_star());
+    Ok(on_engine!(link, c => running.first(c))?)
+}
+
+/// How many due tasks of the same executor come first, counted up to a bound.
+fn ahead(link: &mut Link<'_>, row: &TaskRow, executor: &Executor) -> Result<u32> {
+    let (priority, due_at, seq) = (row.priority, row.now.due_at, row.seq);
+    let before =
+        tasks::table
+            .filter(stage::is_available())
+            .filter(tasks::executor_id.eq(executor.id.0))
+            .filter(tasks::priority.gt(priority).or(tasks::priority.eq(priority).and(
+                tasks::due_at.lt(due_at).or(tasks::due_at.eq(due_at).and(tasks::seq.lt(seq))),
+            )))
+            .limit(i64::from(AHEAD_COUNTED_MAX))
+            .select(tasks::seq);
+    let seqs: Vec<i64> = on_engine!(link, c => before.load(c))?;
+    Ok(u32::try_from(seqs.len()).unwrap_or(AHEAD_COUNTED_MAX))
+}

@@ -1,0 +1,43 @@
+use anyhow::{Context, bail};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::link::Connection;
+
+const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
+const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
+
+/// Brings the schema to what this binary needs and returns the names of what it ran. A schema
+/// that is newer than the binary is refused, since the binary cannot know what it means.
+pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
+    match connection {
+        Connection::Sqlite(c) => pending_after_check(c, SQLITE),
+        Connection::Postgres(c) => pending_after_check(c, POSTGRES),
+    }
+}
+
+fn pending_after_check<DB: diesel::backend::Backend>(
+    connection: &mut impl MigrationHarness<DB>,
+    source: EmbeddedMigrations,
+) -> anyhow::Result<Vec<String>> {
+    use diesel::migration::MigrationSource;
+    let known: Vec<String> = MigrationSource::<DB>::migrations(&source)
+        .map_err(anyhow::Error::from_boxed)?
+        .iter()
+        .map(|migration| migration.name().version().to_string())
+        .collect();
+    let applied = connection
+        .applied_migrations()
+        .map_err(anyhow::Error::from_boxed)
+        .context("cannot read the applied migrations")?;
+    if let Some(newer) = applied.iter().find(|version| !known.contains(&version.to_string())) {
+        bail!(
+            "the database has migration {newer}, which this nightshift does not know: \
+             it is older than the database"
+        );
+    }
+    let ran = connection
+        .run_pending_migrations(source)
+        .map_err(anyhow::Error::from_boxed)
+        .context("a migration failed")?;
+    Ok(ran.iter().map(ToString::to_string).collect())
+}

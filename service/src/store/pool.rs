@@ -1,0 +1,151 @@
+//! Opens databases: one connection for the writer, a pool for the readers.
+
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use diesel::{
+    Connection as _,
+    connection::SimpleConnection,
+    pg::PgConnection,
+    r2d2::{ConnectionManager, CustomizeConnection, Pool as R2d2Pool, PooledConnection},
+    sqlite::SqliteConnection,
+};
+
+use super::{
+    error::{Error, Result},
+    link::{Connection, Link},
+};
+use crate::config::{DatabaseUrl, SqliteSynchronous};
+
+/// How long a reader waits for a free connection.
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The readers' connections.
+#[derive(Clone)]
+pub(super) enum Pool {
+    Sqlite(R2d2Pool<ConnectionManager<SqliteConnection>>),
+    Postgres(R2d2Pool<ConnectionManager<PgConnection>>),
+}
+
+pub(super) enum Reader {
+    Sqlite(PooledConnection<ConnectionManager<SqliteConnection>>),
+    Postgres(PooledConnection<ConnectionManager<PgConnection>>),
+}
+
+impl Pool {
+    pub(super) fn open(url: &DatabaseUrl, size: u32) -> anyhow::Result<Self> {
+        Ok(match url {
+            DatabaseUrl::Sqlite(path) => Self::Sqlite(
+                R2d2Pool::builder()
+                    .max_size(size)
+                    .min_idle(Some(1))
+                    .connection_timeout(CHECKOUT_TIMEOUT)
+                    .connection_customizer(Box::new(ReadOnly))
+                    .build(ConnectionManager::new(sqlite_name(path)?))?,
+            ),
+            DatabaseUrl::Postgres(url) => Self::Postgres(
+                R2d2Pool::builder()
+                    .max_size(size)
+                    .min_idle(Some(1))
+                    .connection_timeout(CHECKOUT_TIMEOUT)
+                    .build(ConnectionManager::new(url.as_str()))?,
+            ),
+        })
+    }
+
+    pub(super) fn reader(&self) -> Result<Reader> {
+        Ok(match self {
+            Self::Sqlite(pool) => Reader::Sqlite(pool.get()?),
+            Self::Postgres(pool) => Reader::Postgres(pool.get()?),
+        })
+    }
+}
+
+impl Reader {
+    /// Runs `body` on one snapshot, so that what it reads in several statements fits together.
+    pub(super) fn snapshot<T>(&mut self, body: impl FnOnce(Link<'_>) -> Result<T>) -> Result<T> {
+        match self {
+            Self::Sqlite(c) => c.transaction::<_, Error, _>(|c| body(Link::Sqlite(c))),
+            Self::Postgres(c) => c
+                .build_transaction()
+                .repeatable_read()
+                .read_only()
+                .run::<_, Error, _>(|c| body(Link::Postgres(c))),
+        }
+    }
+}
+
+/// SQLite's readers cannot write, whatever a statement says.
+#[derive(Debug)]
+struct ReadOnly;
+
+impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
+    fn on_acquire(
+        &self,
+        connection: &mut SqliteConnection,
+    ) -> std::result::Result<(), diesel::r2d2::Error> {
+        connection
+            .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;")
+            .map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+/// Opens the connection that writes.
+pub(super) fn open_writer(
+    url: &DatabaseUrl,
+    synchronous: SqliteSynchronous,
+) -> anyhow::Result<Connection> {
+    Ok(match url {
+        DatabaseUrl::Sqlite(path) => {
+            let mut connection = SqliteConnection::establish(sqlite_name(path)?)
+                .with_context(|| format!("cannot open {}", path.display()))?;
+            connection.batch_execute(&format!(
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
+                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; \
+                 PRAGMA cache_size = -65536; PRAGMA journal_size_limit = 67108864;",
+            ))?;
+            Connection::Sqlite(connection)
+        }
+        DatabaseUrl::Postgres(url) => Connection::Postgres(
+            PgConnection::establish(url).context("cannot connect to PostgreSQL")?,
+        ),
+    })
+}
+
+fn sqlite_name(path: &Path) -> anyhow::Result<&str> {
+    path.to_str().context("the path of the SQLite file must be UTF-8")
+}
+
+/// Held as long as the store is open: a second process on one SQLite file would believe the
+/// first one dead and run its tasks again.
+#[derive(Debug)]
+pub(super) struct FileLock(
+    #[expect(dead_code, reason = "closing the file gives the lock up")] File,
+);
+
+impl FileLock {
+    /// Nothing to lock on PostgreSQL, which replicas share.
+    pub(super) fn take(url: &DatabaseUrl) -> anyhow::Result<Option<Self>> {
+        let DatabaseUrl::Sqlite(path) = url else {
+            return Ok(None);
+        };
+        let mut name = path.clone().into_os_string();
+        name.push(".lock");
+        let name = PathBuf::from(name);
+        let file =
+            File::create(&name).with_context(|| format!("cannot write {}", name.display()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Self(file))),
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} is in use by another nightshift; several need PostgreSQL", path.display())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", name.display()))
+            }
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What people ask of a task after it was enqueued: cancel, retry, delete.
+
+use std::sync::Arc;
+
+use diesel::prelude::*;
+
+use super::{
+    dialect,
+    error::Result,
+    link::on_engine,
+    rows::{TaskRow, micros},
+    schema::{stage, tasks},
+    signals::CancelSignal,
+    transition,
+    tx::Tx,
+};
+use crate::domain::{
+    lease::LeaseToken,
+    state::{Event, Next},
+    task::TaskId,
+};
+
+#[derive(Clone, Copy, Debug)]
+pub struct CancelRequest {
+    pub id: TaskId,
+    /// End a running attempt at once instead of asking its executor to stop.
+    pub force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancelAnswer {
+    /// It is CANCELLED, now or since before.
+    Cancelled,
+    /// Its executor is asked to stop.
+    Requested,
+    /// It had ended otherwise.
+    Finished,
+    NotFound,
+}
+
+pub(super) fn cancel(tx: &mut Tx<'_>, requests: &[&CancelRequest]) -> Result<Vec<CancelAnswer>> {
+    requests.iter().map(|request| cancel_one(tx, **request)).collect()
+}
+
+fn cancel_one(tx: &mut Tx<'_>, request: CancelRequest) -> Result<CancelAnswer> {
+    let Some(mut row) = by_id(tx, request.id)? else {
+        return Ok(CancelAnswer::NotFound);
+    };
+    let before = row.stage()?;
+    let event = if request.force { Event::CancelForced } else { Event::CancelRequested };
+    let Ok(next) = transition::consider(tx, &row, event)? else {
+        return Ok(CancelAnswer::Finished);
+    };
+    let signal = cancel_signal(tx, &row)?;
+    let answer = match next {
+        Next::Unchanged => return Ok(CancelAnswer::Cancelled),
+        Next::Stopping => {
+            transition::stopping(tx, &mut row)?;
+            CancelAnswer::Requested
+        }
+        Next::Cancelled
+        | Next::Available
+        | Next::Running
+        | Next::Successful
+        | Next::RetryLater
+        | Next::Returned
+        | Next::Failed => {
+            transition::cancelled(tx, &mut row)?;
+            CancelAnswer::Cancelled
+        }
+    };
+    transition::save(tx, &row, before)?;
+    tx.effects.cancels.extend(signal);
+    Ok(answer)
+}
+
+/// Whom to tell that the running attempt is not wanted any more.
+pub(super) fn cancel_signal(tx: &Tx<'_>, row: &TaskRow) -> Result<Option<CancelSignal>> {
+    let secret = row.now.lease_secret.as_deref().and_then(|secret| secret.try_into().ok());
+    let Some(secret) = secret else {
+        return Ok(None);
+    };
+    Ok(Some(CancelSignal {
+        task_id: transition::task_id(row)?,
+        token: LeaseToken { seq: row.seq, secret },
+        attempt: super::rows::count(row.now.attempts),
+        executor: row.executor_id().and_then(|id| tx.registry.get(id)).map(Arc::clone),
+    }))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAnswer {
+    Retried,
+    /// It runs, waits, or succeeded.
+    NotRetryable,
+    /// Another live task has its unique key.
+    UniqueKeyTaken,
+    NotFound,
+}
+
+pub(super) fn retry(tx: &mut Tx<'_>, ids: &[&TaskId]) -> Result<Vec<RetryAnswer>> {
+    ids.iter().map(|id| retry_one(tx, **id)).collect()
+}
+
+fn retry_one(tx: &mut Tx<'_>, id: TaskId) -> Result<RetryAnswer> {
+    let Some(mut row) = by_id(tx, id)? else {
+        return Ok(RetryAnswer::NotFound);
+    };
+    let before = row.stage()?;
+    if transition::consider(tx, &row, Event::Retried)?.is_err() {
+        return Ok(RetryAnswer::NotRetryable);
+    }
+    if unique_key_is_taken(tx, &row)? {
+        return Ok(RetryAnswer::UniqueKeyTaken);
+    }
+    row.now.executor_id = tx.registry.route(&row.task_path).map(|id| id.0);
+    row.now.attempts_before = row.now.attempts;
+    row.now.due_at = micros(tx.now);
+    row.now.finished_at = None;
+    row.now.cancel_requested_at = None;
+    row.now.progress_fraction = None;
+    row.now.progress_message = None;
+    let now = tx.now;
+    transition::wait_from(tx, &mut row, now);
+    if let Some(expires_at) = row.expires_at {
+        tx.effects.sweep_by(super::rows::time(expires_at)?);
+    }
+    transition::save(tx, &row, before)?;
+    Ok(RetryAnswer::Retried)
+}
+
+fn unique_key_is_taken(tx: &mut Tx<'_>, row: &TaskRow) -> Result<bool> {
+    let Some(key) = &row.unique_key else {
+        return Ok(false);
+    };
+    let live =
+        tasks::table.filter(tasks::unique_key.eq(key)).filter(stage::is_live()).select(tasks::seq);
+    let found: Option<i64> = on_engine!(&mut tx.link, c => live.first(c).optional())?;
+    Ok(found.is_some())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeleteAnswer {
+    Deleted,
+    NotFinished,
+    NotFound,
+}
+
+pub(super) fn delete(tx: &mut Tx<'_>, ids: &[&TaskId]) -> Result<Vec<DeleteAnswer>> {
+    ids.iter()
+        .map(|id| {
+            let Some(row) = by_id(tx, **id)? else {
+                return Ok(DeleteAnswer::NotFound);
+            };
+            if !row.stage()?.is_finished() {
+                return Ok(DeleteAnswer::NotFinished);
+            }
+            // Inputs, results, errors, labels and logs go with it.
+            let gone = diesel::delete(tasks::table.find(row.seq));
+            on_engine!(&mut tx.link, c => gone.execute(c))?;
+            Ok(DeleteAnswer::Deleted)
+        })
+        .collect()
+}
+
+fn by_id(tx: &mut Tx<'_>, id: TaskId) -> Result<Option<TaskRow>> {
+    dialect::lock_task_by_id(&mut tx.link, id.0.as_bytes())
+}

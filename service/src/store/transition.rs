@@ -1,0 +1,216 @@
+//! Applies what [`next`] decides to a locked row and saves it.
+
+use diesel::prelude::*;
+
+use super::{
+    circuit,
+    error::{Error, Result},
+    link::on_engine,
+    rows::{Changing, ErrorRow, TaskRow, count, micros, number, time, to_json},
+    schema::{task_errors, task_results, tasks},
+    tx::Tx,
+};
+use crate::{
+    clock::later,
+    domain::{
+        Timestamp,
+        attempt::{Failure, FailureKind, Outcome},
+        json::JsonText,
+        limits::CANCEL_GRACE,
+        state::{Event, Illegal, Next, Stage, State, next},
+        task::{TaskId, Terms, first_stage},
+    },
+};
+
+/// The state of a row, as the domain sees it.
+pub(super) fn state(tx: &Tx<'_>, row: &TaskRow) -> Result<State> {
+    let counted = row.now.attempts - row.now.attempts_before;
+    Ok(State {
+        stage: row.stage()?,
+        attempts_left: count(counted) < terms(tx, row)?.max_attempts,
+        deliveries_left: count(row.now.deliveries) < tx.deliveries_max,
+        cancel_requested: row.now.cancel_requested_at.is_some(),
+    })
+}
+
+/// What holds for the task's attempts now.
+pub(super) fn terms(tx: &Tx<'_>, row: &TaskRow) -> Result<Terms> {
+    let executor = row.executor_id().and_then(|id| tx.registry.get(id));
+    Ok(row.options()?.resolve(executor.map(|executor| &executor.registration.defaults)))
+}
+
+pub(super) fn task_id(row: &TaskRow) -> Result<TaskId> {
+    uuid::Uuid::from_slice(&row.id)
+        .map(TaskId)
+        .map_err(|_error| Error::Corrupt("an id that is not sixteen bytes".to_owned()))
+}
+
+/// Ends the present attempt of a locked RUNNING row.
+pub(super) fn end_attempt(tx: &mut Tx<'_>, mut row: TaskRow, outcome: &Outcome) -> Result<()> {
+    let next = next(state(tx, &row)?, outcome.event()).map_err(impossible)?;
+    circuit::learn(tx, &row, outcome)?;
+    match next {
+        Next::Successful => {
+            if let Outcome::Succeeded(value) = outcome {
+                insert_result(tx, row.seq, value)?;
+            }
+            finish(tx, &mut row, Stage::Successful)?;
+        }
+        Next::RetryLater => {
+            record_failure(tx, &row, &failure(outcome))?;
+            wait_for_retry(tx, &mut row)?;
+        }
+        Next::Returned => give_back(tx, &mut row)?,
+        Next::Failed => {
+            record_failure(tx, &row, &failure(outcome))?;
+            finish(tx, &mut row, Stage::Failed)?;
+        }
+        Next::Cancelled => cancelled(tx, &mut row)?,
+        Next::Available | Next::Running | Next::Stopping | Next::Unchanged => {}
+    }
+    save(tx, &row, Stage::Running)
+}
+
+/// What the record says of an outcome that was no success.
+fn failure(outcome: &Outcome) -> Failure {
+    match outcome {
+        Outcome::Failed(failure) => failure.clone(),
+        Outcome::Undelivered { reason, .. } => {
+            Failure::new(FailureKind::Unreachable, reason.clone())
+        }
+        Outcome::Succeeded(_) | Outcome::HandedBack | Outcome::Cancelled => {
+            Failure::new(FailureKind::Cancelled, "the task was cancelled")
+        }
+    }
+}
+
+/// Makes the row CANCELLED; the caller saves it.
+pub(super) fn cancelled(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
+    row.now.cancel_requested_at.get_or_insert(micros(tx.now));
+    record_failure(tx, row, &Failure::new(FailureKind::Cancelled, "the task was cancelled"))?;
+    finish(tx, row, Stage::Cancelled)
+}
+
+/// Makes the row FAILED because its time to start has passed; the caller saves it.
+pub(super) fn expired(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
+    let message = "the task was still waiting when expires_at passed";
+    record_failure(tx, row, &Failure::new(FailureKind::Expired, message))?;
+    finish(tx, row, Stage::Failed)
+}
+
+fn finish(tx: &mut Tx<'_>, row: &mut TaskRow, stage: Stage) -> Result<()> {
+    row.now.stage = stage as i16;
+    row.now.finished_at = Some(micros(tx.now));
+    drop_lease(&mut row.now);
+    tx.effects.finished.push(task_id(row)?);
+    // Where an executor was full, it is not any more.
+    tx.effects.work = true;
+    Ok(())
+}
+
+fn wait_for_retry(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
+    let failed = count(row.now.attempts - row.now.attempts_before);
+    let wait = terms(tx, row)?.backoff.delay(failed, tx.entropy.chance());
+    let due_at = later(tx.now, wait);
+    row.now.due_at = micros(due_at);
+    row.now.progress_fraction = None;
+    row.now.progress_message = None;
+    drop_lease(&mut row.now);
+    wait_from(tx, row, due_at);
+    Ok(())
+}
+
+/// Puts the row back where it was before it was claimed.
+fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
+    let mut worker_ids = row.worker_ids()?;
+    worker_ids.pop();
+    row.now.worker_ids = to_json(&worker_ids, "worker_ids")?;
+    row.now.attempts = number(count(row.now.attempts).saturating_sub(1));
+    if row.now.attempts == 0 {
+        row.now.started_at = None;
+        row.now.last_attempted_at = None;
+    }
+    drop_lease(&mut row.now);
+    let due_at = time(row.now.due_at)?;
+    wait_from(tx, row, due_at);
+    Ok(())
+}
+
+/// Makes the row READY with the given due time.
+pub(super) fn wait_from(tx: &mut Tx<'_>, row: &mut TaskRow, due_at: Timestamp) {
+    let stage = first_stage(due_at, tx.now);
+    row.now.stage = stage as i16;
+    // Even a later task frees the place that it had.
+    tx.effects.work = true;
+    if stage == Stage::Scheduled {
+        tx.effects.sweep_by(due_at);
+    }
+}
+
+/// Asks a locked RUNNING row to stop; it is fenced off when the grace is over. The caller saves.
+pub(super) fn stopping(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
+    if row.now.cancel_requested_at.is_some() {
+        return Ok(());
+    }
+    row.now.cancel_requested_at = Some(micros(tx.now));
+    let until = micros(later(tx.now, CANCEL_GRACE));
+    let expires_at = row.now.lease_expires_at.map_or(until, |at| at.min(until));
+    row.now.lease_expires_at = Some(expires_at);
+    tx.effects.sweep_by(time(expires_at)?);
+    Ok(())
+}
+
+pub(super) fn drop_lease(now: &mut Changing) {
+    now.lease_secret = None;
+    now.lease_renewed_at = None;
+    now.lease_expires_at = None;
+    now.deadline_at = None;
+    now.detached = false;
+}
+
+fn record_failure(tx: &mut Tx<'_>, row: &TaskRow, failure: &Failure) -> Result<()> {
+    let failure = failure.clone().bounded();
+    let entry = ErrorRow {
+        task_seq: row.seq,
+        attempt: row.now.attempts,
+        kind: failure.kind as i16,
+        at: micros(tx.now),
+        exception_class_path: failure.exception_class_path,
+        message: failure.message,
+        traceback: failure.traceback,
+    };
+    on_engine!(&mut tx.link, c => diesel::insert_into(task_errors::table).values(entry).execute(c))?;
+    Ok(())
+}
+
+fn insert_result(tx: &mut Tx<'_>, seq: i64, value: &JsonText) -> Result<()> {
+    if *value == JsonText::null() {
+        return Ok(());
+    }
+    let row = (task_results::task_seq.eq(seq), task_results::return_value.eq(value.as_str()));
+    on_engine!(&mut tx.link, c => diesel::insert_into(task_results::table).values(row).execute(c))?;
+    Ok(())
+}
+
+/// Writes the changing columns, provided that the row is still at the stage it was read at.
+pub(super) fn save(tx: &mut Tx<'_>, row: &TaskRow, before: Stage) -> Result<()> {
+    let target = tasks::table.find(row.seq).filter(tasks::stage.eq(before as i16));
+    let changed = on_engine!(&mut tx.link, c => diesel::update(target).set(&row.now).execute(c))?;
+    if changed == 1 {
+        return Ok(());
+    }
+    Err(Error::Corrupt(format!("task {} changed while it was locked", row.seq)))
+}
+
+pub(super) fn impossible(illegal: Illegal) -> Error {
+    Error::Corrupt(format!("a task for which {illegal}"))
+}
+
+/// Whether `event` may happen to the row, and where it leads.
+pub(super) fn consider(
+    tx: &Tx<'_>,
+    row: &TaskRow,
+    event: Event,
+) -> Result<std::result::Result<Next, Illegal>> {
+    Ok(next(state(tx, row)?, event))
+}

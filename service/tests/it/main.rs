@@ -1,0 +1,22 @@
+//! All tests of the service in one binary, so that they are linked once.
+#![expect(unreachable_pub, reason = "nothing is outside of a test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "what is not as expected fails the test, and says where"
+)]
+
+mod support;
+
+mod cancel;
+mod contract;
+mod delivery;
+mod input;
+mod leases;
+mod lists;
+mod order;
+mod process;
+mod push;
+mod repeat;
+mod tasks;
+mod time;

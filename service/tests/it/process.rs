@@ -1,0 +1,391 @@
+//! The binary: signals, crashes, and the command line.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query, sql_types::Text};
+use nightshift::entropy::Entropy;
+use nightshift_client::{
+    Client, EnqueueOptions,
+    types::{Backoff, ExecutorRequest, TaskErrorKind, TaskRequest, TaskStatus},
+};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+use uuid::Uuid;
+
+use crate::support::{
+    SOON,
+    app::SECRET,
+    executor::{Reply, TestExecutor},
+    process::{Service, binary},
+    soon, until,
+};
+
+async fn register(client: &Client, executor: &TestExecutor) {
+    let request = ExecutorRequest {
+        task_paths: vec!["*".to_owned()],
+        url: Some(executor.url()),
+        secret: Some(SECRET.to_owned()),
+        ..ExecutorRequest::default()
+    };
+    client.put_executor("exec", &request).await.unwrap();
+}
+
+async fn enqueue(client: &Client, request: &TaskRequest) -> Uuid {
+    client.create_task(request, &EnqueueOptions::default()).await.unwrap().task.id
+}
+
+fn at_once(path: &str) -> TaskRequest {
+    let backoff = Backoff { initial_seconds: Some(0.0), ..Backoff::default() };
+    TaskRequest { backoff: Some(backoff), ..TaskRequest::new(path) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c29_an_idle_service_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["TERM", "INT"] {
+        let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+        service.client.get_readiness().await.unwrap();
+        let start = Instant::now();
+        service.signal(name);
+        assert_eq!(service.exited().await.0, Some(0), "{name}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}: {:?}", start.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c27_sigterm_waits_for_what_runs_and_claims_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    let executor = TestExecutor::start({
+        let gate = gate.clone();
+        move |_| Reply::Later(gate.clone(), Box::new(Reply::ok("1")))
+    })
+    .await;
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    register(&service.client, &executor).await;
+    let id = enqueue(&service.client, &TaskRequest::new("a.b")).await;
+    executor.called(1).await;
+    service.signal("TERM");
+    until("the service saying that it stops", || async {
+        service.client.get_readiness().await.is_err().then_some(())
+    })
+    .await;
+    // It takes tasks still, and starts none.
+    let late = enqueue(&service.client, &TaskRequest::new("late")).await;
+    gate.add_permits(1);
+    let (code, log) = service.exited().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(executor.calls().len(), 1);
+    gate.add_permits(1);
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    let task = service.client.get_task(id, None).await.unwrap();
+    assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1));
+    let late = service.client.get_task(late, Some(SOON)).await.unwrap();
+    assert_eq!((late.status, late.attempts), (TaskStatus::Successful, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn c28_a_second_signal_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = TestExecutor::start(|_| Reply::Hang).await;
+    let service =
+        Service::start(folder.path(), "127.0.0.1:0", &["--shutdown-grace-seconds", "3600"]).await;
+    register(&service.client, &executor).await;
+    let id = enqueue(&service.client, &TaskRequest::new("a.b")).await;
+    executor.called(1).await;
+    service.signal("TERM");
+    until("the service saying that it stops", || async {
+        service.client.get_readiness().await.is_err().then_some(())
+    })
+    .await;
+    service.signal("TERM");
+    let (code, log) = service.exited().await;
+    assert_eq!(code, Some(0), "{log}");
+    executor.hung_up(1).await;
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    let again = executor.called_for_execution(2).await.message().data;
+    assert_eq!((again.task_id, again.attempt), (id, 1), "handed back, not lost");
+    drop(service);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b01_b02_after_a_kill_the_task_runs_again_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = TestExecutor::start(|call| match call.message().data.attempt {
+        1 => Reply::Hang,
+        _ => Reply::ok("1"),
+    })
+    .await;
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    register(&service.client, &executor).await;
+    let id = enqueue(&service.client, &at_once("a.b")).await;
+    let once = TaskRequest { max_attempts: Some(1), ..at_once("once") };
+    let once = enqueue(&service.client, &once).await;
+    executor.called(2).await;
+    let service = service.kill_and_start_again().await;
+    let start = Instant::now();
+    let task = service.client.get_task(id, Some(SOON)).await.unwrap();
+    assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 2));
+    assert_eq!(task.errors[0].kind, TaskErrorKind::Lost);
+    assert!(start.elapsed() < Duration::from_secs(20), "not the lease, but the start, ended it");
+    let once = service.client.get_task(once, Some(SOON)).await.unwrap();
+    assert_eq!((once.status, once.attempts), (TaskStatus::Failed, 1), "never started twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accepted_task_goes_on_over_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = TestExecutor::start(|_| Reply::status(202)).await;
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    register(&service.client, &executor).await;
+    let id = enqueue(&service.client, &TaskRequest::new("a.b")).await;
+    let token = executor.called(1).await[0].message().data.lease.token;
+    // Renewed, so it is known to have been accepted.
+    let accepted = until("the 202 being stored", || async {
+        let task = service.client.get_task(id, None).await.unwrap();
+        (task.last_renewed_at > task.started_at).then_some(task)
+    });
+    accepted.await;
+    let service = service.kill_and_start_again().await;
+    let finish = nightshift_client::types::FinishRequest {
+        return_value: Some("7".parse().unwrap()),
+        ..Default::default()
+    };
+    let task = service.client.finish_lease(&token, &finish).await.unwrap();
+    assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1));
+}
+
+/// 16 clients enqueue while an executor works, and the service is killed ten times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_acknowledged_task_is_lost_by_ten_kills() {
+    const KILLS: usize = 10;
+    const CLIENTS: usize = 16;
+    let folder = tempfile::tempdir().unwrap();
+    let runs: Arc<Mutex<HashMap<Uuid, u32>>> = Arc::default();
+    let executor = TestExecutor::start({
+        let runs = runs.clone();
+        move |call| {
+            *runs.lock().unwrap().entry(call.message().data.task_id).or_default() += 1;
+            Reply::ok("1")
+        }
+    })
+    .await;
+    let mut service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    register(&service.client, &executor).await;
+    let acknowledged: Arc<Mutex<Vec<Uuid>>> = Arc::default();
+    let stop = Arc::new(AtomicUsize::new(0));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (client, acknowledged, stop) =
+                (service.client.clone(), acknowledged.clone(), stop.clone());
+            tokio::spawn(async move {
+                let request = TaskRequest { max_attempts: Some(50), ..at_once("a.b") };
+                while stop.load(Ordering::SeqCst) == 0 {
+                    match client.create_task(&request, &EnqueueOptions::default()).await {
+                        Ok(enqueued) => acknowledged.lock().unwrap().push(enqueued.task.id),
+                        // The service is down at the moment.
+                        Err(_) => tokio::task::yield_now().await,
+                    }
+                }
+            })
+        })
+        .collect();
+    let entropy = Entropy::from_seed(10);
+    for _ in 0..KILLS {
+        let more = 50 + usize::from(u16::from_be_bytes(entropy.bytes()) % 400);
+        let wanted = acknowledged.lock().unwrap().len() + more;
+        until("enough acknowledged tasks", || async {
+            (acknowledged.lock().unwrap().len() >= wanted).then_some(())
+        })
+        .await;
+        service = service.kill_and_start_again().await;
+    }
+    stop.store(1, Ordering::SeqCst);
+    for client in clients {
+        soon("the end of a client", client).await.unwrap();
+    }
+    let acknowledged = acknowledged.lock().unwrap().clone();
+    assert!(acknowledged.len() >= KILLS * 50);
+    for id in &acknowledged {
+        let task = service.client.get_task(*id, Some(SOON)).await.unwrap();
+        assert_eq!(task.status, TaskStatus::Successful, "{task:?}");
+        assert!(task.errors.iter().all(|error| error.kind == TaskErrorKind::Lost), "{task:?}");
+        assert_eq!(task.attempts as usize, 1 + task.errors.len(), "one outcome an attempt");
+        let runs = runs.lock().unwrap().get(id).copied().unwrap_or(0);
+        assert!(runs >= 1 && runs <= task.attempts, "{runs} runs of {task:?}");
+    }
+    let running =
+        nightshift_client::TaskFilter { status: Some(TaskStatus::Running), ..Default::default() };
+    assert!(service.client.list_tasks(&running).await.unwrap().items.is_empty());
+    service.signal("TERM");
+    assert_eq!(service.exited().await.0, Some(0));
+    assert_eq!(integrity(&folder.path().join("test.db")), "ok");
+}
+
+fn integrity(file: &std::path::Path) -> String {
+    #[derive(diesel::QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        integrity_check: String,
+    }
+    let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+    let row: Row = sql_query("PRAGMA integrity_check").get_result(&mut connection).unwrap();
+    row.integrity_check
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn b87_a_newer_schema_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    service.signal("TERM");
+    service.exited().await;
+    let file = folder.path().join("test.db");
+    let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+    sql_query("INSERT INTO __diesel_schema_migrations (version) VALUES ('9999')")
+        .execute(&mut connection)
+        .unwrap();
+    let url = format!("sqlite://{}", file.display());
+    for command in ["serve", "migrate"] {
+        let refused = binary().args([command, "--database-url", &url]).output().await.unwrap();
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{text}");
+        assert!(text.contains("migration 9999"), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_on_the_same_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    let second = binary()
+        .args(["serve", "--bind", "127.0.0.1:0", "--database-url", &url])
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(second.stderr).unwrap();
+    assert_eq!(second.status.code(), Some(2), "{text}");
+    assert!(text.contains("in use by another nightshift"), "{text}");
+    service.client.get_readiness().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_settings_are_refused_with_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused =
+        |file: &'static str, variable: (&'static str, &'static str), flags: &'static [&str]| {
+            let folder = folder.path().to_owned();
+            async move {
+                std::fs::write(folder.join("nightshift.toml"), file).unwrap();
+                let mut command = binary();
+                command.arg("serve").args(flags).env(variable.0, variable.1).current_dir(folder);
+                let output = soon("a refusal", command.output()).await.unwrap();
+                assert_eq!(output.status.code(), Some(2), "{file} {variable:?} {flags:?}");
+                String::from_utf8(output.stderr).unwrap()
+            }
+        };
+    let none = ("UNRELATED", "1");
+    assert!(refused("", none, &["--bind", "0.0.0.0:0"]).await.contains("loopback"));
+    assert!(refused("speed = 7", none, &[]).await.contains("speed"));
+    assert!(refused("", ("NIGHTSHIFT_SPEED", "7"), &[]).await.contains("speed"));
+    assert!(refused("http_workers = 0", none, &[]).await.contains("http_workers"));
+    assert!(refused("", none, &["--database-url", "mysql://x"]).await.contains("sqlite://"));
+    assert!(refused("", none, &["--config", "nowhere.toml"]).await.contains("nowhere.toml"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_open_connections_keep_nobody_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    let address = service.bind();
+    let mut open = Vec::new();
+    for _ in 0..10_000 {
+        match tokio::net::TcpStream::connect(&address).await {
+            Ok(stream) => open.push(stream),
+            Err(error) => panic!("{} connections, then {error}", open.len()),
+        }
+    }
+    // Those that say nothing are closed, and everybody else is served.
+    let id = enqueue(&service.client, &TaskRequest::new("a.b")).await;
+    service.client.get_task(id, None).await.unwrap();
+    drop(open);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_does_what_the_api_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = TestExecutor::start(|call| match call.message().data.task_path.as_str() {
+        "fails" => Reply::with(400, r#"{"message":"no such image","traceback":"Traceback"}"#),
+        _ => Reply::ok(call.message().data.args.as_str()),
+    })
+    .await;
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    let run = async |arguments: &str, code: i32| {
+        let words: Vec<&str> = arguments.split_whitespace().collect();
+        let output = service.run(&words).await;
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let (out, err) = (text(output.stdout), text(output.stderr));
+        assert_eq!(output.status.code(), Some(code), "{arguments}\n{out}\n{err}");
+        (out.trim_end().to_owned(), err)
+    };
+    let url = executor.url();
+    let (made, _) =
+        run(&format!("executor put exec --url {url} --task-path echo --task-path fails"), 0).await;
+    assert!(made.contains("whsec_"), "a secret is made, and shown once");
+    assert!(run("executor list", 0).await.0.contains("echo fails"));
+    // Text that is not JSON is text; numbers keep their digits.
+    let (value, _) = run("enqueue echo m31.fits 1e-7 [1,2] -5 --kwarg x=1 --wait", 0).await;
+    assert_eq!(value, r#"["m31.fits",1e-7,[1,2],-5]"#);
+    let (_, error) = run("enqueue fails --wait", 1).await;
+    assert!(error.contains("no such image") && error.contains("Traceback"), "{error}");
+    let (id, _) =
+        run("enqueue nobody.serves.it --label target=m31 --priority -3 --run-after 1h", 0).await;
+    assert!(run(&format!("get {id}"), 0).await.0.contains("READY"));
+    assert!(run(&format!("explain {id}"), 0).await.0.contains("no executor serves"));
+    run(&format!("result {id}"), 3).await;
+    let (listed, _) = run("--json list --label target=m31", 0).await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(
+        (&listed["items"][0]["id"], &listed["items"][0]["priority"]),
+        (&id.clone().into(), &(-3).into())
+    );
+    assert_eq!(run(&format!("cancel {id}"), 0).await.0, "CANCELLED");
+    run(&format!("result {id}"), 1).await;
+    assert!(run(&format!("retry {id}"), 0).await.0.contains("READY"));
+    let (_, error) = run(&format!("delete {id}"), 2).await;
+    assert!(error.contains("task_not_finished"), "{error}");
+    run(&format!("cancel {id}"), 0).await;
+    run(&format!("delete {id}"), 0).await;
+    run("executor delete exec", 0).await;
+    let (_, error) = run("executor get exec", 2).await;
+    assert!(error.contains("executor_not_found"), "{error}");
+    run(&format!("logs {}", enqueue(&service.client, &TaskRequest::new("x")).await), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_says_what_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("test.db").display());
+    for expected in ["ran 0001", "the schema is up to date"] {
+        let output = binary().args(["migrate", "--database-url", &url]).output().await.unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(expected), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_ends_as_it_should() {
+    let output =
+        soon("the end of the demo", binary().args(["demo", "--ci"]).output()).await.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("5 of 5 tasks ended as they should"), "{text}");
+}

@@ -1,0 +1,213 @@
+use std::{sync::Arc, time::Duration};
+
+use nightshift::{
+    app::{App, Outside},
+    clock::{Clock, ManualClock, SystemClock},
+    config::Config,
+    entropy::Entropy,
+    executor::{HttpExecutor, HttpSettings},
+};
+use nightshift_client::{
+    Client, EnqueueOptions,
+    types::{Executor, ExecutorRequest, Json, Task, TaskRequest},
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{SOON, database::Database, executor::TestExecutor, until};
+
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Settings of a service that is to be started.
+pub struct Builder {
+    /// Kept until the end, when it is deleted.
+    _database: Database,
+    clock: Arc<dyn Clock>,
+    pub config: Config,
+    resolver: Option<Arc<dyn reqwest::dns::Resolve>>,
+}
+
+impl Builder {
+    pub fn sqlite() -> Self {
+        Self::on(Database::sqlite())
+    }
+
+    pub fn postgres() -> Self {
+        Self::on(Database::postgres())
+    }
+
+    pub fn on(database: Database) -> Self {
+        let config = Config {
+            bind: "127.0.0.1:0".parse().unwrap(),
+            database_url: database.url(),
+            shutdown_grace_seconds: 5,
+            ..Config::default()
+        };
+        Self { _database: database, clock: Arc::new(SystemClock), config, resolver: None }
+    }
+
+    /// Time stands still until the test moves it.
+    pub fn with_manual_clock(mut self) -> (Self, ManualClock) {
+        let clock = ManualClock::new("2026-11-25T12:00:00Z".parse().unwrap());
+        self.clock = Arc::new(clock.clone());
+        (self, clock)
+    }
+
+    pub fn with_resolver(mut self, resolver: impl reqwest::dns::Resolve + 'static) -> Self {
+        self.resolver = Some(Arc::new(resolver));
+        self
+    }
+
+    pub fn start(self) -> TestApp {
+        let response_bytes_max = self.config.executor_response_bytes_max;
+        let resolver = self.resolver.clone();
+        let outside = Outside {
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::new(Entropy::from_seed(20_261_125)),
+            executor: Box::new(move |public_url| {
+                let public_url = public_url.to_owned();
+                let settings = HttpSettings { public_url, response_bytes_max };
+                Ok(match resolver {
+                    Some(resolver) => Arc::new(HttpExecutor::with_resolver(settings, resolver)?),
+                    None => Arc::new(HttpExecutor::new(settings)?),
+                })
+            }),
+        };
+        let app = App::start(&self.config, outside).unwrap();
+        let server = format!("http://{}", app.address());
+        TestApp { client: Client::new(&server).unwrap(), server, app, builder: self }
+    }
+}
+
+/// A service that runs in this process.
+pub struct TestApp {
+    pub client: Client,
+    pub server: String,
+    app: App,
+    builder: Builder,
+}
+
+impl TestApp {
+    /// Stops it in good order and hands back what is needed to start it again.
+    pub async fn stop(self) -> Builder {
+        self.app.stop().await.unwrap();
+        self.builder
+    }
+
+    pub async fn register(&self, executor: &TestExecutor) -> Executor {
+        self.register_as("exec", executor, |_| {}).await
+    }
+
+    pub async fn register_as(
+        &self,
+        name: &str,
+        executor: &TestExecutor,
+        change: impl FnOnce(&mut ExecutorRequest),
+    ) -> Executor {
+        let mut request = ExecutorRequest {
+            task_paths: vec!["*".to_owned()],
+            url: Some(executor.url()),
+            secret: Some(SECRET.to_owned()),
+            ..ExecutorRequest::default()
+        };
+        change(&mut request);
+        self.client.put_executor(name, &request).await.unwrap()
+    }
+
+    pub async fn enqueue(&self, task_path: &str) -> Task {
+        self.enqueue_with(TaskRequest::new(task_path)).await
+    }
+
+    pub async fn enqueue_with(&self, request: TaskRequest) -> Task {
+        self.client.create_task(&request, &EnqueueOptions::default()).await.unwrap().task
+    }
+
+    /// The record once the task has ended.
+    pub async fn end(&self, id: Uuid) -> Task {
+        let task = self.client.get_task(id, Some(SOON)).await.unwrap();
+        assert!(task.status.is_finished(), "{id} has not ended within {SOON:?}: {task:?}");
+        task
+    }
+
+    pub async fn task(&self, id: Uuid) -> Task {
+        self.client.get_task(id, None).await.unwrap()
+    }
+
+    /// The record once `wanted` holds.
+    pub async fn task_when(&self, id: Uuid, wanted: impl Fn(&Task) -> bool) -> Task {
+        until("the awaited state of a task", || async { Some(self.task(id).await).filter(&wanted) })
+            .await
+    }
+
+    /// A request made by hand: the status and the body.
+    pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        self.send(self.request("POST", path).body(body).header("content-type", "application/json"))
+            .await
+    }
+
+    pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        reqwest::Client::new().request(method, format!("{}{path}", self.server))
+    }
+
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
+        let response = request.timeout(SOON + Duration::from_secs(30)).send().await.unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    /// Runs a task of its own; what could have been claimed before it, has been.
+    pub async fn run_barrier(&self) {
+        let id = self.enqueue("barrier").await.id;
+        self.end(id).await;
+    }
+
+    /// The same where only the given executor serves, whatever it answers.
+    pub async fn run_barrier_as(&self, executor: &TestExecutor) {
+        let before = executor.calls().len();
+        self.enqueue("barrier").await;
+        executor.called(before + 1).await;
+    }
+
+    /// How many tasks there are.
+    pub async fn count(&self) -> usize {
+        let filter = nightshift_client::TaskFilter { limit: Some(1_000), ..Default::default() };
+        self.client.list_tasks(&filter).await.unwrap().items.len()
+    }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Status, code and pointer of a problem, on one line.
+    pub fn problem(&self) -> String {
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], self.status, "the body says the same as the status line");
+        let text = |name: &str| problem[name].as_str().unwrap_or("-").to_owned();
+        format!("{} {} {}", self.status, text("code"), text("pointer"))
+    }
+}
+
+/// JSON text as a value of the client's.
+#[expect(clippy::unnecessary_wraps, reason = "args, kwargs and return values are optional")]
+pub fn json(text: &str) -> Option<Json> {
+    Some(text.parse().unwrap())
+}

@@ -1,0 +1,46 @@
+use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
+use tempfile::TempDir;
+
+/// A database of its own for one test, gone afterwards.
+pub enum Database {
+    Sqlite(TempDir),
+    Postgres { admin: String, name: String },
+}
+
+impl Database {
+    pub fn sqlite() -> Self {
+        Self::Sqlite(tempfile::tempdir().unwrap())
+    }
+
+    /// On the server that `make test` starts.
+    pub fn postgres() -> Self {
+        let admin = std::env::vars()
+            .find_map(|(name, value)| (name == "TEST_POSTGRES_URL").then_some(value))
+            .expect("TEST_POSTGRES_URL is not set: run `make test`, or `make test-sqlite`");
+        let name = format!("test_{}", nightshift::entropy::Entropy::from_system().uuid().simple());
+        let mut connection = PgConnection::establish(&admin).unwrap();
+        sql_query(format!("CREATE DATABASE {name}")).execute(&mut connection).unwrap();
+        Self::Postgres { admin, name }
+    }
+
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("test.db").display()),
+            Self::Postgres { admin, name } => {
+                let (server, _) = admin.rsplit_once('/').unwrap();
+                format!("{server}/{name}")
+            }
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Self::Postgres { admin, name } = self
+            && let Ok(mut connection) = PgConnection::establish(admin)
+        {
+            let drop = sql_query(format!("DROP DATABASE {name} WITH (FORCE)"));
+            drop.execute(&mut connection).ok();
+        }
+    }
+}

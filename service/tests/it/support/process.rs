@@ -1,0 +1,98 @@
+//! The real binary as a process of its own.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+};
+
+use nightshift_client::Client;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use super::soon;
+
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_nightshift"));
+    command.kill_on_drop(true).stdin(Stdio::null());
+    command
+}
+
+/// `nightshift serve` on a SQLite file.
+pub struct Service {
+    pub client: Client,
+    pub server: String,
+    folder: PathBuf,
+    child: Child,
+    log: tokio::task::JoinHandle<String>,
+}
+
+impl Service {
+    /// Starts it and waits until it says that it is ready.
+    pub async fn start(folder: &Path, bind: &str, arguments: &[&str]) -> Self {
+        let mut child = binary()
+            .arg("serve")
+            .args(["--bind", bind, "--log-format", "json"])
+            .args(["--database-url", &format!("sqlite://{}", folder.join("test.db").display())])
+            .args(arguments)
+            .current_dir(folder)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut text = String::new();
+        let address = soon("the start of the service", async {
+            loop {
+                let line = lines.next_line().await.unwrap();
+                let line = line.unwrap_or_else(|| panic!("the service did not start: {text}"));
+                text.push_str(&line);
+                let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
+                if entry["message"] == "nightshift is ready" {
+                    return entry["address"].as_str().unwrap().to_owned();
+                }
+            }
+        })
+        .await;
+        let log = tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            text
+        });
+        let server = format!("http://{address}");
+        let client = Client::new(&server).unwrap();
+        Self { client, server, folder: folder.to_owned(), child, log }
+    }
+
+    pub fn bind(&self) -> String {
+        self.server.trim_start_matches("http://").to_owned()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// The exit status and the log.
+    pub async fn exited(mut self) -> (Option<i32>, String) {
+        let status = soon("the end of the service", self.child.wait()).await.unwrap();
+        (status.code(), self.log.await.unwrap())
+    }
+
+    /// `kill -9`, and the same service again on what is left.
+    pub async fn kill_and_start_again(mut self) -> Self {
+        let bind = self.bind();
+        self.child.kill().await.unwrap();
+        Self::start(&self.folder, &bind, &[]).await
+    }
+
+    /// Runs a client command of the binary against this service.
+    pub async fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = binary();
+        command.args(["--server", &self.server]).args(arguments).current_dir(&self.folder);
+        soon("the end of a command", command.output()).await.unwrap()
+    }
+}
