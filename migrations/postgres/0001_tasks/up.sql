@@ -17,6 +17,7 @@ CREATE TABLE executors (
     previous_secret TEXT,
     -- The circuit: deliveries that failed in a row, and until when nothing is sent.
     failures        INTEGER NOT NULL DEFAULT 0,
+    failed_at       BIGINT,
     held_until      BIGINT,
     hold_reason     TEXT,
     created_at      BIGINT NOT NULL,

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 use super::Dispatcher;
@@ -12,6 +14,9 @@ use crate::{
 
 /// Renewals in the life of a lease: two may fail before it runs out.
 const RENEWALS_PER_LEASE: u32 = 3;
+
+/// How long a service that stops takes to tell an executor so.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Stops an attempt from outside.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +67,7 @@ impl<'a> Attempt<'a> {
             End::Shutdown => {
                 let notice = CancelNotice::of(&assignment);
                 let telling = dispatcher.executor.cancel(&executor, notice, dispatcher.clock.now());
+                let telling = tokio::time::timeout(FAREWELL_TIMEOUT, telling);
                 let handing_back = dispatcher.finish(lease, handed_back(&assignment));
                 tokio::join!(telling, handing_back).1
             }

@@ -1,5 +1,6 @@
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,6 +18,8 @@ use crate::{
 
 /// How long to leave the database alone after a claim failed.
 const CLAIM_RETRY: Duration = Duration::from_secs(1);
+/// Executors that are told at once to stop an attempt.
+const NOTICES_AT_ONCE: usize = 64;
 
 /// Claims what may start, exactly as much as there is room for, and runs it.
 ///
@@ -27,6 +30,7 @@ pub struct Dispatcher {
     pub(super) executor: Arc<dyn Execute>,
     pub(super) clock: Arc<dyn Clock>,
     permits: Arc<Semaphore>,
+    notices: Semaphore,
     in_flight: Mutex<HashMap<LeaseToken, Stop>>,
     attempts: TaskTracker,
 }
@@ -55,32 +59,28 @@ impl Dispatcher {
             executor,
             clock,
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            notices: Semaphore::new(NOTICES_AT_ONCE),
             in_flight: Mutex::new(HashMap::new()),
             attempts: TaskTracker::new(),
         }
     }
 
     /// Works until told to stop, then waits for what runs and hands back what does not end.
+    ///
+    /// Cancellations are taken by the same loop that claims, so that one that comes right after
+    /// the claim finds the attempt.
     pub async fn run(self: Arc<Self>, mut cancels: mpsc::Receiver<CancelSignal>, drain: Drain) {
         // What became claimable before this process began has told nobody.
         self.store.wake_dispatcher();
-        let cancelling = {
-            let this = Arc::clone(&self);
-            tokio::spawn(async move {
-                while let Some(signal) = cancels.recv().await {
-                    this.cancel(signal);
-                }
-            })
-        };
         loop {
             tokio::select! {
                 biased;
                 () = drain.stop_claiming.cancelled() => break,
+                Some(signal) = cancels.recv() => self.cancel(signal),
                 () = self.store.work() => self.step().await,
             }
         }
-        self.come_to_rest(&drain).await;
-        cancelling.abort();
+        self.come_to_rest(cancels, &drain).await;
     }
 
     /// Claims once and starts what was claimed.
@@ -112,7 +112,11 @@ impl Dispatcher {
                 Attempt::new(&this, claimed, stop).run().await;
                 this.in_flight().remove(&token);
                 drop(permit);
-                this.store.wake_dispatcher();
+                // The end itself told that there is work. But without a permit it could not be
+                // claimed.
+                if this.permits.available_permits() <= 1 {
+                    this.store.wake_dispatcher();
+                }
             });
         }
     }
@@ -130,16 +134,25 @@ impl Dispatcher {
             CancelNotice { task_id: signal.task_id, token: signal.token, attempt: signal.attempt };
         let this = Arc::clone(self);
         self.attempts.spawn(async move {
+            let _turn = this.notices.acquire().await;
             this.executor.cancel(&executor, notice, this.clock.now()).await;
         });
     }
 
-    async fn come_to_rest(&self, drain: &Drain) {
+    async fn come_to_rest(
+        self: &Arc<Self>,
+        mut cancels: mpsc::Receiver<CancelSignal>,
+        drain: &Drain,
+    ) {
         self.attempts.close();
-        tokio::select! {
-            () = self.attempts.wait() => return,
-            () = drain.hurry.cancelled() => {}
-            () = self.clock.sleep(drain.grace) => {}
+        let mut grace = pin!(self.clock.sleep(drain.grace));
+        loop {
+            tokio::select! {
+                () = self.attempts.wait() => return,
+                () = drain.hurry.cancelled() => break,
+                () = &mut grace => break,
+                Some(signal) = cancels.recv() => self.cancel(signal),
+            }
         }
         let left: Vec<Stop> = self.in_flight().values().cloned().collect();
         tracing::info!(attempts = left.len(), "handing back what still runs");

@@ -161,12 +161,14 @@ pub struct Executor {
 }
 
 /// Whether an executor may be called. It opens when a delivery fails and stays open for longer
-/// with each failure in a row; then one task goes out as a probe, and if that one gets through
-/// all is well again.
+/// with each failure in a row; then tasks go out one by one as probes, and when the executor
+/// answers one, all is well again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circuit {
     /// Deliveries that failed in a row.
     pub failures: u32,
+    /// When the last of them failed.
+    pub failed_at: Option<Timestamp>,
     pub held_until: Option<Timestamp>,
     pub reason: Option<String>,
 }
@@ -179,35 +181,60 @@ impl Circuit {
         self.held_until.is_some_and(|until| now < until)
     }
 
-    /// How many tasks may be sent beside those in flight.
-    pub fn room(&self, now: Timestamp, concurrency: u32, in_flight: u32) -> u32 {
-        if self.is_open(now) {
-            return 0;
-        }
-        let allowed = if self.failures > 0 { 1 } else { concurrency };
-        allowed.saturating_sub(in_flight)
+    /// Whether what is sent now is a probe.
+    pub fn is_probing(&self) -> bool {
+        self.failures > 0
     }
 
-    /// After a delivery failed. Failures of tasks that were already on their way when the circuit
-    /// opened tell nothing new, so they count once.
+    /// How many tasks may be sent beside those in flight.
+    pub fn room(&self, now: Timestamp, concurrency: u32, in_flight: u32) -> u32 {
+        let room = concurrency.saturating_sub(in_flight);
+        if self.is_open(now) {
+            0
+        } else if self.is_probing() {
+            room.min(1)
+        } else {
+            room
+        }
+    }
+
+    /// After a delivery failed that began at `started_at`. One that was on its way before the
+    /// last failure tells nothing new, so it is not counted.
     #[must_use]
     pub fn after_failure(
         &self,
         now: Timestamp,
+        started_at: Timestamp,
         reason: &str,
         retry_after: Option<Duration>,
     ) -> Self {
-        let failures =
-            if self.is_open(now) { self.failures } else { self.failures.saturating_add(1) };
-        let doublings = failures.saturating_sub(1).min(16);
-        let backoff = (Self::HOLD_FIRST * (1 << doublings)).min(Self::HOLD_MAX);
-        let hold = backoff.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
-        let until = now.saturating_add(hold).unwrap_or(now);
-        Self {
-            failures,
-            held_until: self.held_until.max(Some(until)),
-            reason: Some(reason.to_owned()),
+        let is_new = self.failed_at.is_none_or(|failed_at| failed_at < started_at);
+        let mut after = self.clone();
+        if is_new {
+            after.failures = self.failures.saturating_add(1);
+            after.failed_at = Some(now);
         }
+        let hold = after.backoff().max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX));
+        after.reason = Some(reason.to_owned());
+        after.held_for(now, hold)
+    }
+
+    /// After a probe was sent: the next one waits for its answer, or for as long as a failure
+    /// would have held.
+    #[must_use]
+    pub fn after_probe(&self, now: Timestamp) -> Self {
+        self.clone().held_for(now, self.backoff())
+    }
+
+    fn backoff(&self) -> Duration {
+        let doublings = self.failures.saturating_sub(1).min(16);
+        (Self::HOLD_FIRST * (1 << doublings)).min(Self::HOLD_MAX)
+    }
+
+    fn held_for(mut self, now: Timestamp, hold: Duration) -> Self {
+        let until = now.saturating_add(hold).unwrap_or(now);
+        self.held_until = self.held_until.max(Some(until));
+        self
     }
 }
 
@@ -248,26 +275,33 @@ mod tests {
         }
     }
 
+    const START: Timestamp = Timestamp::UNIX_EPOCH;
+
+    fn failed(circuit: &Circuit, now: Timestamp, started_at: Timestamp) -> Circuit {
+        circuit.after_failure(now, started_at, "refused", None)
+    }
+
     #[test]
     fn b69_an_executor_that_says_later_is_left_alone_until_then() {
-        let start = Timestamp::UNIX_EPOCH;
-        let after = |seconds| start + Duration::from_secs(seconds);
-        let open = Circuit::default().after_failure(start, "429", Some(Duration::from_secs(5)));
+        let after = |seconds| START + Duration::from_secs(seconds);
+        let retry_after = Some(Duration::from_secs(5));
+        let open = Circuit::default().after_failure(START, START, "429", retry_after);
         assert_eq!(open.room(after(4), 50, 0), 0);
-        assert_eq!(open.room(after(5), 50, 0), 1, "one probe");
-        assert_eq!(open.room(after(5), 50, 1), 0, "no second one beside it");
+        assert_eq!(open.room(after(5), 50, 20), 1, "one probe, whatever runs besides");
+        assert_eq!(open.room(after(5), 20, 20), 0);
+        assert_eq!(open.after_probe(after(5)).room(after(5), 50, 21), 0, "no second one");
+        assert_eq!(open.after_probe(after(5)).room(after(6), 50, 21), 1, "but later");
         assert_eq!(Circuit::default().room(after(5), 50, 20), 30);
     }
 
     #[test]
-    fn the_hold_doubles_and_failures_in_flight_count_once() {
-        let start = Timestamp::UNIX_EPOCH;
-        let first = Circuit::default().after_failure(start, "refused", None);
-        assert_eq!(first.after_failure(start, "refused", None).failures, 1);
+    fn the_hold_doubles_and_what_was_on_its_way_counts_once() {
+        let first = failed(&Circuit::default(), START, START);
+        assert_eq!(failed(&first, START, START).failures, 1);
         let mut circuit = first;
         for _ in 0..20 {
             let now = circuit.held_until.unwrap();
-            circuit = circuit.after_failure(now, "refused", None);
+            circuit = failed(&circuit.after_probe(now), now, now);
             assert!(circuit.held_until.unwrap().duration_since(now).as_secs() <= 60);
         }
         assert_eq!(circuit.failures, 21);

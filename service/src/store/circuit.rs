@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::{
     attempt::{FailureKind, Outcome},
-    executor::{Circuit, ExecutorId},
+    executor::{Circuit, Executor, ExecutorId},
 };
 
 /// Opens the circuit after a failed delivery, closes it when the executor was reached.
@@ -26,7 +26,8 @@ pub(super) fn learn(tx: &mut Tx<'_>, row: &TaskRow, outcome: &Outcome) -> Result
             let Some(executor) = tx.registry.get(id) else {
                 return Ok(());
             };
-            let circuit = executor.circuit.after_failure(tx.now, reason, *retry_after);
+            let started_at = super::rows::times(row.now.last_attempted_at)?.unwrap_or(tx.now);
+            let circuit = executor.circuit.after_failure(tx.now, started_at, reason, *retry_after);
             store(tx, id, &circuit)
         }
         Outcome::Succeeded(_) => reached(tx, id),
@@ -53,12 +54,18 @@ pub(super) fn reached(tx: &mut Tx<'_>, id: ExecutorId) -> Result<()> {
     }
 }
 
+/// A task goes out to see whether the executor answers again.
+pub(super) fn probe(tx: &mut Tx<'_>, executor: &Executor) -> Result<()> {
+    store(tx, executor.id, &executor.circuit.after_probe(tx.now))
+}
+
 fn store(tx: &mut Tx<'_>, id: ExecutorId, circuit: &Circuit) -> Result<()> {
     if !dialect::lock_executor(&mut tx.link, id.0)? {
         return Ok(());
     }
     let change = diesel::update(executors::table.find(id.0)).set((
         executors::failures.eq(number(circuit.failures)),
+        executors::failed_at.eq(circuit.failed_at.map(micros)),
         executors::held_until.eq(circuit.held_until.map(micros)),
         executors::hold_reason.eq(&circuit.reason),
     ));

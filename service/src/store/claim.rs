@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use diesel::{dsl::count_star, prelude::*};
 
 use super::{
-    dialect,
+    circuit, dialect,
     error::Result,
     link::on_engine,
     rows::{Inputs, LabelRow, TaskRow, corrupt, count, group_labels, micros, time, to_json},
@@ -76,6 +76,9 @@ fn claim_up_to(
             continue;
         }
         let started = claim_for(tx, &executor, room.min(ROWS_MAX))?;
+        if executor.circuit.is_probing() && !started.is_empty() {
+            circuit::probe(tx, &executor)?;
+        }
         *running += u32::try_from(started.len()).unwrap_or(u32::MAX);
         claimed.extend(started);
     }

@@ -74,6 +74,7 @@ pub(super) struct ExecutorRow {
     secret: Option<String>,
     previous_secret: Option<String>,
     failures: i32,
+    failed_at: Option<i64>,
     held_until: Option<i64>,
     hold_reason: Option<String>,
     created_at: i64,
@@ -115,6 +116,7 @@ impl TryFrom<ExecutorRow> for Executor {
             registration,
             circuit: Circuit {
                 failures: count(row.failures),
+                failed_at: times(row.failed_at)?,
                 held_until: times(row.held_until)?,
                 reason: row.hold_reason,
             },

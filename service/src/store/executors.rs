@@ -38,6 +38,7 @@ fn put_one(tx: &mut Tx<'_>, registration: &Registration) -> Result<Registered> {
     let id = if let Some(id) = known {
         let circuit = (
             executors::failures.eq(0),
+            executors::failed_at.eq(None::<i64>),
             executors::held_until.eq(None::<i64>),
             executors::hold_reason.eq(None::<String>),
         );

@@ -19,6 +19,7 @@ table! {
         secret -> Nullable<Text>,
         previous_secret -> Nullable<Text>,
         failures -> Integer,
+        failed_at -> Nullable<BigInt>,
         held_until -> Nullable<BigInt>,
         hold_reason -> Nullable<Text>,
         created_at -> BigInt,

@@ -54,6 +54,10 @@ fn cancel_one(tx: &mut Tx<'_>, request: CancelRequest) -> Result<CancelAnswer> {
     let signal = cancel_signal(tx, &row)?;
     let answer = match next {
         Next::Unchanged => return Ok(CancelAnswer::Cancelled),
+        // It was asked before, and its executor told.
+        Next::Stopping if row.now.cancel_requested_at.is_some() => {
+            return Ok(CancelAnswer::Requested);
+        }
         Next::Stopping => {
             transition::stopping(tx, &mut row)?;
             CancelAnswer::Requested

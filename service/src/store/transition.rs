@@ -149,9 +149,6 @@ pub(super) fn wait_from(tx: &mut Tx<'_>, row: &mut TaskRow, due_at: Timestamp) {
 
 /// Asks a locked RUNNING row to stop; it is fenced off when the grace is over. The caller saves.
 pub(super) fn stopping(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
-    if row.now.cancel_requested_at.is_some() {
-        return Ok(());
-    }
     row.now.cancel_requested_at = Some(micros(tx.now));
     let until = micros(later(tx.now, CANCEL_GRACE));
     let expires_at = row.now.lease_expires_at.map_or(until, |at| at.min(until));

@@ -36,6 +36,7 @@ on_both_engines! {
         let task = app.end(id).await;
         assert_eq!((task.status, task.attempts), (TaskStatus::Cancelled, 1));
         assert_eq!(task.errors[0].kind, TaskErrorKind::Cancelled);
+        assert_eq!(executor.calls().len(), 2, "told once");
         let again = app.post(&format!("/tasks/{id}/cancel"), "").await;
         assert_eq!((again.status, &again.json()["status"]), (200, &"CANCELLED".into()));
     }

@@ -76,6 +76,27 @@ on_both_engines! {
         }
     }
 
+    async fn a_probe_does_not_wait_for_what_runs(app: App) {
+        let (app, clock) = app.with_manual_clock();
+        let app = app.start();
+        let executor = TestExecutor::start({
+            let refused = AtomicUsize::new(0);
+            move |call| match call.message().data.task_path.as_str() {
+                "long" => Reply::status(202),
+                _ if refused.fetch_add(1, Ordering::SeqCst) == 0 => Reply::status(503),
+                _ => Reply::ok("1"),
+            }
+        }).await;
+        app.register(&executor).await;
+        let long = app.enqueue("long").await.id;
+        app.task_when(long, |task| task.status == TaskStatus::Running).await;
+        let short = app.enqueue("short").await.id;
+        app.task_when(short, |t| t.deliveries == 1 && t.status == TaskStatus::Ready).await;
+        clock.advance(SECOND);
+        assert_eq!(app.end(short).await.status, TaskStatus::Successful);
+        assert_eq!(app.task(long).await.status, TaskStatus::Running);
+    }
+
     async fn b62_the_order_survives_being_held_back(app: App) {
         let (app, clock) = app.with_manual_clock();
         let app = app.start();

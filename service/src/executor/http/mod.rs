@@ -23,6 +23,9 @@ use crate::domain::{
 
 /// How long connecting may take, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept: shorter than common servers do (2 s and more), so that
+/// they do not close one just as a task goes out on it.
+const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long telling an executor to stop may take in all.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -58,6 +61,7 @@ impl HttpExecutor {
             // A proxy from the environment would see every task.
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .dns_resolver(Arc::new(Checked(resolver)))
             .build()?;
         Ok(Self { client, settings })

@@ -147,13 +147,18 @@ impl TestExecutor {
         soon("an execution", async {
             loop {
                 count.borrow_and_update();
-                if let Some(call) = self.executions().into_iter().nth(n - 1) {
+                if let Some(call) = self.nth_execution(n) {
                     return call;
                 }
                 count.changed().await.unwrap();
             }
         })
         .await
+    }
+
+    fn nth_execution(&self, n: usize) -> Option<Call> {
+        let calls = self.seen.calls.lock().unwrap();
+        calls.iter().filter(|call| !call.is_cancel()).nth(n - 1).cloned()
     }
 
     /// Returns once the service has closed so many connections on which it waited.
