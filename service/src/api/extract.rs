@@ -1,6 +1,6 @@
 //! Reads what clients send, within bounds of size and time.
 
-use std::{future::Future, pin::Pin, sync::Arc};
+use std::{borrow::Cow, future::Future, pin::Pin, sync::Arc};
 
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
@@ -14,6 +14,7 @@ use serde_path_to_error::{Path, Segment};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Error, State};
+use crate::domain::json::without_lone_surrogates;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -35,10 +36,10 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     }
 }
 
-/// A body that may be left out, which is then the default.
-pub(super) struct OptionalBody<T>(pub(super) T);
+/// An executor's report. It may be left out, and is the default then.
+pub(super) struct Report<T>(pub(super) T);
 
-impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
+impl<T: DeserializeOwned + Default + 'static> FromRequest for Report<T> {
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
 
@@ -53,7 +54,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for OptionalBody<T> {
             if request.content_type() != "application/json" {
                 return Err(unsupported(&request, "application/json"));
             }
-            parse(&bytes).map(Self)
+            parse_report(&bytes).map(Self)
         })
     }
 }
@@ -146,6 +147,20 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     })?;
     deserializer.end().map_err(|error| refused(&error))?;
     Ok(value)
+}
+
+/// Like [`parse`], for reports of executors: half a surrogate pair in a text becomes U+FFFD, so
+/// that one odd character does not lose the end of an attempt. Values are kept as they are.
+fn parse_report<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    parse(bytes).or_else(|error| {
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return Err(error);
+        };
+        match without_lone_surrogates(text) {
+            Cow::Borrowed(_) => Err(error),
+            Cow::Owned(mended) => parse(mended.as_bytes()),
+        }
+    })
 }
 
 fn refused(error: &serde_json::Error) -> Error {

@@ -2,10 +2,7 @@ use actix_web::{HttpResponse, post, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 
-use super::{
-    Error, Shared, convert,
-    extract::{Body, OptionalBody},
-};
+use super::{Error, Shared, convert, extract::Report};
 use crate::{
     domain::{attempt::Outcome, lease::LeaseToken, task::TaskId},
     store::RenewRequest,
@@ -39,7 +36,7 @@ fn token(text: &str) -> Result<LeaseToken, Error> {
 pub(super) async fn renew_lease(
     state: Shared,
     path: Path<String>,
-    body: OptionalBody<wire::RenewRequest>,
+    body: Report<wire::RenewRequest>,
 ) -> Result<HttpResponse, Error> {
     let request = RenewRequest {
         token: token(&path)?,
@@ -72,7 +69,7 @@ pub(super) async fn renew_lease(
 pub(super) async fn finish_lease(
     state: Shared,
     path: Path<String>,
-    body: Body<wire::FinishRequest>,
+    body: Report<wire::FinishRequest>,
 ) -> Result<HttpResponse, Error> {
     let outcome = convert::outcome(body.0)?;
     let id = end(&state, &path, outcome).await?;

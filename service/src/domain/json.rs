@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::limits::JSON_DEPTH_MAX;
 
@@ -63,9 +63,55 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
+/// JSON may hold half a surrogate pair, text in Rust may not: such a half becomes U+FFFD, so that
+/// one odd character does not lose the whole report.
+pub fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+    let mut mended = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let pair = surrogate(escape).zip(escape.get(6..).and_then(surrogate));
+        let taken = match (surrogate(escape), pair) {
+            (_, Some((0xD800..=0xDBFF, 0xDC00..=0xDFFF))) => 12,
+            (Some(_), _) => {
+                mended.push_str("\\ufffd");
+                rest = escape.get(6..).unwrap_or_default();
+                continue;
+            }
+            // A backslash and what it escapes.
+            (None, _) => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        let (kept, after) = escape.split_at(taken);
+        mended.push_str(kept);
+        rest = after;
+    }
+    if mended.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    mended.push_str(rest);
+    Cow::Owned(mended)
+}
+
+/// The surrogate that `text` begins with, if it does.
+fn surrogate(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let unit = u16::from_str_radix(digits, 16).ok()?;
+    (0xD800..=0xDFFF).contains(&unit).then_some(unit)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{JsonText, TooDeep, depth};
+    use super::{JsonText, TooDeep, depth, without_lone_surrogates};
+
+    #[test]
+    fn only_lone_surrogates_are_replaced() {
+        let mended = |text| without_lone_surrogates(text).into_owned();
+        assert_eq!(mended(r#""\ud83d\ude80 é \n \\ud800""#), r#""\ud83d\ude80 é \n \\ud800""#);
+        assert_eq!(mended(r#""\ud800 \udc00\ud83dx""#), r#""\ufffd \ufffd\ufffdx""#);
+        assert_eq!(mended(r#""\ud800\ud83d\ude80""#), r#""\ufffd\ud83d\ude80""#);
+        assert_eq!(mended("\\"), "\\");
+    }
 
     #[test]
     fn depth_counts_brackets_outside_strings() {

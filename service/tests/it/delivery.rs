@@ -207,7 +207,7 @@ on_both_engines! {
         }
     }
 
-    async fn b114_a_deploy_costs_no_attempt(app: App) {
+    async fn b23_b114_a_deploy_costs_no_attempt_and_runs_nothing_twice_at_once(app: App) {
         let mut app = app;
         app.config.shutdown_grace_seconds = 0;
         let app = app.start();
@@ -220,7 +220,9 @@ on_both_engines! {
         let once = app.enqueue_with(TaskRequest { max_attempts: Some(1), ..at_once("once") }).await.id;
         executor.called(2).await;
         let app = app.stop().await.start();
+        executor.hung_up(2).await;
         let task = app.end(many).await;
+        assert_eq!(executor.most_at_once(), 2, "what was handed back had been cut off before");
         assert_eq!((task.status, task.attempts, task.deliveries), (TaskStatus::Successful, 1, 2));
         assert!(task.errors.is_empty());
         // But nobody knows how far it came, so what may be started once is not started again.

@@ -128,7 +128,7 @@ on_both_engines! {
         assert_eq!((task.id, task.attempts, executor.executions().len()), (id, 1, 1));
     }
 
-    async fn c32_a_call_longer_than_its_lease_is_renewed_by_the_service(app: App) {
+    async fn c32_b110_a_call_longer_than_its_lease_is_renewed_by_the_service(app: App) {
         let (app, clock) = app.with_manual_clock();
         let app = app.start();
         let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
@@ -142,7 +142,6 @@ on_both_engines! {
         for _ in 0..10 {
             let before = app.task(id).await.last_renewed_at;
             clock.advance(10 * SECOND);
-            // B110: a running task shows that it is alive.
             let task = app.task_when(id, |task| task.last_renewed_at > before).await;
             assert!(task.lease_expires_at > task.last_renewed_at);
         }
@@ -281,6 +280,11 @@ on_both_engines! {
         }
         let answer = app.post(&format!("/leases/{token}/renew"), "").await;
         assert_eq!(answer.status, 200, "an empty heartbeat is one");
-        app.client.finish_lease(&token, &value("1")).await.unwrap();
+        // An odd character in a text loses nothing; one in a value stays what it is.
+        let body = r#"{"progress":{"message":"\ud800"}}"#;
+        assert_eq!(app.post(&format!("/leases/{token}/renew"), body).await.status, 200);
+        let task = app.client.finish_lease(&token, &value(r#""\ud800""#)).await.unwrap();
+        assert_eq!(task.progress.unwrap().message.as_deref(), Some("\u{fffd}"));
+        assert_eq!(task.return_value.unwrap().as_str(), r#""\ud800""#);
     }
 }

@@ -113,7 +113,9 @@ on_both_engines! {
     async fn b65_a_batch_starts_as_many_as_there_is_room_for(app: App) {
         let app = app.start();
         let executor = TestExecutor::start(|_| Reply::Hang).await;
+        let other = TestExecutor::start(|_| Reply::ok("1")).await;
         app.register_as("exec", &executor, |r| r.concurrency = Some(50)).await;
+        app.register_as("other", &other, |r| r.task_paths = vec!["barrier".into()]).await;
         let tasks = (0..100).map(|_| TaskRequest::new("a.b")).collect();
         let ids = app.client.create_tasks(&TaskBatch { tasks }).await.unwrap().ids;
         executor.called(50).await;
@@ -121,6 +123,10 @@ on_both_engines! {
         let codes: Vec<_> = reasons.iter().map(|reason| reason.code).collect();
         assert_eq!(codes, [ReasonCode::ExecutorFull, ReasonCode::BehindOthers]);
         assert_eq!((reasons[0].count, reasons[1].count), (Some(50), Some(49)));
+        // However often there is something to claim, it gets no more.
+        for _ in 0..3 {
+            app.run_barrier().await;
+        }
         assert_eq!(executor.most_at_once(), 50);
     }
 

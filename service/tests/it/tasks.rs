@@ -107,7 +107,7 @@ on_both_engines! {
         assert!(error.traceback.as_deref().unwrap().ends_with("ValueError: no\n"));
     }
 
-    async fn c14_every_value_makes_the_round_trip_unchanged(app: App) {
+    async fn c14_b35_every_value_makes_the_round_trip_unchanged(app: App) {
         let app = app.start();
         let executor = TestExecutor::start(|call| Reply::ok(call.message().data.args.as_str())).await;
         app.register(&executor).await;

@@ -65,6 +65,37 @@ on_both_engines! {
         assert_eq!(runs, 1);
     }
 
+    async fn b37_values_keep_their_text_on_every_path(app: App) {
+        let (app, clock) = app.with_manual_clock();
+        let app = app.start();
+        let executor = TestExecutor::start(|call| match call.message().data.attempt {
+            1 => Reply::status(500),
+            _ => Reply::ok(call.message().data.kwargs.as_str()),
+        }).await;
+        app.register(&executor).await;
+        let text = r#"{"z": 1e-7, "a": 10000000000000000000000000000000000000001, "a": "\ud800"}"#;
+        let task = format!(
+            r#"{{"task_path":"a","kwargs":{text},"run_after":"2026-11-25T13:00:00Z"}}"#
+        );
+        let single = app.post("/tasks", task.clone()).await;
+        let batch = app.post("/tasks/batch", format!(r#"{{"tasks":[{task}]}}"#)).await;
+        let request = app.request("POST", "/tasks/batch");
+        let lines = app.send(request.header("content-type", "application/x-ndjson").body(task)).await;
+        assert!(single.text.contains(text), "{}", single.text);
+        let location = single.header("location").unwrap().rsplit('/').next().unwrap().to_owned();
+        let of_batch = |text: &str| text.split('"').nth(3).unwrap().to_owned();
+        for id in [location, of_batch(&batch.text), of_batch(&lines.text)] {
+            let id = id.parse().unwrap();
+            // Delayed, and then retried.
+            clock.advance(3600 * SECOND);
+            app.task_when(id, |task| task.errors.len() == 1).await;
+            clock.advance(60 * SECOND);
+            let task = app.end(id).await;
+            assert_eq!(task.kwargs.as_str(), text);
+            assert_eq!(task.return_value.unwrap().as_str(), text);
+        }
+    }
+
     async fn b17_a_restart_keeps_what_waits_for_its_time(app: App) {
         let (app, clock) = app.with_manual_clock();
         let app = app.start();

@@ -1,6 +1,6 @@
 //! What an executor's answer means.
 
-use std::{borrow::Cow, time::Duration};
+use std::time::Duration;
 
 use reqwest::{
     Response, StatusCode,
@@ -13,7 +13,7 @@ use super::super::Answer;
 use crate::domain::{
     Timestamp,
     attempt::{Failure, FailureKind, Outcome},
-    json::JsonText,
+    json::{JsonText, without_lone_surrogates},
     limits::cut_end,
 };
 
@@ -130,43 +130,6 @@ fn report(body: &[u8]) -> Option<Report> {
     serde_json::from_str(text)
         .or_else(|_| serde_json::from_str(&without_lone_surrogates(text)))
         .ok()
-}
-
-/// JSON may hold half a surrogate pair, text in Rust may not: such a half becomes U+FFFD, so that
-/// one odd character does not lose the whole report.
-fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
-    let mut mended = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find('\\') {
-        let (before, escape) = rest.split_at(at);
-        mended.push_str(before);
-        let pair = surrogate(escape).zip(escape.get(6..).and_then(surrogate));
-        let taken = match (surrogate(escape), pair) {
-            (_, Some((0xD800..=0xDBFF, 0xDC00..=0xDFFF))) => 12,
-            (Some(_), _) => {
-                mended.push_str("\\ufffd");
-                rest = escape.get(6..).unwrap_or_default();
-                continue;
-            }
-            // A backslash and what it escapes.
-            (None, _) => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
-        };
-        let (kept, after) = escape.split_at(taken);
-        mended.push_str(kept);
-        rest = after;
-    }
-    if mended.is_empty() {
-        return Cow::Borrowed(text);
-    }
-    mended.push_str(rest);
-    Cow::Owned(mended)
-}
-
-/// The surrogate that `text` begins with, if it does.
-fn surrogate(text: &str) -> Option<u16> {
-    let digits = text.strip_prefix("\\u")?.get(..4)?;
-    let unit = u16::from_str_radix(digits, 16).ok()?;
-    (0xD800..=0xDFFF).contains(&unit).then_some(unit)
 }
 
 fn unexplained(status: StatusCode, body: &[u8]) -> String {
