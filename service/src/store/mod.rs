@@ -315,8 +315,14 @@ impl Store {
 
     /// Returns once the task has ended, or `limit` has passed, or there is no such task.
     pub async fn wait_for_end(&self, id: TaskId, limit: Duration) -> Result<()> {
+        match tokio::time::timeout(limit, self.end_of(id)).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => Ok(()),
+        }
+    }
+
+    async fn end_of(&self, id: TaskId) -> Result<()> {
         let ending = self.signals.ending(id);
-        let deadline = tokio::time::Instant::now() + limit;
         loop {
             let mut notified = pin!(ending.notified());
             notified.as_mut().enable();
@@ -324,10 +330,9 @@ impl Store {
             if state.is_none_or(|state| state.stage.is_finished()) {
                 return Ok(());
             }
-            let look_again = deadline.min(tokio::time::Instant::now() + WAIT_POLL);
-            let notified = tokio::time::timeout_at(look_again, notified).await.is_ok();
-            if !notified && look_again == deadline {
-                return Ok(());
+            tokio::select! {
+                () = notified => {}
+                () = self.clock.sleep(WAIT_POLL) => {}
             }
         }
     }

@@ -97,6 +97,35 @@ on_both_engines! {
         assert_eq!(app.task(long).await.status, TaskStatus::Running);
     }
 
+    async fn one_probe_goes_out_at_a_time(app: App) {
+        let (app, clock) = app.with_manual_clock();
+        let app = app.start();
+        let executor = TestExecutor::start({
+            let refused = AtomicUsize::new(0);
+            move |_| match refused.fetch_add(1, Ordering::SeqCst) {
+                0 => Reply::status(503),
+                _ => Reply::Hang,
+            }
+        }).await;
+        let other = TestExecutor::start(|_| Reply::ok("1")).await;
+        app.register(&executor).await;
+        app.register_as("other", &other, |r| r.task_paths = vec!["barrier".into()]).await;
+        let id = app.enqueue("a.b").await.id;
+        app.task_when(id, |t| t.deliveries == 1 && t.status == TaskStatus::Ready).await;
+        clock.advance(SECOND);
+        executor.called(2).await;
+        for _ in 0..3 {
+            app.enqueue("a.b").await;
+            app.run_barrier().await;
+        }
+        assert_eq!(executor.calls().len(), 2);
+        // One that does not answer does not keep the others back for ever.
+        clock.advance(SECOND);
+        executor.called(3).await;
+        app.run_barrier().await;
+        assert_eq!(executor.calls().len(), 3);
+    }
+
     async fn b62_the_order_survives_being_held_back(app: App) {
         let (app, clock) = app.with_manual_clock();
         let app = app.start();

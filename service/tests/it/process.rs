@@ -252,8 +252,10 @@ async fn b87_a_newer_schema_is_refused() {
         .execute(&mut connection)
         .unwrap();
     let url = format!("sqlite://{}", file.display());
-    for command in ["serve", "migrate"] {
-        let refused = binary().args([command, "--database-url", &url]).output().await.unwrap();
+    for command in [&["serve", "--bind", "127.0.0.1:0"][..], &["migrate"]] {
+        let mut refused = binary();
+        let refused = refused.args(command).args(["--database-url", &url]);
+        let refused = soon("a refusal", refused.output()).await.unwrap();
         let text = String::from_utf8(refused.stderr).unwrap();
         assert_eq!(refused.status.code(), Some(2), "{text}");
         assert!(text.contains("migration 9999"), "{text}");
@@ -265,11 +267,9 @@ async fn a_second_service_on_the_same_file_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
     let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    let second = binary()
-        .args(["serve", "--bind", "127.0.0.1:0", "--database-url", &url])
-        .output()
-        .await
-        .unwrap();
+    let mut second = binary();
+    let second = second.args(["serve", "--bind", "127.0.0.1:0", "--database-url", &url]);
+    let second = soon("a refusal", second.output()).await.unwrap();
     let text = String::from_utf8(second.stderr).unwrap();
     assert_eq!(second.status.code(), Some(2), "{text}");
     assert!(text.contains("in use by another nightshift"), "{text}");

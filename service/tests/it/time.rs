@@ -38,6 +38,25 @@ on_both_engines! {
         assert_eq!(later.started_at, later.run_after);
     }
 
+    async fn whoever_waits_is_told_when_the_task_ends(app: App) {
+        // The clock stands still, so nobody looks again by himself.
+        let (app, _clock) = app.with_manual_clock();
+        let app = app.start();
+        let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+        let executor = TestExecutor::start({
+            let gate = gate.clone();
+            move |_| Reply::Later(gate.clone(), Box::new(Reply::ok("1")))
+        }).await;
+        app.register(&executor).await;
+        let id = app.enqueue("a.b").await.id;
+        executor.called(1).await;
+        let (task, ()) = tokio::join!(app.end(id), async {
+            app.client.get_readiness().await.unwrap();
+            gate.add_permits(1);
+        });
+        assert_eq!(task.status, TaskStatus::Successful);
+    }
+
     async fn b57_a_nearer_time_is_not_slept_past(app: App) {
         let (app, clock) = app.with_manual_clock();
         let app = app.start();
