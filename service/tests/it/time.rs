@@ -8,7 +8,7 @@ use nightshift_client::types::{
 
 use crate::support::{
     executor::{Reply, TestExecutor},
-    on_both_engines,
+    on_both_engines, soon,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -50,11 +50,13 @@ on_both_engines! {
         app.register(&executor).await;
         let id = app.enqueue("a.b").await.id;
         executor.called(1).await;
-        let (task, ()) = tokio::join!(app.end(id), async {
+        // Longer than a test may take.
+        let told = app.client.get_task(id, Some(60 * SECOND));
+        let (task, ()) = tokio::join!(soon("being told", told), async {
             app.client.get_readiness().await.unwrap();
             gate.add_permits(1);
         });
-        assert_eq!(task.status, TaskStatus::Successful);
+        assert_eq!(task.unwrap().status, TaskStatus::Successful);
     }
 
     async fn b57_a_nearer_time_is_not_slept_past(app: App) {
