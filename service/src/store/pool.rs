@@ -103,10 +103,12 @@ pub(super) fn open_writer(
         DatabaseUrl::Sqlite(path) => {
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
                 .with_context(|| format!("cannot open {}", path.display()))?;
+            // First of all: a process that is just closing the file holds it for a moment.
+            connection.batch_execute("PRAGMA busy_timeout = 5000")?;
             connection.batch_execute(&format!(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
-                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; \
-                 PRAGMA cache_size = -65536; PRAGMA journal_size_limit = 67108864;",
+                 PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
+                 PRAGMA journal_size_limit = 67108864;",
             ))?;
             Connection::Sqlite(connection)
         }
@@ -123,9 +125,16 @@ fn sqlite_name(path: &Path) -> anyhow::Result<&str> {
 /// Held as long as the store is open: a second process on one SQLite file would believe the
 /// first one dead and run its tasks again.
 #[derive(Debug)]
-pub(super) struct FileLock(
-    #[expect(dead_code, reason = "closing the file gives the lock up")] File,
-);
+pub(super) struct FileLock(File);
+
+impl Drop for FileLock {
+    /// Closing the file would do, if no child process had just been forked with a copy of it.
+    fn drop(&mut self) {
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(%error, "the lock on the database file could not be given up");
+        }
+    }
+}
 
 impl FileLock {
     /// Nothing to lock on PostgreSQL, which replicas share.

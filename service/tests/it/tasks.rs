@@ -170,7 +170,8 @@ on_both_engines! {
         let id = app.enqueue("a.b").await.id;
         assert_eq!(app.end(id).await.status, TaskStatus::Failed);
         let retried = app.client.retry_task(id).await.unwrap();
-        assert_eq!((retried.finished_at, retried.errors.len()), (None, 1));
+        // By now it may have run again.
+        assert_eq!((retried.id, retried.errors.len()), (id, 1));
         let task = app.end(id).await;
         assert_eq!((task.status, task.attempts, task.errors.len()), (TaskStatus::Successful, 2, 1));
         let refused = app.client.retry_task(id).await.unwrap_err();
