@@ -15,8 +15,10 @@ mod input;
 mod leases;
 mod lists;
 mod order;
+
 mod process;
 mod push;
 mod repeat;
 mod tasks;
 mod time;
+mod writer;

@@ -6,6 +6,7 @@ use nightshift::{
     config::Config,
     entropy::Entropy,
     executor::{HttpExecutor, HttpSettings},
+    store::Store,
 };
 use nightshift_client::{
     Client, EnqueueOptions,
@@ -92,6 +93,10 @@ impl TestApp {
     pub async fn stop(self) -> Builder {
         self.app.stop().await.unwrap();
         self.builder
+    }
+
+    pub fn store(&self) -> &Store {
+        self.app.store()
     }
 
     pub async fn register(&self, executor: &TestExecutor) -> Executor {

@@ -1,0 +1,103 @@
+//! The one writer: more than it can take, and a command that fails among others.
+
+use std::collections::BTreeMap;
+
+use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
+use futures_util::{StreamExt, stream::FuturesUnordered};
+use nightshift::{
+    domain::{
+        json::JsonText,
+        names::QueueName,
+        task::{Content, NewTask, Options, Repeat, TaskId},
+    },
+    store::Error,
+};
+use uuid::Uuid;
+
+use crate::support::{app::Builder, soon};
+
+fn new_task(number: u128) -> NewTask {
+    NewTask {
+        id: TaskId(Uuid::from_u128(number)),
+        content: Content {
+            task_path: "a.b".parse().unwrap(),
+            args: JsonText::empty_array(),
+            kwargs: JsonText::empty_object(),
+            queue_name: QueueName::default_queue(),
+            priority: 0,
+            run_after: None,
+            expires_at: None,
+            options: Options::default(),
+            labels: BTreeMap::new(),
+            unique_key: None,
+        },
+        repeat: Repeat::Never,
+        traceparent: None,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_command_does_not_hurt_its_neighbours() {
+    let builder = Builder::sqlite();
+    let file = builder.config.database_url.trim_start_matches("sqlite://").to_owned();
+    let app = builder.start();
+    app.store().enqueue(vec![new_task(1)]).await.unwrap().unwrap();
+    // Held up, so that all of them come into one transaction.
+    let mut other = SqliteConnection::establish(&file).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let enqueuing = (0..50).map(|number| {
+        // An id that this service cannot have made twice breaks the whole batch.
+        let id = if number == 25 { 1 } else { 100 + number };
+        app.store().enqueue(vec![new_task(id)])
+    });
+    let commit = async { other.batch_execute("COMMIT").unwrap() };
+    let (answers, ()) = tokio::join!(futures_util::future::join_all(enqueuing), commit);
+    for (number, answer) in answers.into_iter().enumerate() {
+        assert_eq!(
+            matches!(answer, Err(Error::Statement(_))),
+            number == 25,
+            "{number}: {answer:?}"
+        );
+    }
+    assert_eq!(app.count().await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_writer_refuses_at_once_and_stores_what_it_took() {
+    const TASKS: u128 = 5_000;
+    let builder = Builder::sqlite();
+    let file = builder.config.database_url.trim_start_matches("sqlite://").to_owned();
+    let app = builder.start();
+    // As long as somebody else writes, the writer waits.
+    let mut other = SqliteConnection::establish(&file).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let mut enqueuing: FuturesUnordered<_> =
+        (1..=TASKS).map(|number| app.store().enqueue(vec![new_task(number)])).collect();
+    let first = soon("the first refusal", enqueuing.next()).await.unwrap();
+    assert!(matches!(first, Err(Error::Overloaded)), "{first:?}");
+    let answer = app.post("/tasks", r#"{"task_path":"a"}"#).await;
+    assert_eq!(answer.problem(), "503 overloaded -");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    other.batch_execute("COMMIT").unwrap();
+    let mut taken = 0;
+    while let Some(answer) = soon("an answer", enqueuing.next()).await {
+        match answer {
+            Ok(stored) => taken += stored.unwrap().len(),
+            Err(error) => assert!(matches!(error, Error::Overloaded), "{error:?}"),
+        }
+    }
+    let mut cursor = None;
+    let mut stored = 0;
+    loop {
+        let filter =
+            nightshift_client::TaskFilter { limit: Some(1_000), cursor, ..Default::default() };
+        let page = app.client.list_tasks(&filter).await.unwrap();
+        stored += page.items.len();
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(stored, taken);
+    assert!((4_000..5_000).contains(&taken), "{taken}");
+}
