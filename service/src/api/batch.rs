@@ -8,7 +8,9 @@ use nightshift_openapi::ErrorCode;
 use super::{
     Error, Shared,
     convert::{self, Said},
-    extract, headers, tasks,
+    extract, headers,
+    responses::{Refused, TryLater},
+    tasks,
 };
 use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
 
@@ -24,9 +26,8 @@ use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
     request_body(content((wire::TaskBatch = "application/json"), (String = "application/x-ndjson"))),
     responses(
         (status = 201, description = "All tasks are stored", body = wire::TaskIds),
-        (status = "4XX", description = "Nothing is stored", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again later", body = wire::Problem, content_type = "application/problem+json",
-            headers(("Retry-After" = u32, description = "Seconds to wait"))),
+        Refused,
+        TryLater,
     )
 )]
 #[post("/tasks/batch")]

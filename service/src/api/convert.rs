@@ -365,12 +365,14 @@ pub(super) fn wire_log_line(line: LogLine) -> wire::LogLine {
     }
 }
 
-/// Exactly one of the three ways to end an attempt.
+/// Exactly one of the three ways to end an attempt. Many clients send what they leave out as
+/// null, so a return value of null beside another way is none.
 pub(super) fn outcome(request: wire::FinishRequest) -> Result<Outcome, Error> {
+    let nothing = request.return_value.as_ref().is_none_or(|value| value.as_str() == "null");
     match (request.return_value, request.error, request.cancelled) {
         (Some(value), None, false) => Ok(Outcome::Succeeded(json(&value, "return_value")?)),
-        (None, Some(error), false) => Ok(Outcome::Failed(failure(error))),
-        (None, None, true) => Ok(Outcome::Cancelled),
+        (_, Some(error), false) if nothing => Ok(Outcome::Failed(failure(error))),
+        (_, None, true) if nothing => Ok(Outcome::Cancelled),
         _ => {
             let detail = "exactly one of return_value, error and cancelled: true is needed";
             Err(Error::new(ErrorCode::InvalidField, detail).at(""))

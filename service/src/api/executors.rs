@@ -7,6 +7,7 @@ use utoipa::IntoParams;
 use super::{
     Error, Shared, convert, cursor,
     extract::{Body, Query},
+    responses::{BadQuery, NoSuchExecutor, Refused},
 };
 use crate::domain::names::ExecutorName;
 
@@ -20,6 +21,7 @@ fn not_found() -> Error {
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// 1 to 1,000; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
@@ -32,7 +34,7 @@ pub(super) struct ListQuery {
     params(ListQuery),
     responses(
         (status = 200, description = "One page", body = wire::ExecutorList),
-        (status = 400, description = "A parameter cannot be understood", body = wire::Problem, content_type = "application/problem+json"),
+        BadQuery,
     )
 )]
 #[get("/executors")]
@@ -62,7 +64,7 @@ pub(super) async fn list_executors(
     params(("name" = String, Path, description = "The executor's name")),
     responses(
         (status = 200, description = "The registration, without its secrets", body = wire::Executor),
-        (status = 404, description = "There is no such executor", body = wire::Problem, content_type = "application/problem+json"),
+        NoSuchExecutor,
     )
 )]
 #[get("/executors/{name}")]
@@ -84,7 +86,7 @@ pub(super) async fn get_executor(state: Shared, name: Path<String>) -> Result<Ht
     responses(
         (status = 200, description = "The registration was replaced", body = wire::Executor),
         (status = 201, description = "The executor is registered", body = wire::Executor),
-        (status = "4XX", description = "Nothing changed", body = wire::Problem, content_type = "application/problem+json"),
+        Refused,
     )
 )]
 #[put("/executors/{name}")]
@@ -108,7 +110,7 @@ pub(super) async fn put_executor(
     params(("name" = String, Path, description = "The executor's name")),
     responses(
         (status = 204, description = "The executor is forgotten"),
-        (status = 404, description = "There is no such executor", body = wire::Problem, content_type = "application/problem+json"),
+        NoSuchExecutor,
     )
 )]
 #[delete("/executors/{name}")]

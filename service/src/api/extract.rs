@@ -48,7 +48,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for Report<T> {
         Box::pin(async move {
             let limits = state(&request)?.limits;
             let bytes = read(&request, payload, limits.body_bytes_max).await?;
-            if bytes.is_empty() {
+            if matches!(bytes.trim_ascii(), b"" | b"null") {
                 return Ok(Self(T::default()));
             }
             if request.content_type() != "application/json" {

@@ -1,12 +1,11 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get};
-use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Error, Shared};
+use super::{Error, Shared, responses::TryLater};
 
 /// How long the database may take to show that it takes writes.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -37,8 +36,7 @@ pub(super) async fn get_health() -> HttpResponse {
     operation_id = "get_readiness",
     responses(
         (status = 200, description = "It can claim and commit", body = Health),
-        (status = 503, description = "It cannot at the moment", body = wire::Problem, content_type = "application/problem+json",
-            headers(("Retry-After" = u32, description = "Seconds to wait"))),
+        TryLater,
     )
 )]
 #[get("/readyz")]

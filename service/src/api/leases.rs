@@ -2,7 +2,11 @@ use actix_web::{HttpResponse, post, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 
-use super::{Error, Shared, convert, extract::Report};
+use super::{
+    Error, Shared, convert,
+    extract::Report,
+    responses::{AttemptOver, Refused},
+};
 use crate::{
     domain::{attempt::Outcome, lease::LeaseToken, task::TaskId},
     store::RenewRequest,
@@ -28,8 +32,8 @@ fn token(text: &str) -> Result<LeaseToken, Error> {
     request_body = Option<wire::RenewRequest>,
     responses(
         (status = 200, description = "The lease is longer now", body = wire::LeaseRenewal),
-        (status = 409, description = "The attempt is over", body = wire::Problem, content_type = "application/problem+json"),
-        (status = "4XX", description = "Nothing changed", body = wire::Problem, content_type = "application/problem+json"),
+        AttemptOver,
+        Refused,
     )
 )]
 #[post("/leases/{token}/renew")]
@@ -61,8 +65,8 @@ pub(super) async fn renew_lease(
     request_body = wire::FinishRequest,
     responses(
         (status = 200, description = "The end is recorded", body = wire::Task),
-        (status = 409, description = "The attempt is over", body = wire::Problem, content_type = "application/problem+json"),
-        (status = "4XX", description = "Nothing changed", body = wire::Problem, content_type = "application/problem+json"),
+        AttemptOver,
+        Refused,
     )
 )]
 #[post("/leases/{token}/finish")]
@@ -87,7 +91,7 @@ pub(super) async fn finish_lease(
     params(("token" = String, Path, description = "The lease's token")),
     responses(
         (status = 204, description = "The task waits again"),
-        (status = 409, description = "The attempt is over", body = wire::Problem, content_type = "application/problem+json"),
+        AttemptOver,
     )
 )]
 #[post("/leases/{token}/release")]

@@ -6,6 +6,7 @@ use utoipa::IntoParams;
 use super::{
     Error, Shared, convert, cursor,
     extract::Query,
+    responses::{BadQuery, NoSuchTask},
     tasks::{not_found, task_id},
 };
 
@@ -15,6 +16,7 @@ use super::{
 #[into_params(parameter_in = Query)]
 pub(super) struct LogQuery {
     /// 1 to 1,000; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
@@ -30,7 +32,8 @@ pub(super) struct LogQuery {
     params(("id" = String, Path, description = "The task's id"), LogQuery),
     responses(
         (status = 200, description = "One page", body = wire::LogList),
-        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+        BadQuery,
+        NoSuchTask,
     )
 )]
 #[get("/tasks/{id}/logs")]

@@ -13,6 +13,7 @@ mod leases;
 mod logs;
 mod openapi;
 mod request;
+mod responses;
 mod routes;
 mod steer;
 mod tasks;

@@ -9,6 +9,7 @@ use utoipa::IntoParams;
 use super::{
     Error, Shared, convert,
     extract::Query,
+    responses::{BadQuery, NoSuchTask, WrongStatus},
     tasks::{not_found, task_id},
 };
 use crate::{
@@ -37,8 +38,9 @@ pub(super) struct CancelQuery {
     responses(
         (status = 200, description = "The task is cancelled", body = wire::Task),
         (status = 202, description = "Its executor is asked to stop", body = wire::Task),
-        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The task has ended", body = wire::Problem, content_type = "application/problem+json"),
+        BadQuery,
+        NoSuchTask,
+        WrongStatus,
     )
 )]
 #[post("/tasks/{id}/cancel")]
@@ -71,8 +73,8 @@ pub(super) async fn cancel_task(
     params(("id" = String, Path, description = "The task's id")),
     responses(
         (status = 200, description = "The task is READY again", body = wire::Task),
-        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The task cannot be retried", body = wire::Problem, content_type = "application/problem+json"),
+        NoSuchTask,
+        WrongStatus,
     )
 )]
 #[post("/tasks/{id}/retry")]
@@ -101,8 +103,8 @@ pub(super) async fn retry_task(state: Shared, id: Path<String>) -> Result<HttpRe
     params(("id" = String, Path, description = "The task's id")),
     responses(
         (status = 204, description = "The task is gone"),
-        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 409, description = "The task has not ended", body = wire::Problem, content_type = "application/problem+json"),
+        NoSuchTask,
+        WrongStatus,
     )
 )]
 #[delete("/tasks/{id}")]

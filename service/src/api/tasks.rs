@@ -12,6 +12,7 @@ use super::{
     cursor,
     extract::{Body, Query},
     headers,
+    responses::{BadQuery, NoSuchTask, Refused, TryLater},
 };
 use crate::{
     domain::{Timestamp, limits::WAIT_MAX, task::TaskId},
@@ -24,12 +25,12 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(super) struct Wait {
     /// Answer when the task has ended, or after so many seconds; more than 60 count as 60.
-    wait: Option<u64>,
+    wait: Option<u32>,
 }
 
 impl Wait {
     fn limit(&self) -> Option<Duration> {
-        self.wait.map(|seconds| Duration::from_secs(seconds).min(WAIT_MAX))
+        self.wait.map(|seconds| Duration::from_secs(seconds.into()).min(WAIT_MAX))
     }
 }
 
@@ -73,9 +74,8 @@ pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
             headers(("Location" = String, description = "The task's address"))),
         (status = 200, description = "The task was stored before", body = wire::Task,
             headers(("Location" = String, description = "The task's address"))),
-        (status = "4XX", description = "Nothing is stored", body = wire::Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Try again later", body = wire::Problem, content_type = "application/problem+json",
-            headers(("Retry-After" = u32, description = "Seconds to wait"))),
+        Refused,
+        TryLater,
     )
 )]
 #[post("/tasks")]
@@ -131,6 +131,7 @@ pub(super) struct ListQuery {
     /// Only tasks enqueued before this time.
     enqueued_before: Option<wire::Timestamp>,
     /// 1 to 1,000; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
@@ -176,7 +177,7 @@ impl ListQuery {
     params(ListQuery),
     responses(
         (status = 200, description = "One page", body = wire::TaskList),
-        (status = 400, description = "A parameter cannot be understood", body = wire::Problem, content_type = "application/problem+json"),
+        BadQuery,
     )
 )]
 #[get("/tasks")]
@@ -198,7 +199,8 @@ pub(super) async fn list_tasks(
     params(("id" = String, Path, description = "The task's id"), Wait),
     responses(
         (status = 200, description = "The record", body = wire::Task),
-        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+        BadQuery,
+        NoSuchTask,
     )
 )]
 #[get("/tasks/{id}")]
@@ -222,7 +224,7 @@ pub(super) async fn get_task(
     params(("id" = String, Path, description = "The task's id")),
     responses(
         (status = 200, description = "What changes while the task runs", body = wire::TaskState),
-        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+        NoSuchTask,
     )
 )]
 #[get("/tasks/{id}/status")]
@@ -258,7 +260,8 @@ pub(super) async fn get_task_status(
         (status = 200, description = "The task has ended", body = wire::TaskResult),
         (status = 202, description = "The task has not ended", body = wire::TaskResult,
             headers(("Retry-After" = u32, description = "Seconds to wait"))),
-        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+        BadQuery,
+        NoSuchTask,
     )
 )]
 #[get("/tasks/{id}/result")]
@@ -295,7 +298,7 @@ pub(super) async fn get_task_result(
     params(("id" = String, Path, description = "The task's id")),
     responses(
         (status = 200, description = "The reasons, the most important first", body = wire::Explanation),
-        (status = 404, description = "There is no such task", body = wire::Problem, content_type = "application/problem+json"),
+        NoSuchTask,
     )
 )]
 #[get("/tasks/{id}/explain")]
