@@ -6,7 +6,7 @@ use super::Dispatcher;
 use crate::{
     domain::{
         attempt::{Failure, FailureKind, Outcome},
-        lease::{Assignment, Claimed, Lease},
+        lease::{Assignment, Claimed, Lease, LeaseToken},
     },
     executor::{Answer, CancelNotice},
     store::{self, LeaseLost, RenewRequest},
@@ -14,6 +14,11 @@ use crate::{
 
 /// Renewals in the life of a lease: two may fail before it runs out.
 const RENEWALS_PER_LEASE: u32 = 3;
+
+/// How often the end of an attempt is stored again while the database is away, and after what
+/// time: about as long as a lease lasts.
+const FINISH_TRIES_MAX: u32 = 60;
+const FINISH_RETRY: Duration = Duration::from_millis(500);
 
 /// How long a service that stops takes to tell an executor so.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -125,12 +130,25 @@ impl<'a> Attempt<'a> {
 }
 
 impl Dispatcher {
+    /// Stores the end of an attempt. While the database is away it is said again: the work was
+    /// done, and nobody else knows how it ended. If it was stored the first time after all, the
+    /// lease is gone, and saying it twice changes nothing.
     async fn finish(
         &self,
         lease: Lease,
         outcome: Outcome,
     ) -> store::Result<std::result::Result<(), LeaseLost>> {
-        Ok(self.store.finish(lease, outcome).await?.map(drop))
+        let token = LeaseToken::from(lease);
+        let mut tries = FINISH_TRIES_MAX;
+        loop {
+            match self.store.finish(token, outcome.clone()).await {
+                Err(store::Error::Unavailable(_)) if tries > 1 => {
+                    tries -= 1;
+                    self.clock.sleep(FINISH_RETRY).await;
+                }
+                finished => return Ok(finished?.map(drop)),
+            }
+        }
     }
 }
 

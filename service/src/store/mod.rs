@@ -160,8 +160,10 @@ impl Store {
         let pool = Pool::open(&database.url, database.readers)?;
         let (signals, cancels) = Signals::new();
         let (commands, receiver) = mpsc::channel(writer::QUEUE_COMMANDS_MAX);
+        let (url, synchronous) = (database.url.clone(), database.synchronous);
         let writer = Writer {
             connection,
+            connect: Box::new(move || pool::open_writer(&url, synchronous)),
             clock: Arc::clone(&clock),
             entropy,
             signals: Arc::clone(&signals),

@@ -29,6 +29,8 @@ const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
+    /// Makes another connection like the one that was lost.
+    pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<Entropy>,
     pub(super) signals: Arc<Signals>,
@@ -55,17 +57,34 @@ impl Writer {
         }
     }
 
-    /// Commits a batch. Where that fails, its commands are tried one by one, so that a bad one
-    /// does not hurt its neighbours.
+    /// Commits a batch. Where a statement fails, its commands are tried one by one, so that a bad
+    /// one does not hurt its neighbours. Where the database is lost, nobody knows whether the
+    /// batch was committed, so that nothing of it is tried again here.
     fn commit(&mut self, mut batch: Batch) {
         match self.transact(&mut batch) {
             Ok(()) => batch.settle(),
+            Err(Error::Unavailable(cause)) => {
+                tracing::error!(error = &*cause as &dyn std::error::Error, "a commit was lost");
+                for command in batch.into_commands() {
+                    command.refuse(Error::Unavailable("the commit was lost".into()));
+                }
+                self.connect_again();
+            }
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a batch was rolled back");
                 for command in batch.into_commands() {
                     self.commit_alone(command);
                 }
             }
+        }
+    }
+
+    /// A connection that was lost does not come back by itself. Where this fails, the next batch
+    /// does, and tries again.
+    fn connect_again(&mut self) {
+        match (self.connect)() {
+            Ok(connection) => self.connection = connection,
+            Err(error) => tracing::error!(error = &*error, "the database cannot be reached"),
         }
     }
 

@@ -18,6 +18,7 @@ mod order;
 
 mod process;
 mod push;
+mod recovery;
 mod repeat;
 mod tasks;
 mod time;
