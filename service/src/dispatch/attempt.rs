@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Dispatcher;
 use crate::{
+    clock::later,
     domain::{
         attempt::{Failure, FailureKind, Outcome},
         lease::{Assignment, Claimed, Lease, LeaseToken},
@@ -107,11 +108,15 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Renews the lease as long as it is ours.
+    /// Renews the lease as long as it is ours: at fixed times, so that a slow answer does not
+    /// push the next renewal away.
     async fn keep_alive(&self) {
+        let clock = &self.dispatcher.clock;
         let period = self.claimed.executor.registration.lease / RENEWALS_PER_LEASE;
+        let mut due = clock.now();
         loop {
-            self.dispatcher.clock.sleep(period).await;
+            due = later(due, period).max(clock.now());
+            clock.sleep_until(due).await;
             let token = self.claimed.lease.token();
             let request = RenewRequest { token, progress: None, logs: Vec::new() };
             match self.dispatcher.store.renew(request).await {
