@@ -33,7 +33,7 @@ test-code: tools ## All tests, on SQLite and on a PostgreSQL of their own
 
 .PHONY: test-sqlite
 test-sqlite: ## The tests that need no PostgreSQL
-	cargo test --locked --workspace -- --skip ::postgres
+	cargo test --locked --workspace -- --skip postgres
 
 .PHONY: docs
 docs: ## Write openapi/openapi.json and docs/ERRORS.md anew

@@ -15,10 +15,9 @@ mod input;
 mod leases;
 mod lists;
 mod order;
-
+mod postgres;
 mod process;
 mod push;
-mod recovery;
 mod repeat;
 mod tasks;
 mod time;

@@ -1,4 +1,4 @@
-//! A database that goes away and comes back.
+//! What PostgreSQL alone can do to the service: go away and come back.
 
 use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
 use nightshift_client::types::{ErrorCode, TaskStatus};
