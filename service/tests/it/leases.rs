@@ -38,7 +38,8 @@ on_both_engines! {
         assert!(!renewal.cancel_requested);
         let state = app.client.get_task_status(id).await.unwrap();
         assert_eq!((state.status, state.progress), (TaskStatus::Running, Some(progress)));
-        assert_eq!(state.lease_expires_at, Some(renewal.expires_at));
+        // Or later: the 202 itself renews, and may be stored after the heartbeat.
+        assert!(state.lease_expires_at >= Some(renewal.expires_at));
         let task = app.client.finish_lease(&lease.token, &value("null")).await.unwrap();
         assert_eq!(task.status, TaskStatus::Successful);
         assert_eq!(task.return_value, None);
