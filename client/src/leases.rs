@@ -1,9 +1,33 @@
-use nightshift_openapi::{FinishRequest, LeaseRenewal, RenewRequest, Task};
+use std::time::Duration;
+
+use nightshift_openapi::{
+    FinishAnswers, FinishBatch, FinishRequest, LeaseList, LeaseRenewal, LeaseRequest, RenewRequest,
+    Task,
+};
 use reqwest::Method;
 
 use crate::{Client, Result};
 
 impl Client {
+    /// Takes tasks to run, for a worker of an executor of kind `worker`.
+    ///
+    /// # Errors
+    /// `executor_not_found`, `executor_not_worker`, `invalid_field`, `unavailable`.
+    pub async fn lease_tasks(&self, executor: &str, request: &LeaseRequest) -> Result<LeaseList> {
+        let wait = request.wait_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let call = self.request(Method::POST, &["executors", executor, "leases"]);
+        Ok(call.waiting(wait.map(Duration::from_secs)).json(request)?.send().await?.1)
+    }
+
+    /// Ends several attempts, each for itself.
+    ///
+    /// # Errors
+    /// `invalid_field`, `body_too_large`, for all of them; what is wrong with one is said in its
+    /// place of the answer.
+    pub async fn finish_leases(&self, request: &FinishBatch) -> Result<FinishAnswers> {
+        Ok(self.request(Method::POST, &["leases", "finish"]).json(request)?.send().await?.1)
+    }
+
     /// Keeps an attempt alive, and tells how far it is.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ pub enum ExecutorKind {
     /// The service calls `url`.
     #[default]
     Http,
+    /// Workers ask for tasks with `POST /executors/{name}/leases`.
+    Worker,
 }
 
 /// What `PUT /executors/{name}` takes. It replaces the whole registration.
@@ -22,7 +24,8 @@ pub struct ExecutorRequest {
     /// (`myapp.tasks.*`), or all (`*`). Of several executors the most specific one gets the task.
     #[schema(min_items = 1, max_items = 1000, example = json!(["myapp.tasks.*"]))]
     pub task_paths: Vec<String>,
-    /// Where it is called, http or https.
+    /// Where an executor of kind `http` is called, http or https. One of kind `worker` has
+    /// neither address nor secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "http://127.0.0.1:9000/tasks")]
     pub url: Option<String>,
@@ -34,7 +37,8 @@ pub struct ExecutorRequest {
     /// Signs each call as well, so that a secret can be changed without a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_secret: Option<String>,
-    /// How many of its tasks may run at once, 1 to 10,000; 10 by default.
+    /// How many of its tasks may run at once, 1 to 10,000; by default 10 for kind `http`, and
+    /// as many as are asked for for kind `worker`.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10000, example = 10)]
     pub concurrency: Option<i64>,
@@ -73,8 +77,8 @@ pub struct Executor {
     pub task_paths: Vec<String>,
     /// Where it is called.
     pub url: Option<String>,
-    /// How many of its tasks may run at once.
-    pub concurrency: u32,
+    /// How many of its tasks may run at once; null: no limit.
+    pub concurrency: Option<u32>,
     /// How long its lease lasts unless it is renewed.
     pub lease_seconds: u32,
     /// The default of its tasks' `timeout_seconds`.

@@ -1,7 +1,58 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Json, Progress, Timestamp, object};
+use crate::{Json, Problem, Progress, Task, TaskStatus, Timestamp, number::whole, object};
+
+/// A worker asks for tasks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LeaseRequest {
+    /// Names the worker in the tasks' `worker_ids`: 1 to 255 characters.
+    #[schema(min_length = 1, max_length = 255, example = "tom-3.4711")]
+    pub worker_id: String,
+    /// 1 to 1,000 tasks; 1 by default.
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1000, example = 10)]
+    pub max_tasks: Option<i64>,
+    /// How long to wait for the first one, 0 to 60 seconds; 0 by default.
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 0, maximum = 60, example = 20)]
+    pub wait_seconds: Option<i64>,
+    /// Only tasks of these queues, at most 100; `*` among them, or nothing, means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 100)]
+    pub queue_names: Option<Vec<String>>,
+    /// No tasks of these queues, at most 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 100)]
+    pub exclude_queue_names: Option<Vec<String>>,
+}
+
+/// The tasks that a worker is to run; none if there was none in time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct LeaseList {
+    /// The first to start comes first.
+    pub leases: Vec<Lease>,
+}
+
+/// The right to run one attempt of a task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Lease {
+    /// For `/leases/{token}/renew`, `finish` and `release`.
+    pub token: String,
+    /// The number of the attempt, from 1.
+    pub attempt: u32,
+    /// Attempts that the task has in all.
+    pub max_attempts: u32,
+    /// The attempt is given up then, unless the lease is renewed.
+    pub expires_at: Timestamp,
+    /// The attempt has timed out then, renewed or not.
+    pub deadline: Timestamp,
+    /// W3C trace context of the request that enqueued the task.
+    pub traceparent: Option<String>,
+    /// The record.
+    pub task: Task,
+}
 
 /// A heartbeat: the attempt is alive. Both fields are optional.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -47,6 +98,67 @@ pub struct FinishRequest {
     /// The attempt was stopped because cancelling was asked for.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cancelled: bool,
+}
+
+/// The ends of several attempts.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FinishBatch {
+    /// 1 to 1,000 of them.
+    #[serde(deserialize_with = "object::list")]
+    #[schema(min_items = 1, max_items = 1000)]
+    pub results: Vec<FinishEntry>,
+}
+
+/// The end of one attempt of several: exactly one of the three fields beside the token.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FinishEntry {
+    /// The lease's token.
+    pub token: String,
+    /// The task succeeded with this value, which may be null.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Value>)]
+    pub return_value: Option<Json>,
+    /// The attempt failed.
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub error: Option<ErrorReport>,
+    /// The attempt was stopped because cancelling was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancelled: bool,
+}
+
+impl FinishEntry {
+    /// The end of the attempt with this token.
+    #[must_use]
+    pub fn new(token: impl Into<String>, end: FinishRequest) -> Self {
+        let FinishRequest { return_value, error, cancelled } = end;
+        Self { token: token.into(), return_value, error, cancelled }
+    }
+}
+
+/// What became of each of several ends, in their order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FinishAnswers {
+    /// One for each.
+    pub results: Vec<FinishAnswer>,
+}
+
+/// What became of one of several ends: either a status or a problem.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct FinishAnswer {
+    /// The lease's token.
+    pub token: String,
+    /// The task's status now that the end is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<TaskStatus>,
+    /// Why nothing was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
 }
 
 /// A `null` that is there is a value, not a missing one.

@@ -24,6 +24,7 @@ mod lease;
 mod number;
 mod object;
 mod problem;
+mod queue;
 mod request;
 mod task;
 mod timestamp;
@@ -32,10 +33,12 @@ mod webhook;
 pub use executor::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Hold};
 pub use json::Json;
 pub use lease::{
-    ErrorReport, FinishRequest, LeaseRenewal, LogLevel, LogLine, LogLineRequest, LogList,
+    ErrorReport, FinishAnswer, FinishAnswers, FinishBatch, FinishEntry, FinishRequest, Lease,
+    LeaseList, LeaseRenewal, LeaseRequest, LogLevel, LogLine, LogLineRequest, LogList,
     RenewRequest,
 };
 pub use problem::{ErrorCode, Problem};
+pub use queue::{Queue, QueueChange, QueueList};
 pub use request::{Backoff, TaskBatch, TaskIds, TaskRequest};
 pub use task::{
     Explanation, Progress, Reason, ReasonCode, Task, TaskError, TaskErrorKind, TaskList,

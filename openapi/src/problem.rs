@@ -99,6 +99,10 @@ error_codes! {
         "The id is malformed, was never given, or the task has been deleted.";
     ExecutorNotFound "executor_not_found" 404 "There is no such executor"
         "Register it with PUT /executors/{name}.";
+    QueueNotFound "queue_not_found" 404 "No queue can have this name"
+        "A name has 1 to 255 characters, and neither spaces nor `*`.";
+    ExecutorNotWorker "executor_not_worker" 409 "The executor is not of kind worker"
+        "The service calls it by itself; only executors of kind worker are asked for leases.";
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
         "Use a method that the `Allow` header names.";
     BodyTimeout "body_timeout" 408 "The body came too slowly"

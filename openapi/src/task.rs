@@ -267,7 +267,8 @@ pub struct Reason {
     pub executor: Option<String>,
     /// Until when it holds.
     pub until: Option<Timestamp>,
-    /// For `behind_others`: how many, counted up to 1,000. For `executor_full`: its concurrency.
+    /// For `behind_others`: how many, counted up to 1,000. For `executor_full` and
+    /// `queue_full`: the concurrency.
     pub count: Option<u32>,
 }
 
@@ -291,6 +292,10 @@ pub enum ReasonCode {
     ExecutorHeld,
     /// Its executor runs as many tasks as it may.
     ExecutorFull,
+    /// Its queue is paused.
+    QueuePaused,
+    /// Its queue runs as many tasks as it may; `detail` names some.
+    QueueFull,
     /// `count` tasks of the same executor come first.
     BehindOthers,
     /// Nothing keeps it: it is about to start.

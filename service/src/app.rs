@@ -44,9 +44,9 @@ pub struct Outside {
 impl Outside {
     /// The machine's clock and randomness, and real calls.
     pub fn real(config: &Config) -> Self {
-        let response_bytes_max = config.executor_response_bytes_max;
+        let response_bytes_max = config.return_value_bytes_max;
         Self {
-            clock: Arc::new(SystemClock),
+            clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(Entropy::from_system()),
             executor: Box::new(move |public_url| {
                 let public_url = public_url.to_owned();
@@ -88,6 +88,7 @@ impl App {
             limits: Limits {
                 body_bytes_max: config.body_bytes_max,
                 batch_bytes_max: config.batch_bytes_max,
+                return_value_bytes_max: config.return_value_bytes_max,
                 body_read_timeout: config.body_read_timeout(),
             },
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),

@@ -2,11 +2,15 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use crate::domain::Timestamp;
@@ -15,6 +19,12 @@ use crate::domain::Timestamp;
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> Timestamp;
+
+    /// Takes over the time of a database that several processes share, so that all of them
+    /// agree, and returns the time that holds now.
+    fn agree(&self, _shared: Timestamp) -> Timestamp {
+        self.now()
+    }
 
     /// Returns once `now()` is at or past `deadline`.
     async fn sleep_until(&self, deadline: Timestamp);
@@ -34,15 +44,32 @@ fn whole_microseconds(instant: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant)
 }
 
-/// The machine's clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
+/// The machine's clock, corrected by the database's where that is shared.
+#[derive(Clone, Debug, Default)]
+pub struct SystemClock {
+    /// Microseconds to add.
+    correction: Arc<AtomicI64>,
+}
+
+impl SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "this is where time comes in")]
+    fn machine() -> Timestamp {
+        whole_microseconds(Timestamp::now())
+    }
+}
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(clippy::disallowed_methods, reason = "this is where time comes in")]
     fn now(&self) -> Timestamp {
-        whole_microseconds(Timestamp::now())
+        let correction = SignedDuration::from_micros(self.correction.load(Ordering::Relaxed));
+        let machine = Self::machine();
+        machine.saturating_add(correction).unwrap_or(machine)
+    }
+
+    fn agree(&self, shared: Timestamp) -> Timestamp {
+        let correction = shared.as_microsecond() - Self::machine().as_microsecond();
+        self.correction.store(correction, Ordering::Relaxed);
+        shared
     }
 
     async fn sleep_until(&self, deadline: Timestamp) {

@@ -24,6 +24,11 @@ pub struct Config {
     pub sqlite_synchronous: SqliteSynchronous,
     /// Connections for reading.
     pub database_readers: u32,
+    /// `database_url` leads to a pooler such as PgBouncer that gives each transaction another
+    /// connection: no prepared statements, and no LISTEN unless `database_listen_url` is set.
+    pub database_pooled: bool,
+    /// A direct way to the same PostgreSQL, for LISTEN; `database_url` unless that is pooled.
+    pub database_listen_url: Option<String>,
     /// How executors reach this service; `http://BIND` by default.
     pub public_url: Option<String>,
     /// Attempts that this process runs at once.
@@ -36,8 +41,8 @@ pub struct Config {
     pub body_bytes_max: usize,
     /// Bytes of a batch's body.
     pub batch_bytes_max: usize,
-    /// Bytes of an executor's answer.
-    pub executor_response_bytes_max: usize,
+    /// Bytes of a return value, be it an HTTP executor's answer or a worker's report.
+    pub return_value_bytes_max: usize,
     /// How long the whole body of a request may take to arrive.
     pub body_read_seconds: u64,
     /// Connections that are open at once.
@@ -56,13 +61,15 @@ impl Default for Config {
             database_url: "sqlite://nightshift.db".to_owned(),
             sqlite_synchronous: SqliteSynchronous::Full,
             database_readers: 4,
+            database_pooled: false,
+            database_listen_url: None,
             public_url: None,
             attempts_max: 1_000,
             deliveries_max: 10_000,
             shutdown_grace_seconds: 25,
             body_bytes_max: 4 * 1024 * 1024,
             batch_bytes_max: 64 * 1024 * 1024,
-            executor_response_bytes_max: 4 * 1024 * 1024,
+            return_value_bytes_max: 4 * 1024 * 1024,
             body_read_seconds: 30,
             connections_max: 10_000,
             http_workers: 2,
@@ -138,10 +145,21 @@ impl Config {
     }
 
     pub fn database(&self) -> anyhow::Result<Database> {
+        let url = self.database_url.parse()?;
+        let listen_url = match (&url, &self.database_listen_url, self.database_pooled) {
+            (DatabaseUrl::Sqlite(_), None, false) | (DatabaseUrl::Postgres(_), None, true) => None,
+            (DatabaseUrl::Sqlite(_), ..) => {
+                bail!("database_listen_url and database_pooled are for PostgreSQL")
+            }
+            (DatabaseUrl::Postgres(_), Some(direct), _) => Some(direct.clone()),
+            (DatabaseUrl::Postgres(url), None, false) => Some(url.clone()),
+        };
         Ok(Database {
-            url: self.database_url.parse()?,
+            url,
             synchronous: self.sqlite_synchronous,
             readers: self.database_readers,
+            pooled: self.database_pooled,
+            listen_url,
         })
     }
 
@@ -155,11 +173,13 @@ impl Config {
 }
 
 /// Which database, and how.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Database {
     pub url: DatabaseUrl,
     pub synchronous: SqliteSynchronous,
     pub readers: u32,
+    pub pooled: bool,
+    pub listen_url: Option<String>,
 }
 
 /// Where the database is.

@@ -48,7 +48,11 @@ impl Error {
         Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, detail) }
     }
 
-    fn problem(&self) -> Problem {
+    pub fn code(&self) -> ErrorCode {
+        self.code
+    }
+
+    pub fn problem(&self) -> Problem {
         Problem {
             problem_type: format!("docs/ERRORS.md#{}", self.code.name()),
             title: self.code.title().to_owned(),
@@ -87,7 +91,10 @@ impl ResponseError for Error {
 
     /// The boundary at which the cause is logged, once.
     fn error_response(&self) -> HttpResponse {
-        if let Some(source) = &self.source {
+        // That the database is away is said once, by whoever lost it.
+        if let Some(source) = &self.source
+            && self.code != ErrorCode::Unavailable
+        {
             tracing::error!(
                 error = source as &dyn std::error::Error,
                 code = self.code.name(),

@@ -9,7 +9,7 @@ use super::{
     extract::{Body, Query},
     responses::{BadQuery, NoSuchExecutor, Refused},
 };
-use crate::domain::names::ExecutorName;
+use crate::domain::{executor::Executor, names::ExecutorName};
 
 fn not_found() -> Error {
     Error::new(ErrorCode::ExecutorNotFound, "no executor has this name")
@@ -69,9 +69,11 @@ pub(super) async fn list_executors(
 )]
 #[get("/executors/{name}")]
 pub(super) async fn get_executor(state: Shared, name: Path<String>) -> Result<HttpResponse, Error> {
-    let executors = state.store.executors().await?;
-    let found = executors.into_iter().find(|e| e.registration.name.as_str() == name.as_str());
-    Ok(HttpResponse::Ok().json(convert::wire_executor(found.ok_or_else(not_found)?)))
+    Ok(HttpResponse::Ok().json(convert::wire_executor(find(&state, &name).await?)))
+}
+
+pub(super) async fn find(state: &Shared, name: &str) -> Result<Executor, Error> {
+    state.store.executor(name.to_owned()).await?.ok_or_else(not_found)
 }
 
 /// Register an executor
@@ -95,7 +97,7 @@ pub(super) async fn put_executor(
     name: Path<String>,
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
-    let registration = convert::registration(name.parse()?, body.0)?;
+    let registration = convert::registration(name.parse()?, &body.0)?;
     let registered = state.store.put_executor(registration).await?;
     let mut answer = if registered.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_executor(registered.executor)))

@@ -39,6 +39,26 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
 /// An executor's report. It may be left out, and is the default then.
 pub(super) struct Report<T>(pub(super) T);
 
+/// Reports of several attempts at once.
+pub(super) struct Reports<T>(pub(super) T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Reports<T> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (request, payload) = (request.clone(), payload.take());
+        Box::pin(async move {
+            if request.content_type() != "application/json" {
+                return Err(unsupported(&request, "application/json"));
+            }
+            let limits = state(&request)?.limits;
+            let bytes = read(&request, payload, limits.batch_bytes_max).await?;
+            parse_report(&bytes).map(Self)
+        })
+    }
+}
+
 impl<T: DeserializeOwned + Default + 'static> FromRequest for Report<T> {
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
@@ -47,7 +67,7 @@ impl<T: DeserializeOwned + Default + 'static> FromRequest for Report<T> {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
             let limits = state(&request)?.limits;
-            let bytes = read(&request, payload, limits.body_bytes_max).await?;
+            let bytes = read(&request, payload, limits.report_bytes_max()).await?;
             if matches!(bytes.trim_ascii(), b"" | b"null") {
                 return Ok(Self(T::default()));
             }

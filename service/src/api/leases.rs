@@ -3,13 +3,13 @@ use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 
 use super::{
-    Error, Shared, convert,
-    extract::Report,
-    responses::{AttemptOver, Refused},
+    Error, Shared, convert, executors,
+    extract::{Body, Report, Reports},
+    responses::{AttemptOver, NoSuchExecutor, NotAWorker, Refused},
 };
 use crate::{
-    domain::{attempt::Outcome, lease::LeaseToken, task::TaskId},
-    store::RenewRequest,
+    domain::{Invalid, attempt::Outcome, lease::LeaseToken, limits::LEASES_MAX},
+    store::{Ended, RenewRequest},
 };
 
 fn lost() -> Error {
@@ -20,6 +20,88 @@ fn lost() -> Error {
 /// A token that names nothing is as good as one whose time is over.
 fn token(text: &str) -> Result<LeaseToken, Error> {
     text.parse().map_err(|_malformed| lost())
+}
+
+/// Take tasks to run
+///
+/// For a worker of an executor of kind `worker`: the first tasks that may start, or none after
+/// the wait. Each is RUNNING from then on, under a lease that the worker renews until it
+/// finishes. Workers that ask at the same time get their tasks in turn.
+#[utoipa::path(
+    tag = "leases",
+    operation_id = "lease_tasks",
+    params(("name" = String, Path, description = "The executor's name")),
+    request_body = wire::LeaseRequest,
+    responses(
+        (status = 200, description = "The tasks, if there were any", body = wire::LeaseList),
+        NoSuchExecutor,
+        NotAWorker,
+        Refused,
+    )
+)]
+#[post("/executors/{name}/leases")]
+pub(super) async fn lease_tasks(
+    state: Shared,
+    name: Path<String>,
+    body: Body<wire::LeaseRequest>,
+) -> Result<HttpResponse, Error> {
+    let wait = convert::lease_wait(body.0.wait_seconds)?;
+    let executor = executors::find(&state, &name).await?;
+    if !executor.registration.target.is_worker() {
+        let detail = "the service calls this executor by itself";
+        return Err(Error::new(ErrorCode::ExecutorNotWorker, detail));
+    }
+    let request = convert::lease_request(executor.id, body.0)?;
+    let claimed = tokio::select! {
+        claimed = state.store.lease(executor.id, request, wait) => claimed?,
+        () = state.stopping.cancelled() => Vec::new(),
+    };
+    let leases = claimed.into_iter().map(convert::wire_lease).collect::<Result<_, _>>()?;
+    Ok(HttpResponse::Ok().json(wire::LeaseList { leases }))
+}
+
+/// Finish several attempts
+///
+/// Like finishing each of them; one that cannot be recorded does not hold up the others.
+#[utoipa::path(
+    tag = "leases",
+    operation_id = "finish_leases",
+    request_body = wire::FinishBatch,
+    responses(
+        (status = 200, description = "What became of each, in order", body = wire::FinishAnswers),
+        Refused,
+    )
+)]
+#[post("/leases/finish")]
+pub(super) async fn finish_leases(
+    state: Shared,
+    body: Reports<wire::FinishBatch>,
+) -> Result<HttpResponse, Error> {
+    let count = body.0.results.len();
+    if count == 0 || count > usize::try_from(LEASES_MAX).unwrap_or(usize::MAX) {
+        let reason = format!("needs 1 to {LEASES_MAX} entries, has {count}");
+        return Err(Invalid::new("results", reason).into());
+    }
+    let ends = body.0.results.into_iter().map(|entry| finish_entry(&state, entry));
+    let results = futures_util::future::join_all(ends).await;
+    Ok(HttpResponse::Ok().json(wire::FinishAnswers { results }))
+}
+
+async fn finish_entry(state: &Shared, entry: wire::FinishEntry) -> wire::FinishAnswer {
+    let wire::FinishEntry { token, return_value, error, cancelled } = entry;
+    let request = wire::FinishRequest { return_value, error, cancelled };
+    let ended = match convert::outcome(request, state.limits.return_value_bytes_max) {
+        Ok(outcome) => end(state, &token, outcome).await,
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(ended) => wire::FinishAnswer {
+            token,
+            status: Some(convert::wire_status(ended.stage)),
+            problem: None,
+        },
+        Err(error) => wire::FinishAnswer { token, status: None, problem: Some(error.problem()) },
+    }
 }
 
 /// Renew a lease
@@ -57,7 +139,8 @@ pub(super) async fn renew_lease(
 /// Finish an attempt
 ///
 /// With a return value, an error, or because it was cancelled. The answer is the task's record:
-/// a task whose cancelling was asked for before is CANCELLED, whatever it finished with.
+/// a task whose cancelling was asked for before is CANCELLED, whatever it finished with. One
+/// whose return value is too large or too deep to keep is FAILED.
 #[utoipa::path(
     tag = "leases",
     operation_id = "finish_lease",
@@ -73,10 +156,17 @@ pub(super) async fn renew_lease(
 pub(super) async fn finish_lease(
     state: Shared,
     path: Path<String>,
-    body: Report<wire::FinishRequest>,
+    body: Result<Report<wire::FinishRequest>, Error>,
 ) -> Result<HttpResponse, Error> {
-    let outcome = convert::outcome(body.0)?;
-    let id = end(&state, &path, outcome).await?;
+    let limits = state.limits;
+    let outcome = match body {
+        Ok(Report(request)) => convert::outcome(request, limits.return_value_bytes_max)?,
+        Err(error) if error.code() == ErrorCode::BodyTooLarge => {
+            convert::too_large("the report", limits.report_bytes_max())
+        }
+        Err(error) => return Err(error),
+    };
+    let Ended { id, .. } = end(&state, &path, outcome).await?;
     let task = state.store.task(id).await?.ok_or_else(lost)?;
     Ok(HttpResponse::Ok().json(convert::wire_task(task)?))
 }
@@ -103,6 +193,6 @@ pub(super) async fn release_lease(
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn end(state: &Shared, path: &str, outcome: Outcome) -> Result<TaskId, Error> {
+async fn end(state: &Shared, path: &str, outcome: Outcome) -> Result<Ended, Error> {
     state.store.finish(token(path)?, outcome).await?.map_err(|_lost| lost())
 }

@@ -12,6 +12,7 @@ mod health;
 mod leases;
 mod logs;
 mod openapi;
+mod queues;
 mod request;
 mod responses;
 mod routes;
@@ -49,7 +50,18 @@ pub struct State {
 pub struct Limits {
     pub body_bytes_max: usize,
     pub batch_bytes_max: usize,
+    pub return_value_bytes_max: usize,
     pub body_read_timeout: Duration,
+}
+
+/// What a report may hold beside a return value.
+const REPORT_EXTRA_BYTES: usize = 256 * 1024;
+
+impl Limits {
+    /// Bytes of an executor's report.
+    fn report_bytes_max(&self) -> usize {
+        self.body_bytes_max.max(self.return_value_bytes_max + REPORT_EXTRA_BYTES)
+    }
 }
 
 /// KiB of all bodies together that are being read or worked on.

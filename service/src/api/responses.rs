@@ -31,6 +31,22 @@ pub(super) struct NoSuchExecutor(Problem);
 
 #[derive(IntoResponses)]
 #[response(
+    status = 404,
+    description = "No queue can have this name",
+    content_type = "application/problem+json"
+)]
+pub(super) struct NoSuchQueue(Problem);
+
+#[derive(IntoResponses)]
+#[response(
+    status = 409,
+    description = "The executor is not of kind worker",
+    content_type = "application/problem+json"
+)]
+pub(super) struct NotAWorker(Problem);
+
+#[derive(IntoResponses)]
+#[response(
     status = 409,
     description = "The attempt is over",
     content_type = "application/problem+json"

@@ -15,7 +15,7 @@ use utoipa::{
 };
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
-use super::{Error, batch, docs, executors, health, leases, logs, openapi, steer, tasks};
+use super::{Error, batch, docs, executors, health, leases, logs, openapi, queues, steer, tasks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,7 +27,8 @@ use super::{Error, batch, docs, executors, health, leases, logs, openapi, steer,
     tags(
         (name = "tasks", description = "Enqueue work, ask after it, cancel it"),
         (name = "executors", description = "Who does the work"),
-        (name = "leases", description = "How executors report"),
+        (name = "leases", description = "How workers get tasks, and executors report"),
+        (name = "queues", description = "What waits where; pause and limit it"),
         (name = "service", description = "The service itself"),
     ),
     components(schemas(wire::ExecuteMessage, wire::CancelMessage)),
@@ -57,6 +58,11 @@ fn api(config: &mut ApiConfig<'_>) {
         .service(executors::get_executor)
         .service(executors::put_executor)
         .service(executors::delete_executor)
+        .service(queues::list_queues)
+        .service(queues::get_queue)
+        .service(queues::update_queue)
+        .service(leases::lease_tasks)
+        .service(leases::finish_leases)
         .service(leases::renew_lease)
         .service(leases::finish_lease)
         .service(leases::release_lease)

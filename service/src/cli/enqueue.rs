@@ -153,7 +153,7 @@ fn time(text: &str) -> anyhow::Result<Timestamp> {
     let later_by: jiff::SignedDuration =
         text.parse().with_context(|| format!("{text:?} is neither a time nor a duration"))?;
     let later_by = Duration::try_from(later_by).context("the time lies in the past")?;
-    Ok(later(SystemClock.now(), later_by).into())
+    Ok(later(SystemClock::default().now(), later_by).into())
 }
 
 /// Waits until the task has ended, and shows how far it is where somebody can see it.
@@ -171,7 +171,7 @@ async fn wait_for_end(client: &Client, id: Uuid) -> anyhow::Result<Task> {
             return Ok(task);
         }
         // A service that is about to stop answers before the time is over.
-        SystemClock.sleep(PROGRESS_PERIOD).await;
+        SystemClock::default().sleep(PROGRESS_PERIOD).await;
     }
 }
 
@@ -182,7 +182,7 @@ async fn show_progress(client: &Client, id: Uuid, bar: &ProgressBar) -> anyhow::
             Ok(state) => draw(bar, &state),
             Err(error) => return error.into(),
         }
-        SystemClock.sleep(PROGRESS_PERIOD).await;
+        SystemClock::default().sleep(PROGRESS_PERIOD).await;
     }
 }
 

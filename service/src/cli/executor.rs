@@ -34,19 +34,19 @@ pub(super) struct Name {
 pub(super) struct Put {
     /// The executor's name
     name: String,
-    /// Where it is called
+    /// Where it is called; without it, workers ask for its tasks
     #[arg(long)]
-    url: String,
+    url: Option<String>,
     /// A task path that it serves: exact, by prefix (myapp.tasks.*), or all (*)
     #[arg(long, required = true)]
     task_path: Vec<String>,
     /// whsec_ and the base64 of 24 to 64 bytes [default: made, and printed once]
-    #[arg(long)]
+    #[arg(long, requires = "url")]
     secret: Option<String>,
     /// The secret before, while it is being replaced
-    #[arg(long)]
+    #[arg(long, requires = "url")]
     previous_secret: Option<String>,
-    /// How many of its tasks may run at once [default: 10]
+    /// How many of its tasks may run at once [default: 10, or no limit for workers]
     #[arg(long)]
     concurrency: Option<i64>,
     /// How long its lease lasts unless it is renewed [default: 30]
@@ -92,11 +92,12 @@ pub(super) fn make_secret(entropy: &Entropy) -> String {
 
 impl Put {
     async fn run(self, client: &Client, out: Output) -> anyhow::Result<()> {
-        let made = self.secret.is_none().then(|| make_secret(&Entropy::from_system()));
+        let called = self.url.is_some();
+        let made = (called && self.secret.is_none()).then(|| make_secret(&Entropy::from_system()));
         let request = ExecutorRequest {
-            kind: ExecutorKind::Http,
+            kind: if called { ExecutorKind::Http } else { ExecutorKind::Worker },
             task_paths: self.task_path,
-            url: Some(self.url),
+            url: self.url,
             secret: self.secret.or_else(|| made.clone()),
             previous_secret: self.previous_secret,
             concurrency: self.concurrency,
@@ -123,7 +124,7 @@ fn show(executor: &Executor) -> String {
         ("name", Some(executor.name.clone())),
         ("url", executor.url.clone()),
         ("task paths", Some(executor.task_paths.join(" "))),
-        ("concurrency", Some(executor.concurrency.to_string())),
+        ("concurrency", executor.concurrency.map(|limit| limit.to_string())),
         ("lease", Some(format!("{} s", executor.lease_seconds))),
         ("state", Some(state(executor))),
     ])
@@ -141,9 +142,9 @@ fn show_list(list: &ExecutorList) -> String {
     let rows = list.items.iter().map(|executor| {
         vec![
             Cell::new(&executor.name),
-            Cell::new(executor.url.as_deref().unwrap_or("-")),
+            Cell::new(executor.url.as_deref().unwrap_or("(workers)")),
             Cell::new(executor.task_paths.join(" ")),
-            Cell::new(executor.concurrency),
+            Cell::new(executor.concurrency.map_or("-".to_owned(), |limit| limit.to_string())),
             Cell::new(state(executor)),
         ]
     });

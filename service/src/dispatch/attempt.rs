@@ -82,13 +82,13 @@ impl<'a> Attempt<'a> {
         match stored {
             Ok(Ok(())) => {}
             Ok(Err(LeaseLost)) => tracing::debug!(
-                task.id = %assignment.task_id,
+                task.id = %assignment.task.id,
                 "an answer came after the attempt was over"
             ),
             // The lease will run out, and the task is tried again.
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
-                task.id = %assignment.task_id,
+                task.id = %assignment.task.id,
                 "the end of an attempt could not be stored"
             ),
         }
@@ -103,14 +103,14 @@ impl<'a> Attempt<'a> {
             answer = by.execute(executor, assignment, clock.now()) => End::Answered(answer),
             () = self.stop.cancelled.cancelled() => End::Cancelled,
             () = self.stop.shutdown.cancelled() => End::Shutdown,
-            () = self.keep_alive() => End::Over,
+            end = self.keep_alive() => end,
             () = clock.sleep_until(assignment.deadline) => End::Over,
         }
     }
 
     /// Renews the lease as long as it is ours: at fixed times, so that a slow answer does not
     /// push the next renewal away.
-    async fn keep_alive(&self) {
+    async fn keep_alive(&self) -> End {
         let clock = &self.dispatcher.clock;
         let period = self.claimed.executor.registration.lease / RENEWALS_PER_LEASE;
         let mut due = clock.now();
@@ -120,12 +120,15 @@ impl<'a> Attempt<'a> {
             let token = self.claimed.lease.token();
             let request = RenewRequest { token, progress: None, logs: Vec::new() };
             match self.dispatcher.store.renew(request).await {
+                // Asked through another process, whose word did not get here.
+                Ok(Ok(renewal)) if renewal.cancel_requested => return End::Cancelled,
                 Ok(Ok(_)) => {}
-                Ok(Err(_lost)) => return,
+                Ok(Err(_lost)) => return End::Over,
+                // Said once already, by whoever lost the database.
                 Err(error) => {
-                    tracing::warn!(
+                    tracing::debug!(
                         error = &error as &dyn std::error::Error,
-                        task.id = %self.claimed.assignment.task_id,
+                        task.id = %self.claimed.assignment.task.id,
                         "a lease could not be renewed"
                     );
                 }

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     domain::lease::LeaseToken,
     executor::{CancelNotice, Execute},
-    store::{CancelSignal, ClaimRequest, Store},
+    store::{Callee, CancelSignal, ClaimRequest, Claimer, Store},
 };
 
 /// How long to leave the database alone after a claim failed.
@@ -90,7 +90,8 @@ impl Dispatcher {
             // The permit that comes free next wakes this loop again.
             return;
         }
-        let claimed = match self.store.claim(ClaimRequest { permits: free }).await {
+        let request = ClaimRequest { by: Claimer::Dispatcher, limit: free };
+        let claimed = match self.store.claim(request).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "claiming failed");
@@ -127,11 +128,10 @@ impl Dispatcher {
         if let Some(stop) = stop {
             stop.because_cancelled();
         }
-        let Some(executor) = signal.executor else {
+        let Some(Callee { task_id, attempt, executor }) = signal.callee else {
             return;
         };
-        let notice =
-            CancelNotice { task_id: signal.task_id, token: signal.token, attempt: signal.attempt };
+        let notice = CancelNotice { task_id, token: signal.token, attempt };
         let this = Arc::clone(self);
         self.attempts.spawn(async move {
             let _turn = this.notices.acquire().await;

@@ -5,13 +5,13 @@ use url::{Host, Url};
 
 use super::{
     Invalid, Timestamp,
-    limits::{CONCURRENCY_MAX, LEASE_SECONDS_MAX, RETRY_AFTER_MAX, TASK_PATHS_MAX, URL_CHARS_MAX},
+    limits::{LEASE_SECONDS_MAX, RETRY_AFTER_MAX, TASK_PATHS_MAX, URL_CHARS_MAX},
     names::ExecutorName,
     route::Pattern,
     task::Options,
 };
 
-/// Tasks of one executor that run at once, unless it says otherwise.
+/// Tasks of one executor of kind http that run at once, unless it says otherwise.
 pub const CONCURRENCY_DEFAULT: u32 = 10;
 /// Seconds that a lease lasts, unless the executor says otherwise.
 pub const LEASE_SECONDS_DEFAULT: u32 = 30;
@@ -25,7 +25,8 @@ pub struct ExecutorId(pub i64);
 pub struct Registration {
     pub name: ExecutorName,
     pub task_paths: Vec<Pattern>,
-    pub concurrency: u32,
+    /// How many of its tasks may run at once; `None`: no limit.
+    pub concurrency: Option<u32>,
     pub lease: Duration,
     pub defaults: Options,
     pub paused: bool,
@@ -40,9 +41,6 @@ impl Registration {
             let reason = format!("needs 1 to {TASK_PATHS_MAX} entries, has {paths}");
             return Err(Invalid::new("task_paths", reason));
         }
-        if self.concurrency == 0 || self.concurrency > CONCURRENCY_MAX {
-            return Err(Invalid::new("concurrency", format!("must be 1 to {CONCURRENCY_MAX}")));
-        }
         let lease_seconds = self.lease.as_secs();
         if lease_seconds == 0 || lease_seconds > u64::from(LEASE_SECONDS_MAX) {
             return Err(Invalid::new("lease_seconds", format!("must be 1 to {LEASE_SECONDS_MAX}")));
@@ -56,12 +54,23 @@ impl Registration {
 pub enum Target {
     /// The service calls it.
     Http { url: CallUrl, secret: Secret, previous_secret: Option<Secret> },
+    /// It asks the service.
+    Worker,
 }
 
 impl Target {
     pub fn kind_number(&self) -> i16 {
         match self {
             Self::Http { .. } => 0,
+            Self::Worker => 1,
+        }
+    }
+
+    /// Whether its tasks wait until they are asked for.
+    pub fn is_worker(&self) -> bool {
+        match self {
+            Self::Http { .. } => false,
+            Self::Worker => true,
         }
     }
 }
@@ -187,8 +196,8 @@ impl Circuit {
     }
 
     /// How many tasks may be sent beside those in flight.
-    pub fn room(&self, now: Timestamp, concurrency: u32, in_flight: u32) -> u32 {
-        let room = concurrency.saturating_sub(in_flight);
+    pub fn room(&self, now: Timestamp, concurrency: Option<u32>, in_flight: u32) -> u32 {
+        let room = concurrency.map_or(u32::MAX, |limit| limit.saturating_sub(in_flight));
         if self.is_open(now) {
             0
         } else if self.is_probing() {
@@ -286,12 +295,12 @@ mod tests {
         let after = |seconds| START + Duration::from_secs(seconds);
         let retry_after = Some(Duration::from_secs(5));
         let open = Circuit::default().after_failure(START, START, "429", retry_after);
-        assert_eq!(open.room(after(4), 50, 0), 0);
-        assert_eq!(open.room(after(5), 50, 20), 1, "one probe, whatever runs besides");
-        assert_eq!(open.room(after(5), 20, 20), 0);
-        assert_eq!(open.after_probe(after(5)).room(after(5), 50, 21), 0, "no second one");
-        assert_eq!(open.after_probe(after(5)).room(after(6), 50, 21), 1, "but later");
-        assert_eq!(Circuit::default().room(after(5), 50, 20), 30);
+        assert_eq!(open.room(after(4), Some(50), 0), 0);
+        assert_eq!(open.room(after(5), Some(50), 20), 1, "one probe, whatever runs besides");
+        assert_eq!(open.room(after(5), Some(20), 20), 0);
+        assert_eq!(open.after_probe(after(5)).room(after(5), Some(50), 21), 0, "no second one");
+        assert_eq!(open.after_probe(after(5)).room(after(6), Some(50), 21), 1, "but later");
+        assert_eq!(Circuit::default().room(after(5), Some(50), 20), 30);
     }
 
     #[test]

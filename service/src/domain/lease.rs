@@ -1,12 +1,6 @@
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{fmt, str::FromStr, sync::Arc};
 
-use super::{
-    Timestamp,
-    executor::Executor,
-    json::JsonText,
-    names::{QueueName, TaskPath},
-    task::TaskId,
-};
+use super::{Timestamp, executor::Executor, task::Task};
 
 /// The right to run one attempt. Made by the store's claim, and spent by value when the attempt
 /// is finished; after that, or once it ran out, its token opens nothing.
@@ -71,29 +65,31 @@ impl fmt::Debug for LeaseToken {
     }
 }
 
-/// What an executor is told of the attempt that it is to run.
+/// An attempt that somebody is to run.
 #[derive(Clone, Debug)]
 pub struct Assignment {
-    pub task_id: TaskId,
-    pub task_path: TaskPath,
-    pub args: JsonText,
-    pub kwargs: JsonText,
-    pub attempt: u32,
+    /// The record as it is now that the attempt has begun.
+    pub task: Task,
+    /// Attempts that the task has in all, those before a retry by hand included.
     pub max_attempts: u32,
-    pub queue_name: QueueName,
-    pub priority: i16,
-    pub labels: BTreeMap<String, String>,
-    pub enqueued_at: Timestamp,
     pub deadline: Timestamp,
+    pub expires_at: Timestamp,
     pub traceparent: Option<String>,
     pub token: LeaseToken,
+}
+
+impl Assignment {
+    /// The number of this attempt, from 1.
+    pub fn attempt(&self) -> u32 {
+        self.task.attempts
+    }
 }
 
 /// One claimed attempt: the right to run it, what to run, and where.
 #[derive(Debug)]
 pub struct Claimed {
     pub lease: Lease,
-    pub assignment: Assignment,
+    pub assignment: Box<Assignment>,
     pub executor: Arc<Executor>,
 }
 

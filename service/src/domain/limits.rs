@@ -51,6 +51,10 @@ pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
 pub const LOG_LINES_PER_TASK_MAX: i64 = 10_000;
 /// Bytes of log kept of one task.
 pub const LOG_BYTES_PER_TASK_MAX: i64 = 4 * 1024 * 1024;
+/// Tasks that a worker takes at once, and ends that it reports at once.
+pub const LEASES_MAX: u32 = 1_000;
+/// Queues that a worker names when it asks for tasks.
+pub const QUEUES_ASKED_MAX: usize = 100;
 /// Rows of one page of a list.
 pub const PAGE_MAX: u32 = 1_000;
 /// Rows of one page unless asked otherwise.

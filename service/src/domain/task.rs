@@ -327,13 +327,44 @@ pub struct TaskSummary {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
     Finished,
-    Leased { executor: Option<String>, renewed_at: Timestamp, expires_at: Timestamp },
-    CancelRequested { until: Timestamp },
-    WaitsForTime { until: Timestamp },
-    Unrouted { task_path: String },
-    ExecutorPaused { executor: String },
-    ExecutorHeld { executor: String, until: Timestamp, why: String },
-    ExecutorFull { executor: String, concurrency: u32 },
-    BehindOthers { executor: String, count: u32 },
+    Leased {
+        executor: Option<String>,
+        renewed_at: Timestamp,
+        expires_at: Timestamp,
+    },
+    CancelRequested {
+        until: Timestamp,
+    },
+    WaitsForTime {
+        until: Timestamp,
+    },
+    Unrouted {
+        task_path: String,
+    },
+    ExecutorPaused {
+        executor: String,
+    },
+    ExecutorHeld {
+        executor: String,
+        until: Timestamp,
+        why: String,
+    },
+    ExecutorFull {
+        executor: String,
+        concurrency: u32,
+    },
+    QueuePaused {
+        queue_name: String,
+    },
+    /// `holders`: the first few of the tasks that run.
+    QueueFull {
+        queue_name: String,
+        concurrency: u32,
+        holders: Vec<String>,
+    },
+    BehindOthers {
+        executor: String,
+        count: u32,
+    },
     AboutToStart,
 }

@@ -46,7 +46,6 @@ pub struct CancelNotice {
 impl CancelNotice {
     /// For the attempt that was assigned.
     pub fn of(assignment: &Assignment) -> Self {
-        let Assignment { task_id, token, attempt, .. } = *assignment;
-        Self { task_id, token, attempt }
+        Self { task_id: assignment.task.id, token: assignment.token, attempt: assignment.attempt() }
     }
 }

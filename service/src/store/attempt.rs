@@ -1,14 +1,10 @@
 //! Reports of whoever holds a lease.
 
-use diesel::prelude::*;
-
 use super::{
-    circuit, dialect,
+    circuit,
     error::Result,
-    link::on_engine,
     logs,
     rows::{TaskRow, micros, time},
-    schema::tasks,
     transition,
     tx::Tx,
 };
@@ -43,14 +39,20 @@ pub struct FinishRequest {
     pub outcome: Outcome,
 }
 
-/// The row whose lease this is, locked, if the lease still holds.
-fn held(tx: &mut Tx<'_>, token: LeaseToken) -> Result<Option<TaskRow>> {
-    let row = dialect::lock_task(&mut tx.link, token.seq)?;
-    Ok(row.filter(|row| {
+/// Where the end of an attempt has brought its task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    pub id: TaskId,
+    pub stage: Stage,
+}
+
+/// The row whose lease this is, if the lease still holds.
+fn held(tx: &Tx<'_>, token: LeaseToken) -> Option<TaskRow> {
+    tx.changes.row(token.seq).filter(|row| {
         row.now.stage == Stage::Running as i16
             && row.now.lease_secret.as_deref() == Some(&token.secret)
             && row.now.lease_expires_at.is_some_and(|at| micros(tx.now) < at)
-    }))
+    })
 }
 
 pub(super) fn renew(
@@ -59,7 +61,7 @@ pub(super) fn renew(
 ) -> Result<Vec<std::result::Result<Renewal, LeaseLost>>> {
     requests
         .iter()
-        .map(|request| match held(tx, request.token)? {
+        .map(|request| match held(tx, request.token) {
             Some(row) => renew_one(tx, row, request).map(Ok),
             None => Ok(Err(LeaseLost)),
         })
@@ -73,18 +75,10 @@ fn renew_one(tx: &mut Tx<'_>, mut row: TaskRow, request: &RenewRequest) -> Resul
     }
     extend(tx, &mut row)?;
     let expires_at = row.now.lease_expires_at.unwrap_or_else(|| micros(tx.now));
-    let change = diesel::update(tasks::table.find(row.seq)).set((
-        tasks::lease_renewed_at.eq(row.now.lease_renewed_at),
-        tasks::lease_expires_at.eq(row.now.lease_expires_at),
-        tasks::progress_fraction.eq(row.now.progress_fraction),
-        tasks::progress_message.eq(&row.now.progress_message),
-    ));
-    on_engine!(&mut tx.link, c => change.execute(c))?;
     logs::append(tx, &row, &request.logs)?;
-    Ok(Renewal {
-        expires_at: time(expires_at)?,
-        cancel_requested: row.now.cancel_requested_at.is_some(),
-    })
+    let cancel_requested = row.now.cancel_requested_at.is_some();
+    tx.changes.save(row)?;
+    Ok(Renewal { expires_at: time(expires_at)?, cancel_requested })
 }
 
 /// Moves the end of the lease: a full lease from now, but not past the attempt's deadline, nor
@@ -118,15 +112,15 @@ pub(super) fn detach(
     tokens
         .iter()
         .map(|token| {
-            let Some(mut row) = held(tx, **token)? else {
+            let Some(mut row) = held(tx, **token) else {
                 return Ok(Err(LeaseLost));
             };
             row.now.detached = true;
             extend(tx, &mut row)?;
             if let Some(id) = row.executor_id() {
-                circuit::reached(tx, id)?;
+                circuit::reached(tx, id);
             }
-            transition::save(tx, &row, Stage::Running)?;
+            tx.changes.save(row)?;
             Ok(Ok(()))
         })
         .collect()
@@ -135,16 +129,16 @@ pub(super) fn detach(
 pub(super) fn finish(
     tx: &mut Tx<'_>,
     requests: &[&FinishRequest],
-) -> Result<Vec<std::result::Result<TaskId, LeaseLost>>> {
+) -> Result<Vec<std::result::Result<Ended, LeaseLost>>> {
     requests
         .iter()
         .map(|request| {
-            let Some(row) = held(tx, request.token)? else {
+            let Some(row) = held(tx, request.token) else {
                 return Ok(Err(LeaseLost));
             };
             let id = transition::task_id(&row)?;
-            transition::end_attempt(tx, row, &request.outcome)?;
-            Ok(Ok(id))
+            let stage = transition::end_attempt(tx, row, &request.outcome)?;
+            Ok(Ok(Ended { id, stage }))
         })
         .collect()
 }

@@ -2,14 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use diesel::{dsl::count_star, prelude::*};
-
 use super::{
     circuit, dialect,
     error::Result,
-    link::on_engine,
-    rows::{Inputs, LabelRow, TaskRow, corrupt, count, group_labels, micros, time, to_json},
-    schema::{stage, task_inputs, task_labels, tasks},
+    lanes::{self, Room},
+    reads,
+    rows::{TaskRow, corrupt, count, micros, time, to_json},
     transition,
     tx::Tx,
 };
@@ -17,8 +15,8 @@ use crate::{
     clock::later,
     domain::{
         executor::{Executor, ExecutorId},
-        json::JsonText,
         lease::{Assignment, Claimed, Lease, LeaseToken},
+        queue::QueueFilter,
         state::{Event, Stage},
     },
 };
@@ -27,123 +25,215 @@ use crate::{
 /// mended, so that the next claim gets further.
 const ROWS_MAX: u32 = 1_000;
 
-/// A claim for as many tasks as the asking process may start.
-#[derive(Clone, Copy, Debug)]
+/// A claim for as many tasks as whoever asks may start.
+#[derive(Clone, Debug)]
 pub struct ClaimRequest {
-    pub permits: u32,
+    pub by: Claimer,
+    pub limit: u32,
 }
 
-/// Claims for each executor the first of its due tasks, as many as it has room for.
+/// Who is going to run the tasks.
+#[derive(Clone, Debug)]
+pub enum Claimer {
+    /// This process, by calling executors.
+    Dispatcher,
+    /// A worker of one executor.
+    Worker { executor: ExecutorId, worker_id: String, queues: QueueFilter },
+}
+
+/// Claims the first of the due tasks for each who asks. Only one process claims at a time, so
+/// what runs can be counted against the limits of executors and queues.
 pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<Vec<Claimed>>> {
-    let mut in_flight = in_flight(tx)?;
-    let mut answers = Vec::with_capacity(requests.len());
-    for request in requests {
-        answers.push(claim_up_to(tx, request.permits, &mut in_flight)?);
+    let mut answers: Vec<Vec<Claimed>> = requests.iter().map(|_| Vec::new()).collect();
+    if requests.iter().all(|request| request.limit == 0) {
+        return Ok(answers);
+    }
+    dialect::lock_claims(&mut tx.link)?;
+    let mut room = Room::count(tx)?;
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for ((index, request), answer) in requests.iter().enumerate().zip(&mut answers) {
+        match &request.by {
+            Claimer::Dispatcher => *answer = claim_to_call(tx, request.limit, &mut room)?,
+            Claimer::Worker { executor, worker_id, queues } => {
+                let hand = Hand { index, left: request.limit, worker_id };
+                let alike =
+                    |group: &&mut Group<'_>| group.executor == *executor && group.queues == queues;
+                match groups.iter_mut().find(alike) {
+                    Some(group) => group.hands.push(hand),
+                    None => groups.push(Group { executor: *executor, queues, hands: vec![hand] }),
+                }
+            }
+        }
+    }
+    for group in groups {
+        for (index, claimed) in claim_for_workers(tx, group, &mut room)? {
+            if let Some(answer) = answers.get_mut(index) {
+                answer.push(claimed);
+            }
+        }
     }
     Ok(answers)
 }
 
-/// How many attempts of each executor run, wherever they run.
-fn in_flight(tx: &mut Tx<'_>) -> Result<HashMap<ExecutorId, u32>> {
-    let counts = tasks::table
-        .filter(stage::is_running())
-        .filter(tasks::executor_id.is_not_null())
-        .group_by(tasks::executor_id)
-        .select((tasks::executor_id.assume_not_null(), count_star()));
-    let rows: Vec<(i64, i64)> = on_engine!(&mut tx.link, c => counts.load(c))?;
-    Ok(rows
-        .into_iter()
-        .map(|(id, running)| (ExecutorId(id), u32::try_from(running).unwrap_or(u32::MAX)))
-        .collect())
+/// Workers of one executor that ask for tasks of the same queues at the same moment.
+struct Group<'a> {
+    executor: ExecutorId,
+    queues: &'a QueueFilter,
+    hands: Vec<Hand<'a>>,
 }
 
-fn claim_up_to(
-    tx: &mut Tx<'_>,
-    permits: u32,
-    in_flight: &mut HashMap<ExecutorId, u32>,
-) -> Result<Vec<Claimed>> {
+/// One of them: which request it is, and how many tasks more it takes.
+struct Hand<'a> {
+    index: usize,
+    left: u32,
+    worker_id: &'a str,
+}
+
+/// For the dispatcher: what each executor that is called has room for.
+fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Vec<Claimed>> {
     let mut claimed = Vec::new();
-    let mut executors: Vec<Arc<Executor>> = tx.registry.all().cloned().collect();
+    let called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
+    let mut executors: Vec<Arc<Executor>> = tx.registry.all().filter(called).cloned().collect();
     // Where there are fewer permits than work, no executor is always the last one.
     let first = tx.entropy.below(executors.len());
     executors.rotate_left(first);
     for executor in executors {
         let left = permits.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX));
-        let running = in_flight.entry(executor.id).or_default();
-        let registration = &executor.registration;
-        let room = executor.circuit.room(tx.now, registration.concurrency, *running).min(left);
-        if room == 0 || registration.paused {
-            continue;
+        let rows = claim_rows(tx, &executor, &QueueFilter::default(), left, room)?;
+        if executor.circuit.is_probing() && !rows.is_empty() {
+            circuit::probe(tx, &executor);
         }
-        let started = claim_for(tx, &executor, room.min(ROWS_MAX))?;
-        if executor.circuit.is_probing() && !started.is_empty() {
-            circuit::probe(tx, &executor)?;
-        }
-        *running += u32::try_from(started.len()).unwrap_or(u32::MAX);
-        claimed.extend(started);
+        let worker_id = executor.registration.name.as_str();
+        let rows = rows.into_iter().map(|row| (row, worker_id)).collect();
+        claimed.extend(start(tx, &executor, rows)?);
     }
     Ok(claimed)
 }
 
-fn claim_for(tx: &mut Tx<'_>, executor: &Arc<Executor>, room: u32) -> Result<Vec<Claimed>> {
-    let rows = dialect::lock_available(&mut tx.link, executor.id.0, i64::from(room))?;
-    let full = rows.len() == usize::try_from(room).unwrap_or(usize::MAX);
-    let mut startable = Vec::with_capacity(rows.len());
-    for row in rows {
-        if let Some(row) = startable_or_mended(tx, executor, row)? {
-            startable.push(row);
+/// For workers: what there is, dealt out one by one, so that nobody takes all of it. Says which
+/// request gets what.
+fn claim_for_workers(
+    tx: &mut Tx<'_>,
+    mut group: Group<'_>,
+    room: &mut Room,
+) -> Result<Vec<(usize, Claimed)>> {
+    let Some(executor) = tx.registry.get(group.executor).map(Arc::clone) else {
+        return Ok(Vec::new());
+    };
+    let wanted = group.hands.iter().fold(0_u32, |sum, hand| sum.saturating_add(hand.left));
+    let rows = claim_rows(tx, &executor, group.queues, wanted, room)?;
+    let first = tx.entropy.below(group.hands.len());
+    group.hands.rotate_left(first);
+    let mut indexes = Vec::with_capacity(rows.len());
+    let mut dealt = Vec::with_capacity(rows.len());
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        let open = group.hands.iter_mut().filter(|hand| hand.left > 0);
+        for (hand, row) in open.zip(&mut rows) {
+            hand.left -= 1;
+            indexes.push(hand.index);
+            dealt.push((row, hand.worker_id));
         }
     }
-    if full {
-        // There may be more, and some of these may not have counted.
-        tx.effects.work |= startable.len() < usize::try_from(room).unwrap_or(usize::MAX);
-    }
-    start(tx, executor, startable)
+    Ok(indexes.into_iter().zip(start(tx, &executor, dealt)?).collect())
 }
 
-/// Passes on a task that may start; one that expired or belongs to another executor by now is
-/// put right instead.
-fn startable_or_mended(
+/// Locks the first tasks of an executor that may start, as many as all limits allow.
+fn claim_rows(
     tx: &mut Tx<'_>,
     executor: &Executor,
-    mut row: TaskRow,
-) -> Result<Option<TaskRow>> {
-    if row.expires_at.is_some_and(|at| at <= micros(tx.now)) {
-        transition::expired(tx, &mut row)?;
-        transition::save(tx, &row, Stage::Available)?;
-        return Ok(None);
+    queues: &QueueFilter,
+    limit: u32,
+    room: &mut Room,
+) -> Result<Vec<TaskRow>> {
+    let limit = room.of_executor(executor, tx.now).min(limit).min(ROWS_MAX);
+    if limit == 0 || executor.registration.paused {
+        return Ok(Vec::new());
     }
-    let route = tx.registry.route(&row.task_path);
-    if route != Some(executor.id) {
-        row.now.executor_id = route.map(|id| id.0);
-        tx.effects.work = true;
-        transition::save(tx, &row, Stage::Available)?;
-        return Ok(None);
+    let chosen = lanes::choose(tx, executor, queues, limit, room)?;
+    let locked = dialect::lock_free_tasks(&mut tx.link, &chosen.seqs)?;
+    tx.changes.hold(locked);
+    let mut startable = Vec::with_capacity(chosen.seqs.len());
+    let mut mended = false;
+    for row in chosen.seqs.iter().filter_map(|seq| tx.changes.row(*seq)).collect::<Vec<_>>() {
+        if is_startable(tx, executor, &row)? {
+            startable.push(row);
+        } else {
+            mended |= mend(tx, row)?;
+        }
     }
-    Ok(Some(row))
+    let found = u32::try_from(startable.len()).unwrap_or(u32::MAX);
+    if found < limit && (mended || chosen.more) {
+        tx.work_for(Some(executor.id));
+    }
+    room.take(executor, &startable);
+    Ok(startable)
 }
 
-fn start(tx: &mut Tx<'_>, executor: &Arc<Executor>, rows: Vec<TaskRow>) -> Result<Vec<Claimed>> {
-    let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
-    let mut inputs = inputs(tx, &seqs)?;
-    let mut labels = group_labels(labels(tx, &seqs)?);
-    let mut claimed = Vec::with_capacity(rows.len());
-    for mut row in rows {
-        let inputs = inputs.remove(&row.seq).ok_or_else(|| corrupt("a task without inputs"))?;
-        let labels = labels.remove(&row.seq).unwrap_or_default();
-        if transition::consider(tx, &row, Event::Claimed)?.is_err() {
-            continue;
-        }
-        let token = LeaseToken { seq: row.seq, secret: tx.entropy.bytes() };
-        let terms = begin(tx, executor, &mut row, token)?;
-        transition::save(tx, &row, Stage::Available)?;
-        claimed.push(Claimed {
-            assignment: assignment(&row, inputs, labels, token, terms)?,
-            lease: Lease::claimed(token),
-            executor: Arc::clone(executor),
-        });
+fn is_startable(tx: &Tx<'_>, executor: &Executor, row: &TaskRow) -> Result<bool> {
+    Ok(row.stage()? == Stage::Available
+        && row.expires_at.is_none_or(|at| micros(tx.now) < at)
+        && tx.registry.route(&row.task_path) == Some(executor.id))
+}
+
+/// Puts a waiting task right that expired or belongs to another executor by now.
+fn mend(tx: &mut Tx<'_>, mut row: TaskRow) -> Result<bool> {
+    if row.stage()? != Stage::Available {
+        return Ok(false);
     }
-    Ok(claimed)
+    if row.expires_at.is_some_and(|at| at <= micros(tx.now)) {
+        transition::expired(tx, &mut row)?;
+    } else {
+        let route = tx.registry.route(&row.task_path);
+        row.now.executor_id = route.map(|id| id.0);
+        tx.work_for(route);
+    }
+    tx.changes.save(row)?;
+    Ok(true)
+}
+
+/// Begins an attempt of each row, by the worker named with it.
+fn start(
+    tx: &mut Tx<'_>,
+    executor: &Arc<Executor>,
+    rows: Vec<(TaskRow, &str)>,
+) -> Result<Vec<Claimed>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut begun = Vec::with_capacity(rows.len());
+    let mut grants = HashMap::with_capacity(rows.len());
+    for (mut row, worker_id) in rows {
+        transition::consider(tx, &row, Event::Claimed)?.map_err(transition::impossible)?;
+        let token = LeaseToken { seq: row.seq, secret: tx.entropy.bytes() };
+        let max_attempts = begin(tx, executor, &mut row, token, worker_id)?;
+        grants.insert(transition::task_id(&row)?, (token, max_attempts, row.now.deadline_at));
+        tx.changes.save(row.clone())?;
+        begun.push(row);
+    }
+    // The errors of attempts before may still be unwritten.
+    tx.flush()?;
+    let records = reads::records(&mut tx.link, begun, |_| Some(executor))?;
+    records
+        .into_iter()
+        .map(|record| {
+            let (token, max_attempts, deadline) =
+                grants.remove(&record.task.id).ok_or_else(|| corrupt("a claim without a row"))?;
+            let lease = record.task.lease.ok_or_else(|| corrupt("an attempt without a lease"))?;
+            Ok(Claimed {
+                lease: Lease::claimed(token),
+                assignment: Box::new(Assignment {
+                    max_attempts,
+                    deadline: time(deadline.ok_or_else(|| corrupt("no deadline"))?)?,
+                    expires_at: lease.expires_at,
+                    traceparent: record.traceparent,
+                    token,
+                    task: record.task,
+                }),
+                executor: Arc::clone(executor),
+            })
+        })
+        .collect()
 }
 
 /// Turns a waiting row into a running one and says how many attempts it has in all.
@@ -152,12 +242,13 @@ fn begin(
     executor: &Executor,
     row: &mut TaskRow,
     token: LeaseToken,
+    worker_id: &str,
 ) -> Result<u32> {
     let terms = transition::terms(tx, row)?;
     let deadline = later(tx.now, terms.timeout);
     let expires_at = later(tx.now, executor.registration.lease).min(deadline);
     let mut worker_ids = row.worker_ids()?;
-    worker_ids.push(executor.registration.name.as_str().to_owned());
+    worker_ids.push(worker_id.to_owned());
     let now = micros(tx.now);
     row.now.stage = Stage::Running as i16;
     row.now.attempts += 1;
@@ -167,51 +258,12 @@ fn begin(
     row.now.lease_renewed_at = Some(now);
     row.now.lease_expires_at = Some(micros(expires_at));
     row.now.deadline_at = Some(micros(deadline));
-    row.now.detached = false;
+    // A worker reports by itself; a call has yet to be answered.
+    row.now.detached = executor.registration.target.is_worker();
     row.now.started_at.get_or_insert(now);
     row.now.last_attempted_at = Some(now);
     row.now.progress_fraction = None;
     row.now.progress_message = None;
     tx.effects.sweep_by(expires_at);
     Ok(terms.max_attempts.saturating_add(count(row.now.attempts_before)))
-}
-
-fn assignment(
-    row: &TaskRow,
-    inputs: Inputs,
-    labels: std::collections::BTreeMap<String, String>,
-    token: LeaseToken,
-    max_attempts: u32,
-) -> Result<Assignment> {
-    let valid =
-        |text: &str| JsonText::from_valid(text).map_err(|_invalid| corrupt("JSON too deep"));
-    let deadline_at = row.now.deadline_at.ok_or_else(|| corrupt("an attempt without deadline"))?;
-    Ok(Assignment {
-        task_id: transition::task_id(row)?,
-        task_path: row.task_path.parse().map_err(|_invalid| corrupt("a wrong task_path"))?,
-        args: valid(&inputs.args)?,
-        kwargs: valid(&inputs.kwargs)?,
-        attempt: count(row.now.attempts),
-        max_attempts,
-        queue_name: row.queue_name.parse().map_err(|_invalid| corrupt("a wrong queue_name"))?,
-        priority: row.priority,
-        labels,
-        enqueued_at: time(row.enqueued_at)?,
-        deadline: time(deadline_at)?,
-        traceparent: inputs.traceparent,
-        token,
-    })
-}
-
-fn inputs(tx: &mut Tx<'_>, seqs: &[i64]) -> Result<HashMap<i64, Inputs>> {
-    let rows = task_inputs::table.filter(task_inputs::task_seq.eq_any(seqs));
-    let rows: Vec<(i64, Inputs)> = on_engine!(&mut tx.link, c => {
-        rows.select((task_inputs::task_seq, Inputs::as_select())).load(c)
-    })?;
-    Ok(rows.into_iter().collect())
-}
-
-fn labels(tx: &mut Tx<'_>, seqs: &[i64]) -> Result<Vec<LabelRow>> {
-    let rows = task_labels::table.filter(task_labels::task_seq.eq_any(seqs));
-    Ok(on_engine!(&mut tx.link, c => rows.select(LabelRow::as_select()).load(c))?)
 }

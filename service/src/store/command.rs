@@ -3,11 +3,12 @@
 use tokio::sync::oneshot;
 
 use super::{
-    attempt::{self, FinishRequest, LeaseLost, RenewRequest},
+    attempt::{self, Ended, FinishRequest, LeaseLost, RenewRequest},
     claim::{self, ClaimRequest},
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
     executors::{self, Registered},
+    queues::{self, QueueChange},
     steer::{self, CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
     sweep::{self, SweepRequest},
     tx::Tx,
@@ -16,6 +17,7 @@ use crate::domain::{
     executor::Registration,
     lease::{Claimed, LeaseToken, Renewal},
     names::ExecutorName,
+    queue::QueueSettings,
     task::{NewTask, TaskId},
 };
 
@@ -60,7 +62,8 @@ fn run<I, O>(
     for (pending, output) in pending.iter_mut().zip(outputs) {
         pending.output = Some(output);
     }
-    Ok(())
+    // The next kind reads what this one wrote.
+    tx.flush()
 }
 
 /// Stamps out, for each kind of command: its variant, its place in a batch, its statement.
@@ -113,6 +116,28 @@ macro_rules! commands {
     };
 }
 
+impl Batch {
+    /// Whether it changes who serves which tasks.
+    pub(super) fn changes_routing(&self) -> bool {
+        !(self.put.is_empty() && self.remove.is_empty() && self.set_queue.is_empty())
+    }
+
+    /// The tasks that it is about, by place and by id.
+    pub(super) fn concerns(&self) -> (Vec<i64>, Vec<Vec<u8>>) {
+        let renewed = self.renew.iter().map(|pending| pending.input.token.seq);
+        let detached = self.detach.iter().map(|pending| pending.input.seq);
+        let finished = self.finish.iter().map(|pending| pending.input.token.seq);
+        let cancelled = self.cancel.iter().map(|pending| pending.input.id);
+        let retried = self.retry.iter().map(|pending| pending.input);
+        let deleted = self.delete.iter().map(|pending| pending.input);
+        let ids = cancelled.chain(retried).chain(deleted);
+        (
+            renewed.chain(detached).chain(finished).collect(),
+            ids.map(|id| id.0.as_bytes().to_vec()).collect(),
+        )
+    }
+}
+
 impl Command {
     /// What it carries, where that may be much.
     pub(super) fn bytes(&self) -> usize {
@@ -126,13 +151,14 @@ impl Command {
 commands! {
     Put put: Registration => Registered, executors::put;
     Remove remove: ExecutorName => bool, executors::remove;
+    SetQueue set_queue: QueueChange => QueueSettings, queues::set;
     Enqueue enqueue: Vec<NewTask> => EnqueueAnswer, enqueue::enqueue;
     Cancel cancel: CancelRequest => CancelAnswer, steer::cancel;
     Retry retry: TaskId => RetryAnswer, steer::retry;
     Delete delete: TaskId => DeleteAnswer, steer::delete;
     Renew renew: RenewRequest => std::result::Result<Renewal, LeaseLost>, attempt::renew;
     Detach detach: LeaseToken => std::result::Result<(), LeaseLost>, attempt::detach;
-    Finish finish: FinishRequest => std::result::Result<TaskId, LeaseLost>, attempt::finish;
+    Finish finish: FinishRequest => std::result::Result<Ended, LeaseLost>, attempt::finish;
     Sweep sweep: SweepRequest => (), sweep::sweep;
     Claim claim: ClaimRequest => Vec<Claimed>, claim::claim;
 }

@@ -5,15 +5,16 @@ use std::borrow::Cow;
 use diesel::prelude::*;
 
 use super::{
-    dialect,
+    dialect::{self, bulk},
     error::Result,
     link::on_engine,
     reads,
-    rows::{Changing, InputRow, LabelRow, TaskRow, micros, options_columns},
+    rows::{Changing, InputRow, LabelRow, TaskRow, corrupt, micros, options_columns},
     schema::{stage, task_inputs, tasks},
     tx::Tx,
 };
 use crate::domain::{
+    executor::ExecutorId,
     names::ExecutorName,
     state::Stage,
     task::{NewTask, Repeat, Task, TaskId, Terms, first_stage},
@@ -200,8 +201,7 @@ fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
 }
 
 fn record(tx: &mut Tx<'_>, seq: i64) -> Result<Task> {
-    let row = dialect::lock_task(&mut tx.link, seq)?
-        .ok_or_else(|| super::rows::corrupt("a task that vanished"))?;
+    let row = reads::row_at(&mut tx.link, seq)?.ok_or_else(|| corrupt("a task that vanished"))?;
     reads::record(&mut tx.link, row)
 }
 
@@ -228,7 +228,7 @@ fn insert(tx: &mut Tx<'_>, new: &[&NewTask]) -> Result<()> {
             value: value.clone(),
         }));
     }
-    dialect::insert_tasks(&mut tx.link, &rows, &inputs, &labels)
+    bulk::insert_tasks(&mut tx.link, &rows, &inputs, &labels)
 }
 
 fn task_row(tx: &mut Tx<'_>, seq: i64, new: &NewTask) -> Result<TaskRow> {
@@ -242,7 +242,9 @@ fn task_row(tx: &mut Tx<'_>, seq: i64, new: &NewTask) -> Result<TaskRow> {
         tx.effects.sweep_by(expires_at);
     }
     let executor_id = place(tx, new).executor_id;
-    tx.effects.work |= executor_id.is_some();
+    if stage == Stage::Available {
+        tx.work_for(executor_id.map(ExecutorId));
+    }
     let TaskId(id) = new.id;
     let (timeout_us, max_attempts, backoff) = options_columns(&content.options)?;
     Ok(TaskRow {

@@ -21,6 +21,17 @@ pub enum Error {
     Statement(#[source] DieselError),
 }
 
+impl Error {
+    /// Another process stored the same id or key at the same moment: what was looked for before
+    /// is there now.
+    pub(super) fn is_race(&self) -> bool {
+        let Self::Statement(DieselError::DatabaseError(kind, _)) = self else {
+            return false;
+        };
+        matches!(kind, DatabaseErrorKind::UniqueViolation)
+    }
+}
+
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<DieselError> for Error {

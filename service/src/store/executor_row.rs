@@ -15,6 +15,9 @@ use crate::domain::{
     executor::{Circuit, Executor, ExecutorId, Registration, Secret, Target},
 };
 
+/// A `concurrency` without a limit, in a column that has to hold a number.
+const NO_LIMIT: u32 = 0;
+
 /// What a registration says, for insert and update.
 #[derive(Debug, Insertable, AsChangeset)]
 #[diesel(table_name = executors, treat_none_as_null = true)]
@@ -39,20 +42,25 @@ impl<'a> RegistrationRow<'a> {
         let patterns: Vec<String> =
             registration.task_paths.iter().map(ToString::to_string).collect();
         let (timeout_us, max_attempts, backoff) = options_columns(&registration.defaults)?;
-        let Target::Http { url, secret, previous_secret } = &registration.target;
+        let (url, secret, previous_secret) = match &registration.target {
+            Target::Http { url, secret, previous_secret } => {
+                (Some(url), Some(secret), previous_secret.as_ref())
+            }
+            Target::Worker => (None, None, None),
+        };
         Ok(Self {
             name: registration.name.as_str(),
             kind: registration.target.kind_number(),
             task_paths: to_json(&patterns, "task_paths")?,
-            concurrency: number(registration.concurrency),
+            concurrency: number(registration.concurrency.unwrap_or(NO_LIMIT)),
             lease_us: duration_micros(registration.lease),
             timeout_us,
             max_attempts,
             backoff,
             paused: registration.paused,
-            url: Some(url.as_url().as_str()),
-            secret: Some(secret.expose()),
-            previous_secret: previous_secret.as_ref().map(Secret::expose),
+            url: url.map(|url| url.as_url().as_str()),
+            secret: secret.map(Secret::expose),
+            previous_secret: previous_secret.map(Secret::expose),
             updated_at: micros(now),
         })
     }
@@ -96,6 +104,7 @@ impl TryFrom<ExecutorRow> for Executor {
                     .map(|secret| secret.parse().map_err(|_invalid| wrong("previous_secret")))
                     .transpose()?,
             },
+            (1, None, None) => Target::Worker,
             _ => return Err(wrong("kind")),
         };
         let patterns: Vec<String> = from_json(&row.task_paths, "task_paths")?;
@@ -105,7 +114,7 @@ impl TryFrom<ExecutorRow> for Executor {
                 .iter()
                 .map(|text| text.parse().map_err(|_invalid| wrong("task_paths")))
                 .collect::<Result<_>>()?,
-            concurrency: count(row.concurrency),
+            concurrency: Some(count(row.concurrency)).filter(|limit| *limit != NO_LIMIT),
             lease: duration(row.lease_us),
             defaults: options(row.timeout_us, row.max_attempts, row.backoff.as_deref())?,
             paused: row.paused,

@@ -74,10 +74,11 @@ pub(super) fn remove(tx: &mut Tx<'_>, names: &[&ExecutorName]) -> Result<Vec<boo
 }
 
 fn changed(tx: &mut Tx<'_>) -> Result<()> {
-    registry::changed(&mut tx.link, true)?;
+    registry::reroute(&mut tx.link)?;
+    let version = registry::bump(&mut tx.link)?;
     tx.registry.forget();
-    tx.registry.refresh(&mut tx.link)?;
-    tx.effects.work = true;
+    tx.registry.refresh(&mut tx.link, version)?;
+    tx.effects.work.everybody = true;
     tx.effects.sweep_by(tx.now);
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! Says why a task is where it is.
 
 use diesel::{dsl::count_star, prelude::*};
+use uuid::Uuid;
 
 use super::{
     error::Result,
     link::{Link, on_engine},
-    reads,
+    reads, registry,
     rows::{TaskRow, corrupt, time},
     schema::{stage, tasks},
 };
@@ -52,10 +53,12 @@ fn available(
     let mut reasons = of_executor(row, executor, now);
     if let Some(executor) = executor {
         let name = executor.registration.name.to_string();
-        let concurrency = executor.registration.concurrency;
-        if in_flight(link, executor)? >= i64::from(concurrency) {
+        if let Some(concurrency) = executor.registration.concurrency
+            && in_flight(link, executor)? >= i64::from(concurrency)
+        {
             reasons.push(Reason::ExecutorFull { executor: name.clone(), concurrency });
         }
+        reasons.extend(of_queue(link, row)?);
         let count = ahead(link, row, executor)?;
         if count > 0 {
             reasons.push(Reason::BehindOthers { executor: name, count });
@@ -82,6 +85,31 @@ fn of_executor(row: &TaskRow, executor: Option<&Executor>, now: Timestamp) -> Ve
         reasons.push(Reason::ExecutorHeld { executor: name, until, why });
     }
     reasons
+}
+
+/// What the queue holds against the task.
+fn of_queue(link: &mut Link<'_>, row: &TaskRow) -> Result<Option<Reason>> {
+    const HOLDERS_SHOWN: usize = 5;
+    let settings = registry::load_queues(link)?.remove(&row.queue_name).unwrap_or_default();
+    let queue_name = row.queue_name.clone();
+    if settings.paused {
+        return Ok(Some(Reason::QueuePaused { queue_name }));
+    }
+    let Some(concurrency) = settings.concurrency else {
+        return Ok(None);
+    };
+    let running = tasks::table
+        .filter(stage::is_running())
+        .filter(tasks::queue_name.eq(&row.queue_name))
+        .limit(i64::from(concurrency))
+        .select(tasks::id);
+    let running: Vec<Vec<u8>> = on_engine!(link, c => running.load(c))?;
+    if running.len() < usize::try_from(concurrency).unwrap_or(usize::MAX) {
+        return Ok(None);
+    }
+    let holders = running.iter().take(HOLDERS_SHOWN).filter_map(|id| Uuid::from_slice(id).ok());
+    let holders = holders.map(|id| id.to_string()).collect();
+    Ok(Some(Reason::QueueFull { queue_name, concurrency, holders }))
 }
 
 fn in_flight(link: &mut Link<'_>, executor: &Executor) -> Result<i64> {

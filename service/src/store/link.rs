@@ -33,13 +33,32 @@ pub(super) enum Connection {
     Postgres(PgConnection),
 }
 
+/// Why a transaction was not committed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failed {
+    #[error("nothing was done")]
+    Undone(#[source] Error),
+    #[error("nobody knows whether it was committed")]
+    Unknown(#[source] Error),
+}
+
 impl Connection {
-    /// Runs `body` in a transaction that no other writer can come between, and commits it unless
-    /// it fails.
-    pub(super) fn transaction<T>(&mut self, body: impl FnOnce(Link<'_>) -> Result<T>) -> Result<T> {
-        match self {
+    /// Runs `body` in a transaction and commits it unless it fails. On SQLite no other writer
+    /// can come between.
+    pub(super) fn transaction<T>(
+        &mut self,
+        body: impl FnOnce(Link<'_>) -> Result<T>,
+    ) -> std::result::Result<T, Failed> {
+        let mut complete = false;
+        let body = |link: Link<'_>| {
+            let value = body(link)?;
+            complete = true;
+            Ok(value)
+        };
+        let ended: Result<T> = match self {
             Self::Sqlite(c) => c.immediate_transaction(|c| body(Link::Sqlite(c))),
-            Self::Postgres(c) => c.transaction::<_, Error, _>(|c| body(Link::Postgres(c))),
-        }
+            Self::Postgres(c) => c.transaction(|c| body(Link::Postgres(c))),
+        };
+        ended.map_err(|error| if complete { Failed::Unknown(error) } else { Failed::Undone(error) })
     }
 }

@@ -1,7 +1,8 @@
 use anyhow::{Context, bail};
+use diesel::Connection as _;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::link::Connection;
+use super::{dialect, link::Connection};
 
 const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
 const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
@@ -9,9 +10,14 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres")
 /// Brings the schema to what this binary needs and returns the names of what it ran. A schema
 /// that is newer than the binary is refused, since the binary cannot know what it means.
 pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
+    // All in one transaction: nothing is ever half migrated, and of several processes that start
+    // together one does it while the others wait.
     match connection {
-        Connection::Sqlite(c) => pending_after_check(c, SQLITE),
-        Connection::Postgres(c) => pending_after_check(c, POSTGRES),
+        Connection::Sqlite(c) => c.exclusive_transaction(|c| pending_after_check(c, SQLITE)),
+        Connection::Postgres(c) => c.transaction(|c| {
+            dialect::lock_migrations(c)?;
+            pending_after_check(c, POSTGRES)
+        }),
     }
 }
 

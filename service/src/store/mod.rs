@@ -5,6 +5,7 @@
 //! `None`, a lost race is a value; an [`Error`] means that the store could not do its work.
 
 mod attempt;
+mod changes;
 mod circuit;
 mod claim;
 mod command;
@@ -14,11 +15,16 @@ mod error;
 mod executor_row;
 mod executors;
 mod explain;
+mod health;
+mod lanes;
 mod link;
 mod list;
+mod listen;
 mod logs;
 mod migrate;
 mod pool;
+mod queries;
+mod queues;
 mod reads;
 mod registry;
 mod rows;
@@ -29,54 +35,44 @@ mod sweep;
 mod transition;
 mod tx;
 mod writer;
+mod writes;
 
 use std::{
-    pin::pin,
-    sync::Arc,
+    sync::{Arc, mpsc::sync_channel},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use anyhow::Context;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc};
 
-pub use attempt::{FinishRequest, LeaseLost, NewLogLine, RenewRequest};
-pub use claim::ClaimRequest;
+pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
+pub use claim::{ClaimRequest, Claimer};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
 pub use executors::Registered;
 pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
-pub use signals::CancelSignal;
+pub use queues::QueueChange;
+pub use signals::{Callee, CancelSignal};
 pub use steer::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer};
 
 use self::{
-    command::{Command, Pending},
+    command::Command,
+    health::{Health, Reconnect},
     link::Link,
+    listen::Listener,
     pool::{FileLock, Pool},
     registry::Registry,
     signals::Signals,
-    sweep::SweepRequest,
     writer::Writer,
 };
 use crate::{
     clock::Clock,
     config::Database,
-    domain::{
-        Timestamp,
-        attempt::{Outcome, RecordedFailure},
-        executor::{Executor, Registration},
-        json::JsonText,
-        lease::{Claimed, Lease, LeaseToken, Renewal},
-        names::ExecutorName,
-        state::Stage,
-        task::{NewTask, Reason, Task, TaskId},
-    },
+    domain::{Timestamp, attempt::RecordedFailure, json::JsonText, state::Stage, task::TaskId},
     entropy::Entropy,
 };
-
-/// How often a waiting reader looks by itself; on one process the writer tells it earlier.
-const WAIT_POLL: Duration = Duration::from_secs(1);
 
 /// The store; clones share it.
 #[derive(Clone)]
@@ -85,7 +81,10 @@ pub struct Store {
     /// Room for new tasks that wait for the writer, in KiB.
     room: Arc<Semaphore>,
     pool: Pool,
+    health: Arc<Health>,
     signals: Arc<Signals>,
+    /// How often whoever waits for tasks looks by himself.
+    idle_poll: Duration,
     clock: Arc<dyn Clock>,
 }
 
@@ -100,6 +99,7 @@ pub struct Opened {
 /// Waits for the last commit.
 pub struct Closing {
     writer: JoinHandle<()>,
+    listener: Option<JoinHandle<()>>,
     _lock: Option<FileLock>,
 }
 
@@ -108,6 +108,9 @@ impl Closing {
     pub fn wait(self) {
         if self.writer.join().is_err() {
             tracing::error!("the writer panicked");
+        }
+        if self.listener.is_some_and(|listener| listener.join().is_err()) {
+            tracing::error!("the listener panicked");
         }
     }
 }
@@ -134,10 +137,15 @@ pub struct TaskEnd {
     pub finished_at: Option<Timestamp>,
 }
 
+/// How often an idle worker asks by itself where other processes cannot tell it.
+const IDLE_POLL_ALONE: Duration = Duration::from_secs(1);
+/// The same where they can.
+const IDLE_POLL: Duration = Duration::from_secs(5);
+
 /// Brings the schema up to date without opening the store.
 pub fn migrate(database: &Database) -> anyhow::Result<Vec<String>> {
     let _lock = FileLock::take(&database.url)?;
-    migrate::run(&mut pool::open_writer(&database.url, database.synchronous)?)
+    migrate::run(&mut pool::open_writer(database)?)
 }
 
 impl Store {
@@ -149,241 +157,52 @@ impl Store {
         entropy: Arc<Entropy>,
     ) -> anyhow::Result<Opened> {
         let lock = FileLock::take(&database.url)?;
-        let mut connection = pool::open_writer(&database.url, database.synchronous)?;
+        let mut connection = pool::open_writer(database)?;
         migrate::run(&mut connection)?;
         if lock.is_some() {
             // Nobody else has the file, so whoever ran these in a request is dead.
             connection
                 .transaction(|link| abandon_requests(link, clock.now()))
+                .map_err(anyhow::Error::from)
                 .context("cannot end the attempts of the process before")?;
         }
-        let pool = Pool::open(&database.url, database.readers)?;
+        let pool = Pool::open(database)?;
         let (signals, cancels) = Signals::new();
         let (commands, receiver) = mpsc::channel(writer::QUEUE_COMMANDS_MAX);
-        let (url, synchronous) = (database.url.clone(), database.synchronous);
+        let (outbox, letters) = sync_channel(listen::OUTBOX_MAX);
+        let listener = database.listen_url.clone().map(|url| {
+            let listener = Listener {
+                connect: Box::new(move || pool::open_listener(&url)),
+                entropy: Arc::clone(&entropy),
+                signals: Arc::clone(&signals),
+                outbox: letters,
+                name: entropy.uuid().simple().to_string(),
+            };
+            thread::Builder::new().name("store-listener".to_owned()).spawn(move || listener.run())
+        });
+        let health = Arc::new(Health::new());
+        let reopened = database.clone();
         let writer = Writer {
-            connection,
-            connect: Box::new(move || pool::open_writer(&url, synchronous)),
+            connection: Some(connection),
+            connect: Box::new(move || pool::open_writer(&reopened)),
+            reconnect: Reconnect::default(),
+            health: Arc::clone(&health),
             clock: Arc::clone(&clock),
             entropy,
             signals: Arc::clone(&signals),
+            outbox: listener.is_some().then_some(outbox),
             registry: Registry::empty(),
             deliveries_max,
         };
         let writer = thread::Builder::new()
             .name("store-writer".to_owned())
             .spawn(move || writer.run(receiver))?;
+        let listener = listener.transpose()?;
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB_MAX));
-        let store = Self { commands, room, pool, signals, clock };
-        Ok(Opened { store, cancels, closing: Closing { writer, _lock: lock } })
-    }
-
-    /// Enqueues tasks, all or none; refused at once when the writer has too much to do.
-    pub async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<EnqueueAnswer> {
-        let kib = tasks.iter().map(NewTask::bytes).sum::<usize>() / 1024 + 1;
-        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
-        let _room = self.room.try_acquire_many(kib).map_err(|_full| Error::Overloaded)?;
-        self.ask(Command::Enqueue, tasks).await
-    }
-
-    /// Claims what may start now; the dispatcher's part.
-    pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
-        self.insist(Command::Claim, request).await
-    }
-
-    pub async fn renew(
-        &self,
-        request: RenewRequest,
-    ) -> Result<std::result::Result<Renewal, LeaseLost>> {
-        self.insist(Command::Renew, request).await
-    }
-
-    /// The executor goes on by itself and reports with its token.
-    pub async fn detach(&self, lease: Lease) -> Result<std::result::Result<(), LeaseLost>> {
-        self.insist(Command::Detach, lease.into()).await
-    }
-
-    /// Ends an attempt. Exactly one end of each attempt is recorded.
-    pub async fn finish(
-        &self,
-        lease: impl Into<LeaseToken>,
-        outcome: Outcome,
-    ) -> Result<std::result::Result<TaskId, LeaseLost>> {
-        self.insist(Command::Finish, FinishRequest { token: lease.into(), outcome }).await
-    }
-
-    pub async fn cancel(&self, request: CancelRequest) -> Result<CancelAnswer> {
-        self.ask(Command::Cancel, request).await
-    }
-
-    pub async fn retry(&self, id: TaskId) -> Result<RetryAnswer> {
-        self.ask(Command::Retry, id).await
-    }
-
-    pub async fn delete(&self, id: TaskId) -> Result<DeleteAnswer> {
-        self.ask(Command::Delete, id).await
-    }
-
-    pub async fn put_executor(&self, registration: Registration) -> Result<Registered> {
-        self.ask(Command::Put, registration).await
-    }
-
-    /// Says whether it was there.
-    pub async fn remove_executor(&self, name: ExecutorName) -> Result<bool> {
-        self.ask(Command::Remove, name).await
-    }
-
-    /// Does what time has brought about; the reaper's part.
-    pub async fn sweep(&self) -> Result<()> {
-        self.insist(Command::Sweep, SweepRequest).await
-    }
-
-    /// Whether the database takes writes: an empty batch is committed.
-    pub async fn check(&self) -> Result<()> {
-        self.ask(Command::Claim, ClaimRequest { permits: 0 }).await.map(drop)
-    }
-
-    pub async fn task(&self, id: TaskId) -> Result<Option<Task>> {
-        self.read(move |mut link| {
-            let row = reads::row(&mut link, id)?;
-            row.map(|row| reads::record(&mut link, row)).transpose()
-        })
-        .await
-    }
-
-    pub async fn task_state(&self, id: TaskId) -> Result<Option<TaskState>> {
-        self.read(move |mut link| {
-            let Some(row) = reads::row(&mut link, id)? else {
-                return Ok(None);
-            };
-            Ok(Some(TaskState {
-                id,
-                stage: row.stage()?,
-                attempts: rows::count(row.now.attempts),
-                progress: row.progress(),
-                run_after: reads::run_after(&row)?,
-                times: row.times()?,
-                lease: row.lease()?,
-            }))
-        })
-        .await
-    }
-
-    pub async fn task_end(&self, id: TaskId) -> Result<Option<TaskEnd>> {
-        self.read(move |mut link| {
-            let Some(row) = reads::row(&mut link, id)? else {
-                return Ok(None);
-            };
-            Ok(Some(TaskEnd {
-                id,
-                stage: row.stage()?,
-                return_value: reads::return_value(&mut link, &row)?,
-                errors: reads::errors(&mut link, row.seq)?,
-                finished_at: row.times()?.finished_at,
-            }))
-        })
-        .await
-    }
-
-    pub async fn explain(&self, id: TaskId) -> Result<Option<(Stage, Vec<Reason>)>> {
-        let now = self.clock.now();
-        self.read(move |mut link| {
-            let Some(row) = reads::row(&mut link, id)? else {
-                return Ok(None);
-            };
-            Ok(Some((row.stage()?, explain::reasons(&mut link, &row, now)?)))
-        })
-        .await
-    }
-
-    pub async fn logs(&self, id: TaskId, after: i64, limit: u32) -> Result<Option<LogPage>> {
-        self.read(move |mut link| {
-            let row = reads::row(&mut link, id)?;
-            row.map(|row| logs::page(&mut link, row.seq, after, limit)).transpose()
-        })
-        .await
-    }
-
-    pub async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage> {
-        self.read(move |mut link| list::page(&mut link, &filter)).await
-    }
-
-    /// All executors, by name.
-    pub async fn executors(&self) -> Result<Vec<Executor>> {
-        let mut executors = self.read(|mut link| registry::load(&mut link)).await?;
-        executors.sort_by(|a, b| a.registration.name.cmp(&b.registration.name));
-        Ok(executors)
-    }
-
-    /// Returns once the task has ended, or `limit` has passed, or there is no such task.
-    pub async fn wait_for_end(&self, id: TaskId, limit: Duration) -> Result<()> {
-        match tokio::time::timeout(limit, self.end_of(id)).await {
-            Ok(ended) => ended,
-            Err(_elapsed) => Ok(()),
-        }
-    }
-
-    async fn end_of(&self, id: TaskId) -> Result<()> {
-        let ending = self.signals.ending(id);
-        loop {
-            let mut notified = pin!(ending.notified());
-            notified.as_mut().enable();
-            let state = self.task_state(id).await?;
-            if state.is_none_or(|state| state.stage.is_finished()) {
-                return Ok(());
-            }
-            tokio::select! {
-                () = notified => {}
-                () = self.clock.sleep(WAIT_POLL) => {}
-            }
-        }
-    }
-
-    /// Returns once there may be something to claim that was not there at the last call.
-    pub async fn work(&self) {
-        self.signals.work().await;
-    }
-
-    /// Makes [`Store::work`] return.
-    pub fn wake_dispatcher(&self) {
-        self.signals.wake_dispatcher();
-    }
-
-    /// The time at which [`Store::sweep`] has something to do, as far as is known.
-    pub fn alarm(&self) -> watch::Receiver<Option<Timestamp>> {
-        self.signals.alarm()
-    }
-
-    /// Sends a command, unless the writer has too much to do.
-    async fn ask<I, O>(&self, command: fn(Pending<I, O>) -> Command, input: I) -> Result<O> {
-        let (waiter, answer) = oneshot::channel();
-        self.commands.try_send(command(Pending::new(input, waiter))).map_err(
-            |error| match error {
-                mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => Error::Closed,
-            },
-        )?;
-        answer.await.unwrap_or(Err(Error::Closed))
-    }
-
-    /// Sends a command that must not be turned away: heartbeats and ends of attempts have to
-    /// get through just when there is too much to do.
-    async fn insist<I, O>(&self, command: fn(Pending<I, O>) -> Command, input: I) -> Result<O> {
-        let (waiter, answer) = oneshot::channel();
-        if self.commands.send(command(Pending::new(input, waiter))).await.is_err() {
-            return Err(Error::Closed);
-        }
-        answer.await.unwrap_or(Err(Error::Closed))
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        body: impl FnOnce(Link<'_>) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let pool = self.pool.clone();
-        tokio::task::spawn_blocking(move || pool.reader()?.snapshot(body))
-            .await
-            .unwrap_or_else(|error| Err(Error::Unavailable(Box::new(error))))
+        let alone = listener.is_none() && lock.is_none();
+        let idle_poll = if alone { IDLE_POLL_ALONE } else { IDLE_POLL };
+        let store = Self { commands, room, pool, health, signals, idle_poll, clock };
+        Ok(Opened { store, cancels, closing: Closing { writer, listener, _lock: lock } })
     }
 }
 

@@ -9,9 +9,12 @@ use std::{
 use anyhow::{Context, bail};
 use diesel::{
     Connection as _,
-    connection::SimpleConnection,
+    connection::{CacheSize, SimpleConnection},
     pg::PgConnection,
-    r2d2::{ConnectionManager, CustomizeConnection, Pool as R2d2Pool, PooledConnection},
+    prelude::*,
+    r2d2::{
+        ConnectionManager, CustomizeConnection, NopErrorHandler, Pool as R2d2Pool, PooledConnection,
+    },
     sqlite::SqliteConnection,
 };
 
@@ -19,7 +22,7 @@ use super::{
     error::{Error, Result},
     link::{Connection, Link},
 };
-use crate::config::{DatabaseUrl, SqliteSynchronous};
+use crate::config::{Database, DatabaseUrl};
 
 /// How long a reader waits for a free connection.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,11 +40,11 @@ pub(super) enum Reader {
 }
 
 impl Pool {
-    pub(super) fn open(url: &DatabaseUrl, size: u32) -> anyhow::Result<Self> {
-        Ok(match url {
+    pub(super) fn open(database: &Database) -> anyhow::Result<Self> {
+        Ok(match &database.url {
             DatabaseUrl::Sqlite(path) => Self::Sqlite(
                 R2d2Pool::builder()
-                    .max_size(size)
+                    .max_size(database.readers)
                     .min_idle(Some(1))
                     .connection_timeout(CHECKOUT_TIMEOUT)
                     .connection_customizer(Box::new(ReadOnly))
@@ -49,10 +52,13 @@ impl Pool {
             ),
             DatabaseUrl::Postgres(url) => Self::Postgres(
                 R2d2Pool::builder()
-                    .max_size(size)
+                    .max_size(database.readers)
                     .min_idle(Some(1))
                     .connection_timeout(CHECKOUT_TIMEOUT)
-                    .build(ConnectionManager::new(url.as_str()))?,
+                    .connection_customizer(Box::new(Session { pooled: database.pooled }))
+                    // The writer says once that the database is away.
+                    .error_handler(Box::new(NopErrorHandler))
+                    .build(ConnectionManager::new(with_defaults(url)))?,
             ),
         })
     }
@@ -94,28 +100,111 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
     }
 }
 
+/// How PostgreSQL's readers are set up.
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    /// A pooler stands in between, which gives each transaction another connection.
+    pooled: bool,
+}
+
+impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Session {
+    fn on_acquire(&self, c: &mut PgConnection) -> std::result::Result<(), diesel::r2d2::Error> {
+        self.apply(c).map_err(diesel::r2d2::Error::QueryError)
+    }
+}
+
+impl Session {
+    fn apply(self, c: &mut PgConnection) -> diesel::QueryResult<()> {
+        if self.pooled {
+            // What one connection has prepared, the next does not know.
+            c.set_prepared_statement_cache_size(CacheSize::Disabled);
+            return Ok(());
+        }
+        c.batch_execute("SET statement_timeout = '30s'")
+    }
+}
+
 /// Opens the connection that writes.
-pub(super) fn open_writer(
-    url: &DatabaseUrl,
-    synchronous: SqliteSynchronous,
-) -> anyhow::Result<Connection> {
-    Ok(match url {
+pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
+    Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
                 .with_context(|| format!("cannot open {}", path.display()))?;
             // First of all: a process that is just closing the file holds it for a moment.
             connection.batch_execute("PRAGMA busy_timeout = 5000")?;
+            let synchronous = database.synchronous;
             connection.batch_execute(&format!(
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
+                "PRAGMA auto_vacuum = INCREMENTAL; \
+                 PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
                  PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
                  PRAGMA journal_size_limit = 67108864;",
             ))?;
             Connection::Sqlite(connection)
         }
-        DatabaseUrl::Postgres(url) => Connection::Postgres(
-            PgConnection::establish(url).context("cannot connect to PostgreSQL")?,
-        ),
+        DatabaseUrl::Postgres(url) => {
+            let mut c = connect_postgres(url)?;
+            Session { pooled: database.pooled }.apply(&mut c)?;
+            refuse_standby(&mut c)?;
+            Connection::Postgres(c)
+        }
     })
+}
+
+/// Opens a connection for LISTEN, which no pooler may stand before.
+pub(super) fn open_listener(url: &str) -> anyhow::Result<Connection> {
+    Ok(Connection::Postgres(connect_postgres(url)?))
+}
+
+fn connect_postgres(url: &str) -> anyhow::Result<PgConnection> {
+    PgConnection::establish(&with_defaults(url)).map_err(|error| {
+        let text = error.to_string();
+        let advice = if text.contains("authentication failed") || text.contains("no password") {
+            "user and password in database_url are not accepted"
+        } else if text.contains("does not exist") {
+            "create the database and the role that database_url names (createdb, createuser)"
+        } else if text.contains("SSL") || text.contains("certificate") {
+            "see sslmode and sslrootcert in database_url"
+        } else {
+            "is PostgreSQL running where database_url says?"
+        };
+        anyhow::Error::new(error).context(format!("cannot connect to PostgreSQL: {advice}"))
+    })
+}
+
+fn refuse_standby(c: &mut PgConnection) -> anyhow::Result<()> {
+    #[derive(QueryableByName)]
+    struct Setting {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        transaction_read_only: String,
+    }
+    let setting: Setting = diesel::sql_query("SHOW transaction_read_only").get_result(c)?;
+    if setting.transaction_read_only == "on" {
+        bail!(
+            "the database takes no writes: it is a standby, or set to read only; \
+             database_url has to name the primary (target_session_attrs=read-write)"
+        );
+    }
+    Ok(())
+}
+
+/// Adds what libpq would leave out: without these, a connection to a machine that vanished hangs
+/// for hours.
+fn with_defaults(url: &str) -> String {
+    let mut url = url.to_owned();
+    for (key, value) in [
+        ("connect_timeout", "5"),
+        ("keepalives_idle", "10"),
+        ("keepalives_interval", "5"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "15000"),
+        ("application_name", "nightshift"),
+    ] {
+        if !url.contains(&format!("{key}=")) {
+            let joint = if url.contains('?') { "&" } else { "?" };
+            url.extend([joint, key, "=", value]);
+        }
+    }
+    url
 }
 
 fn sqlite_name(path: &Path) -> anyhow::Result<&str> {

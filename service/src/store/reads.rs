@@ -1,6 +1,6 @@
-//! Reads one task.
+//! Reads tasks whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use diesel::prelude::*;
 
@@ -24,31 +24,74 @@ pub(super) fn row(link: &mut Link<'_>, id: TaskId) -> Result<Option<TaskRow>> {
     Ok(on_engine!(link, c => query.select(TaskRow::as_select()).first(c).optional())?)
 }
 
+/// The row at a place.
+pub(super) fn row_at(link: &mut Link<'_>, seq: i64) -> Result<Option<TaskRow>> {
+    let query = tasks::table.find(seq);
+    Ok(on_engine!(link, c => query.select(TaskRow::as_select()).first(c).optional())?)
+}
+
 /// The whole record of a row.
 pub(super) fn record(link: &mut Link<'_>, row: TaskRow) -> Result<Task> {
     let executor = executor(link, row.now.executor_id)?;
-    let inputs: Inputs = on_engine!(&mut *link, c => {
-        task_inputs::table.find(row.seq).select(Inputs::as_select()).first(c)
+    let records = records(link, vec![row], |_| executor.as_ref())?;
+    records.into_iter().next().map(|record| record.task).ok_or_else(|| corrupt("no record"))
+}
+
+/// A record, and what only the executor is told.
+pub(super) struct Record {
+    pub(super) task: Task,
+    pub(super) traceparent: Option<String>,
+}
+
+/// The whole records of rows, in their order.
+pub(super) fn records<'e>(
+    link: &mut Link<'_>,
+    rows: Vec<TaskRow>,
+    executor: impl Fn(i64) -> Option<&'e Executor>,
+) -> Result<Vec<Record>> {
+    let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+    let mut inputs = inputs_of(link, &seqs)?;
+    let mut labels = labels_of(link, &seqs)?;
+    let tried: Vec<i64> = rows.iter().filter(|row| has_errors(row)).map(|row| row.seq).collect();
+    let mut errors = errors_of(link, &tried)?;
+    let mut records = Vec::with_capacity(rows.len());
+    for row in rows {
+        let seq = row.seq;
+        let inputs = inputs.remove(&seq).ok_or_else(|| corrupt("a task without inputs"))?;
+        let executor = row.now.executor_id.and_then(&executor);
+        let return_value = return_value(link, &row)?;
+        let task = Task {
+            id: transition::task_id(&row)?,
+            stage: row.stage()?,
+            terms: row.options()?.resolve(executor.map(|e| &e.registration.defaults)),
+            executor: executor.map(|executor| executor.registration.name.clone()),
+            attempts: count(row.now.attempts),
+            deliveries: count(row.now.deliveries),
+            worker_ids: row.worker_ids()?,
+            due_at: time(row.now.due_at)?,
+            times: row.times()?,
+            lease: row.lease()?,
+            progress: row.progress(),
+            return_value,
+            errors: errors.remove(&seq).unwrap_or_default(),
+            content: content(row, &inputs, labels.remove(&seq).unwrap_or_default())?,
+        };
+        records.push(Record { task, traceparent: inputs.traceparent });
+    }
+    Ok(records)
+}
+
+/// Whether there may be errors: those of attempts, or that of a task which never started.
+fn has_errors(row: &TaskRow) -> bool {
+    row.now.attempts > 0 || row.now.finished_at.is_some()
+}
+
+fn inputs_of(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Inputs>> {
+    let query = task_inputs::table.filter(task_inputs::task_seq.eq_any(seqs));
+    let rows: Vec<(i64, Inputs)> = on_engine!(link, c => {
+        query.select((task_inputs::task_seq, Inputs::as_select())).load(c)
     })?;
-    let labels = labels(link, &[row.seq])?;
-    let errors = errors(link, row.seq)?;
-    let return_value = return_value(link, &row)?;
-    Ok(Task {
-        id: transition::task_id(&row)?,
-        stage: row.stage()?,
-        terms: row.options()?.resolve(executor.as_ref().map(|e| &e.registration.defaults)),
-        executor: executor.map(|executor| executor.registration.name),
-        attempts: count(row.now.attempts),
-        deliveries: count(row.now.deliveries),
-        worker_ids: row.worker_ids()?,
-        due_at: time(row.now.due_at)?,
-        times: row.times()?,
-        lease: row.lease()?,
-        progress: row.progress(),
-        return_value,
-        errors,
-        content: content(row, &inputs, labels)?,
-    })
+    Ok(rows.into_iter().collect())
 }
 
 fn content(row: TaskRow, inputs: &Inputs, labels: BTreeMap<String, String>) -> Result<Content> {
@@ -94,14 +137,23 @@ pub(super) fn labels_of(
     Ok(group_labels(on_engine!(link, c => query.select(LabelRow::as_select()).load(c))?))
 }
 
-fn labels(link: &mut Link<'_>, seqs: &[i64]) -> Result<BTreeMap<String, String>> {
-    Ok(labels_of(link, seqs)?.into_values().next().unwrap_or_default())
+pub(super) fn errors(link: &mut Link<'_>, seq: i64) -> Result<Vec<RecordedFailure>> {
+    Ok(errors_of(link, &[seq])?.remove(&seq).unwrap_or_default())
 }
 
-pub(super) fn errors(link: &mut Link<'_>, seq: i64) -> Result<Vec<RecordedFailure>> {
-    let query = task_errors::table.filter(task_errors::task_seq.eq(seq)).order(task_errors::id);
+/// The errors of several tasks, by their places.
+fn errors_of(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Vec<RecordedFailure>>> {
+    let mut errors: HashMap<i64, Vec<RecordedFailure>> = HashMap::new();
+    if seqs.is_empty() {
+        return Ok(errors);
+    }
+    let query =
+        task_errors::table.filter(task_errors::task_seq.eq_any(seqs)).order(task_errors::id);
     let rows: Vec<ErrorRow> = on_engine!(link, c => query.select(ErrorRow::as_select()).load(c))?;
-    rows.into_iter().map(RecordedFailure::try_from).collect()
+    for row in rows {
+        errors.entry(row.task_seq).or_default().push(row.try_into()?);
+    }
+    Ok(errors)
 }
 
 /// `Some` for a SUCCESSFUL task only, where null is a value like others.

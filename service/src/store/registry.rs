@@ -1,6 +1,9 @@
-//! The writer's copy of the registered executors, renewed when the database's version moves on.
+//! The writer's copy of executors and queues, renewed when the database's version moves on.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use diesel::prelude::*;
 
@@ -8,10 +11,12 @@ use super::{
     error::Result,
     executor_row::ExecutorRow,
     link::{Link, on_engine},
-    schema::{executors, routing},
+    rows::{count, micros, number},
+    schema::{executors, queues, routing},
 };
 use crate::domain::{
-    executor::{Executor, ExecutorId},
+    executor::{Circuit, Executor, ExecutorId},
+    queue::QueueSettings,
     route::Routes,
 };
 
@@ -20,16 +25,24 @@ pub(super) struct Registry {
     version: Option<i64>,
     executors: BTreeMap<ExecutorId, Arc<Executor>>,
     routes: Routes<ExecutorId>,
+    queues: HashMap<String, QueueSettings>,
+    /// Executors whose circuit this transaction has changed.
+    learned: BTreeSet<ExecutorId>,
 }
 
 impl Registry {
     pub(super) fn empty() -> Self {
-        Self { version: None, executors: BTreeMap::new(), routes: Routes::new([]) }
+        Self {
+            version: None,
+            executors: BTreeMap::new(),
+            routes: Routes::new([]),
+            queues: HashMap::new(),
+            learned: BTreeSet::new(),
+        }
     }
 
-    /// Reads the executors again if they changed since the last time.
-    pub(super) fn refresh(&mut self, link: &mut Link<'_>) -> Result<()> {
-        let version = super::dialect::routing_version(link)?;
+    /// Reads everything again unless it is of this version.
+    pub(super) fn refresh(&mut self, link: &mut Link<'_>, version: i64) -> Result<()> {
         if self.version == Some(version) {
             return Ok(());
         }
@@ -38,6 +51,7 @@ impl Registry {
             executor.registration.task_paths.iter().map(|pattern| (pattern, executor.id))
         }));
         self.executors = executors.into_iter().map(|e| (e.id, Arc::new(e))).collect();
+        self.queues = load_queues(link)?;
         self.version = Some(version);
         Ok(())
     }
@@ -45,6 +59,7 @@ impl Registry {
     /// Makes the next refresh read everything: what a rolled-back transaction saw is void.
     pub(super) fn forget(&mut self) {
         self.version = None;
+        self.learned.clear();
     }
 
     pub(super) fn get(&self, id: ExecutorId) -> Option<&Arc<Executor>> {
@@ -58,6 +73,49 @@ impl Registry {
     pub(super) fn route(&self, task_path: &str) -> Option<ExecutorId> {
         self.routes.find(task_path)
     }
+
+    pub(super) fn queue(&self, name: &str) -> QueueSettings {
+        self.queues.get(name).copied().unwrap_or_default()
+    }
+
+    /// The queues whose tasks that run have to be counted.
+    pub(super) fn limited_queues(&self) -> impl Iterator<Item = (&String, u32)> {
+        self.queues.iter().filter_map(|(name, queue)| Some((name, queue.concurrency?)))
+    }
+
+    /// What is known of an executor by now; stored by [`Registry::store_circuits`].
+    pub(super) fn learn(&mut self, id: ExecutorId, circuit: Circuit) {
+        if let Some(executor) = self.executors.get_mut(&id) {
+            Arc::make_mut(executor).circuit = circuit;
+            self.learned.insert(id);
+        }
+    }
+
+    /// Writes the circuits that changed: at the end of a transaction and in the order of their
+    /// ids, so that two processes never wait for each other.
+    pub(super) fn store_circuits(&mut self, link: &mut Link<'_>) -> Result<()> {
+        if self.learned.is_empty() {
+            return Ok(());
+        }
+        for id in std::mem::take(&mut self.learned) {
+            let Some(Circuit { failures, failed_at, held_until, reason }) =
+                self.executors.get(&id).map(|executor| &executor.circuit)
+            else {
+                continue;
+            };
+            let change = diesel::update(executors::table.find(id.0)).set((
+                executors::failures.eq(number(*failures)),
+                executors::failed_at.eq(failed_at.map(micros)),
+                executors::held_until.eq(held_until.map(micros)),
+                executors::hold_reason.eq(reason),
+            ));
+            on_engine!(&mut *link, c => change.execute(c))?;
+        }
+        let version = bump(link)?;
+        // Where another process changed something in between, its change has yet to be read.
+        self.version = self.version.filter(|before| before + 1 == version).map(|_| version);
+        Ok(())
+    }
 }
 
 /// All executors, first registered first.
@@ -67,15 +125,40 @@ pub(super) fn load(link: &mut Link<'_>) -> Result<Vec<Executor>> {
     rows.into_iter().map(Executor::try_from).collect()
 }
 
-/// Tells every process that executors changed. With `reroute`, waiting tasks are routed anew.
-pub(super) fn changed(link: &mut Link<'_>, reroute: bool) -> Result<()> {
-    let bump = diesel::update(routing::table).set(routing::version.eq(routing::version + 1));
-    on_engine!(link, c => bump.execute(c))?;
-    if reroute {
-        let last = super::dialect::last_seq(link)?;
-        let restart = diesel::update(routing::table)
-            .set((routing::next_seq.eq(1), routing::end_seq.eq(last)));
-        on_engine!(link, c => restart.execute(c))?;
-    }
+/// The executor with this name.
+pub(super) fn load_one(link: &mut Link<'_>, name: &str) -> Result<Option<Executor>> {
+    let row = executors::table.filter(executors::name.eq(name));
+    let row: Option<ExecutorRow> = on_engine!(link, c => row.first(c).optional())?;
+    row.map(Executor::try_from).transpose()
+}
+
+/// The queues for which somebody set something, by name.
+pub(super) fn load_queues(link: &mut Link<'_>) -> Result<HashMap<String, QueueSettings>> {
+    let all = queues::table.select((queues::name, queues::paused, queues::concurrency));
+    let rows: Vec<(String, bool, Option<i32>)> = on_engine!(link, c => all.load(c))?;
+    let settings = |paused, concurrency: Option<i32>| QueueSettings {
+        paused,
+        concurrency: concurrency.map(count),
+    };
+    Ok(rows
+        .into_iter()
+        .map(|(name, paused, concurrency)| (name, settings(paused, concurrency)))
+        .collect())
+}
+
+/// Tells every process that something changed, and returns the new version.
+pub(super) fn bump(link: &mut Link<'_>) -> Result<i64> {
+    let bump = diesel::update(routing::table)
+        .set(routing::version.eq(routing::version + 1))
+        .returning(routing::version);
+    Ok(on_engine!(link, c => bump.get_result(c))?)
+}
+
+/// Has all waiting tasks routed anew.
+pub(super) fn reroute(link: &mut Link<'_>) -> Result<()> {
+    let last = super::dialect::last_seq(link)?;
+    let restart =
+        diesel::update(routing::table).set((routing::next_seq.eq(1), routing::end_seq.eq(last)));
+    on_engine!(link, c => restart.execute(c))?;
     Ok(())
 }

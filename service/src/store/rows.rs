@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{Error, Result},
-    schema::{task_errors, task_inputs, task_labels, task_logs, tasks},
+    schema::{task_errors, task_inputs, task_labels, task_logs, task_results, tasks},
 };
 use crate::domain::{
     Timestamp,
@@ -234,6 +234,14 @@ pub(super) fn group_labels(rows: Vec<LabelRow>) -> BTreeMap<i64, BTreeMap<String
         grouped.entry(row.task_seq).or_default().insert(row.key, row.value);
     }
     grouped
+}
+
+/// What a task returned.
+#[derive(Debug, Queryable, Selectable, Insertable)]
+#[diesel(table_name = task_results)]
+pub(super) struct ResultRow {
+    pub(super) task_seq: i64,
+    pub(super) return_value: String,
 }
 
 #[derive(Debug, Queryable, Selectable, Insertable)]

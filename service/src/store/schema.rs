@@ -37,6 +37,15 @@ table! {
 }
 
 table! {
+    queues (name) {
+        name -> Text,
+        paused -> Bool,
+        concurrency -> Nullable<Integer>,
+        updated_at -> BigInt,
+    }
+}
+
+table! {
     tasks (seq) {
         seq -> BigInt,
         id -> Binary,

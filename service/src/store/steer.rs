@@ -5,16 +5,16 @@ use std::sync::Arc;
 use diesel::prelude::*;
 
 use super::{
-    dialect,
     error::Result,
     link::on_engine,
     rows::{TaskRow, micros},
     schema::{stage, tasks},
-    signals::CancelSignal,
+    signals::{Callee, CancelSignal},
     transition,
     tx::Tx,
 };
 use crate::domain::{
+    executor::Executor,
     lease::LeaseToken,
     state::{Event, Next},
     task::TaskId,
@@ -46,7 +46,6 @@ fn cancel_one(tx: &mut Tx<'_>, request: CancelRequest) -> Result<CancelAnswer> {
     let Some(mut row) = by_id(tx, request.id)? else {
         return Ok(CancelAnswer::NotFound);
     };
-    let before = row.stage()?;
     let event = if request.force { Event::CancelForced } else { Event::CancelRequested };
     let Ok(next) = transition::consider(tx, &row, event)? else {
         return Ok(CancelAnswer::Finished);
@@ -73,23 +72,34 @@ fn cancel_one(tx: &mut Tx<'_>, request: CancelRequest) -> Result<CancelAnswer> {
             CancelAnswer::Cancelled
         }
     };
-    transition::save(tx, &row, before)?;
+    tx.changes.save(row)?;
     tx.effects.cancels.extend(signal);
     Ok(answer)
 }
 
 /// Whom to tell that the running attempt is not wanted any more.
 pub(super) fn cancel_signal(tx: &Tx<'_>, row: &TaskRow) -> Result<Option<CancelSignal>> {
-    let secret = row.now.lease_secret.as_deref().and_then(|secret| secret.try_into().ok());
-    let Some(secret) = secret else {
+    let Some(token) = token_of(row) else {
         return Ok(None);
     };
-    Ok(Some(CancelSignal {
-        task_id: transition::task_id(row)?,
-        token: LeaseToken { seq: row.seq, secret },
-        attempt: super::rows::count(row.now.attempts),
-        executor: row.executor_id().and_then(|id| tx.registry.get(id)).map(Arc::clone),
-    }))
+    // A worker asks by itself.
+    let is_called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
+    let executor = row.executor_id().and_then(|id| tx.registry.get(id)).filter(is_called);
+    let callee = match executor {
+        Some(executor) => Some(Callee {
+            task_id: transition::task_id(row)?,
+            attempt: super::rows::count(row.now.attempts),
+            executor: Arc::clone(executor),
+        }),
+        None => None,
+    };
+    Ok(Some(CancelSignal { token, callee }))
+}
+
+/// The token of the lease that a row is under.
+pub(super) fn token_of(row: &TaskRow) -> Option<LeaseToken> {
+    let secret = row.now.lease_secret.as_deref()?.try_into().ok()?;
+    Some(LeaseToken { seq: row.seq, secret })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +120,6 @@ fn retry_one(tx: &mut Tx<'_>, id: TaskId) -> Result<RetryAnswer> {
     let Some(mut row) = by_id(tx, id)? else {
         return Ok(RetryAnswer::NotFound);
     };
-    let before = row.stage()?;
     if transition::consider(tx, &row, Event::Retried)?.is_err() {
         return Ok(RetryAnswer::NotRetryable);
     }
@@ -129,7 +138,7 @@ fn retry_one(tx: &mut Tx<'_>, id: TaskId) -> Result<RetryAnswer> {
     if let Some(expires_at) = row.expires_at {
         tx.effects.sweep_by(super::rows::time(expires_at)?);
     }
-    transition::save(tx, &row, before)?;
+    tx.changes.save(row)?;
     Ok(RetryAnswer::Retried)
 }
 
@@ -162,11 +171,18 @@ pub(super) fn delete(tx: &mut Tx<'_>, ids: &[&TaskId]) -> Result<Vec<DeleteAnswe
             // Inputs, results, errors, labels and logs go with it.
             let gone = diesel::delete(tasks::table.find(row.seq));
             on_engine!(&mut tx.link, c => gone.execute(c))?;
+            tx.changes.forget(row.seq);
             Ok(DeleteAnswer::Deleted)
         })
         .collect()
 }
 
+/// The row, locked: as a rule since the batch began, but a task may have been enqueued by the
+/// same batch.
 fn by_id(tx: &mut Tx<'_>, id: TaskId) -> Result<Option<TaskRow>> {
-    dialect::lock_task_by_id(&mut tx.link, id.0.as_bytes())
+    let id = id.0.as_bytes();
+    if tx.changes.row_by_id(id).is_none() {
+        tx.changes.lock(&mut tx.link, &[], &[id.to_vec()])?;
+    }
+    Ok(tx.changes.row_by_id(id))
 }

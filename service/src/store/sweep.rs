@@ -1,21 +1,26 @@
 //! What time does to tasks: makes them due, lets them expire, ends their leases. And what a
 //! change of executors leaves to do. In bounded steps, so that nobody waits long behind one.
 
+use std::time::Duration;
+
 use diesel::{dsl::min, prelude::*};
 
 use super::{
     dialect,
     error::Result,
     link::on_engine,
-    rows::{micros, time},
+    rows::{TaskRow, micros, time},
     schema::{executors, routing, stage, tasks},
     steer, transition,
     tx::Tx,
 };
-use crate::domain::{
-    Timestamp,
-    attempt::{Failure, FailureKind, Outcome},
-    state::{Event, Stage},
+use crate::{
+    clock::later,
+    domain::{
+        Timestamp,
+        attempt::{Failure, FailureKind, Outcome},
+        state::{Event, Stage},
+    },
 };
 
 /// Rows changed by one step of each kind.
@@ -27,19 +32,40 @@ const REROUTE_ROWS: i64 = 5_000;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SweepRequest;
 
+/// When a sweep that could do nothing, because somebody else has the rows, looks again.
+const BLOCKED_RETRY: Duration = Duration::from_millis(500);
+
 pub(super) fn sweep(tx: &mut Tx<'_>, requests: &[&SweepRequest]) -> Result<Vec<()>> {
-    promote(tx)?;
-    expire(tx)?;
-    reap(tx)?;
-    reroute(tx)?;
+    let mut changed = 0;
+    // One process does it for all. The lock goes with the transaction, so nobody has to take it
+    // over from one that died.
+    if dialect::try_lock_sweep(&mut tx.link)? {
+        changed += promote(tx)?;
+        changed += expire(tx)?;
+        changed += reap(tx)?;
+        changed += reroute(tx)?;
+        tx.flush()?;
+    }
     probe(tx);
     tx.effects.swept = true;
     tx.effects.sweep_at = next_at(tx)?;
+    if changed == 0 {
+        let not_before = later(tx.now, BLOCKED_RETRY);
+        tx.effects.sweep_at =
+            tx.effects.sweep_at.map(|at| if at <= tx.now { not_before } else { at });
+    }
     Ok(vec![(); requests.len()])
 }
 
+/// The rows at these places, unless somebody else is just changing them.
+fn free_rows(tx: &mut Tx<'_>, seqs: &[i64]) -> Result<Vec<TaskRow>> {
+    let rows = dialect::lock_free_tasks(&mut tx.link, seqs)?;
+    tx.changes.hold(rows);
+    Ok(seqs.iter().filter_map(|seq| tx.changes.row(*seq)).collect())
+}
+
 /// READY tasks whose time has come may be claimed.
-fn promote(tx: &mut Tx<'_>) -> Result<()> {
+fn promote(tx: &mut Tx<'_>) -> Result<usize> {
     let due = tasks::table
         .filter(stage::is_scheduled())
         .filter(tasks::due_at.le(micros(tx.now)))
@@ -47,18 +73,20 @@ fn promote(tx: &mut Tx<'_>) -> Result<()> {
         .limit(STEP_ROWS)
         .select(tasks::seq);
     let seqs: Vec<i64> = on_engine!(&mut tx.link, c => due.load(c))?;
-    for mut row in dialect::lock_tasks(&mut tx.link, &seqs)? {
+    let rows = free_rows(tx, &seqs)?;
+    let count = rows.len();
+    for mut row in rows {
         if transition::consider(tx, &row, Event::Due)?.is_ok() {
             row.now.stage = Stage::Available as i16;
-            transition::save(tx, &row, Stage::Scheduled)?;
-            tx.effects.work = true;
+            tx.work_for(row.executor_id());
+            tx.changes.save(row)?;
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Waiting tasks that nobody wants started any more have failed.
-fn expire(tx: &mut Tx<'_>) -> Result<()> {
+fn expire(tx: &mut Tx<'_>) -> Result<usize> {
     let late = tasks::table
         .filter(stage::is_waiting())
         .filter(tasks::expires_at.le(micros(tx.now)))
@@ -66,18 +94,19 @@ fn expire(tx: &mut Tx<'_>) -> Result<()> {
         .limit(STEP_ROWS)
         .select(tasks::seq);
     let seqs: Vec<i64> = on_engine!(&mut tx.link, c => late.load(c))?;
-    for mut row in dialect::lock_tasks(&mut tx.link, &seqs)? {
-        let before = row.stage()?;
+    let rows = free_rows(tx, &seqs)?;
+    let count = rows.len();
+    for mut row in rows {
         if transition::consider(tx, &row, Event::Expired)?.is_ok() {
             transition::expired(tx, &mut row)?;
-            transition::save(tx, &row, before)?;
+            tx.changes.save(row)?;
         }
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Attempts whose lease ran out are over.
-fn reap(tx: &mut Tx<'_>) -> Result<()> {
+fn reap(tx: &mut Tx<'_>) -> Result<usize> {
     let now = micros(tx.now);
     let over = tasks::table
         .filter(stage::is_running())
@@ -86,7 +115,9 @@ fn reap(tx: &mut Tx<'_>) -> Result<()> {
         .limit(STEP_ROWS)
         .select(tasks::seq);
     let seqs: Vec<i64> = on_engine!(&mut tx.link, c => over.load(c))?;
-    for row in dialect::lock_tasks(&mut tx.link, &seqs)? {
+    let rows = free_rows(tx, &seqs)?;
+    let count = rows.len();
+    for row in rows {
         if row.stage()? != Stage::Running || row.now.lease_expires_at.is_none_or(|at| now < at) {
             continue;
         }
@@ -101,16 +132,18 @@ fn reap(tx: &mut Tx<'_>) -> Result<()> {
         transition::end_attempt(tx, row, &Outcome::Failed(failure))?;
         tx.effects.cancels.extend(signal);
     }
-    Ok(())
+    Ok(count)
 }
 
 /// Brings waiting tasks to the executors that serve them since the last registration.
-fn reroute(tx: &mut Tx<'_>) -> Result<()> {
+fn reroute(tx: &mut Tx<'_>) -> Result<usize> {
     let span = routing::table.select((routing::next_seq, routing::end_seq));
     let (next_seq, end_seq): (i64, i64) = on_engine!(&mut tx.link, c => span.first(c))?;
     if next_seq > end_seq {
-        return Ok(());
+        return Ok(0);
     }
+    // What is to be read has to be in the database.
+    tx.flush()?;
     let rows = tasks::table
         .filter(tasks::seq.between(next_seq, end_seq))
         .order(tasks::seq)
@@ -121,24 +154,31 @@ fn reroute(tx: &mut Tx<'_>) -> Result<()> {
         Some((seq, ..)) if rows.len() == usize::try_from(REROUTE_ROWS).unwrap_or(0) => seq + 1,
         _ => end_seq + 1,
     };
-    for (seq, stage, task_path, executor_id) in rows {
-        let waiting = stage == Stage::Scheduled as i16 || stage == Stage::Available as i16;
-        let route = tx.registry.route(&task_path).map(|id| id.0);
-        if waiting && route != executor_id {
-            let change = diesel::update(tasks::table.find(seq).filter(stage::is_waiting()))
-                .set(tasks::executor_id.eq(route));
-            on_engine!(&mut tx.link, c => change.execute(c))?;
-            tx.effects.work |= route.is_some();
+    let is_waiting = |stage| stage == Stage::Scheduled as i16 || stage == Stage::Available as i16;
+    let wrong: Vec<i64> = rows
+        .iter()
+        .filter(|(_, stage, task_path, executor_id)| {
+            is_waiting(*stage) && tx.registry.route(task_path).map(|id| id.0) != *executor_id
+        })
+        .map(|(seq, ..)| *seq)
+        .collect();
+    tx.changes.lock(&mut tx.link, &wrong, &[])?;
+    for mut row in wrong.iter().filter_map(|seq| tx.changes.row(*seq)).collect::<Vec<_>>() {
+        if is_waiting(row.now.stage) {
+            let route = tx.registry.route(&row.task_path);
+            row.now.executor_id = route.map(|id| id.0);
+            tx.work_for(route);
+            tx.changes.save(row)?;
         }
     }
     let progress = diesel::update(routing::table).set(routing::next_seq.eq(reached));
     on_engine!(&mut tx.link, c => progress.execute(c))?;
-    Ok(())
+    Ok(rows.len())
 }
 
 /// Executors that were held may be tried again.
 fn probe(tx: &mut Tx<'_>) {
-    tx.effects.work |= tx
+    tx.effects.work.dispatcher |= tx
         .registry
         .all()
         .any(|executor| executor.circuit.held_until.is_some_and(|until| until <= tx.now));

@@ -1,13 +1,9 @@
-//! Applies what [`next`] decides to a locked row and saves it.
-
-use diesel::prelude::*;
+//! Applies what [`next`] decides to a locked row.
 
 use super::{
     circuit,
     error::{Error, Result},
-    link::on_engine,
-    rows::{Changing, ErrorRow, TaskRow, count, micros, number, time, to_json},
-    schema::{task_errors, task_results, tasks},
+    rows::{Changing, ErrorRow, ResultRow, TaskRow, count, micros, number, time, to_json},
     tx::Tx,
 };
 use crate::{
@@ -45,30 +41,32 @@ pub(super) fn task_id(row: &TaskRow) -> Result<TaskId> {
         .map_err(|_error| Error::Corrupt("an id that is not sixteen bytes".to_owned()))
 }
 
-/// Ends the present attempt of a locked RUNNING row.
-pub(super) fn end_attempt(tx: &mut Tx<'_>, mut row: TaskRow, outcome: &Outcome) -> Result<()> {
+/// Ends the present attempt of a locked RUNNING row, and says where that has brought it.
+pub(super) fn end_attempt(tx: &mut Tx<'_>, mut row: TaskRow, outcome: &Outcome) -> Result<Stage> {
     let next = next(state(tx, &row)?, outcome.event()).map_err(impossible)?;
     circuit::learn(tx, &row, outcome)?;
     match next {
         Next::Successful => {
             if let Outcome::Succeeded(value) = outcome {
-                insert_result(tx, row.seq, value)?;
+                record_result(tx, row.seq, value);
             }
             finish(tx, &mut row, Stage::Successful)?;
         }
         Next::RetryLater => {
-            record_failure(tx, &row, &failure(outcome))?;
+            record_failure(tx, &row, &failure(outcome));
             wait_for_retry(tx, &mut row)?;
         }
         Next::Returned => give_back(tx, &mut row)?,
         Next::Failed => {
-            record_failure(tx, &row, &failure(outcome))?;
+            record_failure(tx, &row, &failure(outcome));
             finish(tx, &mut row, Stage::Failed)?;
         }
         Next::Cancelled => cancelled(tx, &mut row)?,
         Next::Available | Next::Running | Next::Stopping | Next::Unchanged => {}
     }
-    save(tx, &row, Stage::Running)
+    let stage = row.stage()?;
+    tx.changes.save(row)?;
+    Ok(stage)
 }
 
 /// What the record says of an outcome that was no success.
@@ -87,14 +85,14 @@ fn failure(outcome: &Outcome) -> Failure {
 /// Makes the row CANCELLED; the caller saves it.
 pub(super) fn cancelled(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     row.now.cancel_requested_at.get_or_insert(micros(tx.now));
-    record_failure(tx, row, &Failure::new(FailureKind::Cancelled, "the task was cancelled"))?;
+    record_failure(tx, row, &Failure::new(FailureKind::Cancelled, "the task was cancelled"));
     finish(tx, row, Stage::Cancelled)
 }
 
 /// Makes the row FAILED because its time to start has passed; the caller saves it.
 pub(super) fn expired(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     let message = "the task was still waiting when expires_at passed";
-    record_failure(tx, row, &Failure::new(FailureKind::Expired, message))?;
+    record_failure(tx, row, &Failure::new(FailureKind::Expired, message));
     finish(tx, row, Stage::Failed)
 }
 
@@ -103,8 +101,7 @@ fn finish(tx: &mut Tx<'_>, row: &mut TaskRow, stage: Stage) -> Result<()> {
     row.now.finished_at = Some(micros(tx.now));
     drop_lease(&mut row.now);
     tx.effects.finished.push(task_id(row)?);
-    // Where an executor was full, it is not any more.
-    tx.effects.work = true;
+    tx.room_after(row);
     Ok(())
 }
 
@@ -141,9 +138,11 @@ pub(super) fn wait_from(tx: &mut Tx<'_>, row: &mut TaskRow, due_at: Timestamp) {
     let stage = first_stage(due_at, tx.now);
     row.now.stage = stage as i16;
     // Even a later task frees the place that it had.
-    tx.effects.work = true;
+    tx.room_after(row);
     if stage == Stage::Scheduled {
         tx.effects.sweep_by(due_at);
+    } else {
+        tx.work_for(row.executor_id());
     }
 }
 
@@ -165,9 +164,9 @@ pub(super) fn drop_lease(now: &mut Changing) {
     now.detached = false;
 }
 
-fn record_failure(tx: &mut Tx<'_>, row: &TaskRow, failure: &Failure) -> Result<()> {
+fn record_failure(tx: &mut Tx<'_>, row: &TaskRow, failure: &Failure) {
     let failure = failure.clone().bounded();
-    let entry = ErrorRow {
+    tx.changes.record_error(ErrorRow {
         task_seq: row.seq,
         attempt: row.now.attempts,
         kind: failure.kind as i16,
@@ -175,28 +174,14 @@ fn record_failure(tx: &mut Tx<'_>, row: &TaskRow, failure: &Failure) -> Result<(
         exception_class_path: failure.exception_class_path,
         message: failure.message,
         traceback: failure.traceback,
-    };
-    on_engine!(&mut tx.link, c => diesel::insert_into(task_errors::table).values(entry).execute(c))?;
-    Ok(())
+    });
 }
 
-fn insert_result(tx: &mut Tx<'_>, seq: i64, value: &JsonText) -> Result<()> {
-    if *value == JsonText::null() {
-        return Ok(());
+fn record_result(tx: &mut Tx<'_>, seq: i64, value: &JsonText) {
+    if *value != JsonText::null() {
+        let return_value = value.as_str().to_owned();
+        tx.changes.record_result(ResultRow { task_seq: seq, return_value });
     }
-    let row = (task_results::task_seq.eq(seq), task_results::return_value.eq(value.as_str()));
-    on_engine!(&mut tx.link, c => diesel::insert_into(task_results::table).values(row).execute(c))?;
-    Ok(())
-}
-
-/// Writes the changing columns, provided that the row is still at the stage it was read at.
-pub(super) fn save(tx: &mut Tx<'_>, row: &TaskRow, before: Stage) -> Result<()> {
-    let target = tasks::table.find(row.seq).filter(tasks::stage.eq(before as i16));
-    let changed = on_engine!(&mut tx.link, c => diesel::update(target).set(&row.now).execute(c))?;
-    if changed == 1 {
-        return Ok(());
-    }
-    Err(Error::Corrupt(format!("task {} changed while it was locked", row.seq)))
 }
 
 pub(super) fn impossible(illegal: Illegal) -> Error {

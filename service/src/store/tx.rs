@@ -1,5 +1,11 @@
-use super::{link::Link, registry::Registry, signals::Effects};
-use crate::{domain::Timestamp, entropy::Entropy};
+use super::{
+    changes::Changes, error::Result, link::Link, registry::Registry, rows::TaskRow,
+    signals::Effects,
+};
+use crate::{
+    domain::{Timestamp, executor::ExecutorId},
+    entropy::Entropy,
+};
 
 /// What the statements of one batch share.
 pub(super) struct Tx<'a> {
@@ -8,7 +14,44 @@ pub(super) struct Tx<'a> {
     pub(super) now: Timestamp,
     pub(super) entropy: &'a Entropy,
     pub(super) registry: &'a mut Registry,
+    pub(super) changes: Changes,
     /// What is to be told to others once the transaction is committed.
     pub(super) effects: &'a mut Effects,
     pub(super) deliveries_max: u32,
+}
+
+impl Tx<'_> {
+    /// Writes what the commands so far have changed.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.changes.flush(&mut self.link)
+    }
+
+    /// There is a task more that this executor may claim, if it is one.
+    pub(super) fn work_for(&mut self, executor: Option<ExecutorId>) {
+        let Some(executor) = executor.and_then(|id| self.registry.get(id)) else {
+            return;
+        };
+        let work = &mut self.effects.work;
+        if executor.registration.target.is_worker() {
+            let tasks = work.workers.entry(executor.id).or_default();
+            *tasks = tasks.saturating_add(1);
+        } else {
+            work.dispatcher = true;
+        }
+    }
+
+    /// A task stopped running, so that where one more may run now, it is to start.
+    pub(super) fn room_after(&mut self, row: &TaskRow) {
+        if self.registry.queue(&row.queue_name).concurrency.is_some() {
+            self.effects.work.everybody = true;
+            return;
+        }
+        let limited = |executor: &crate::domain::executor::Executor| {
+            executor.registration.concurrency.is_some()
+        };
+        let executor = row.executor_id();
+        if executor.and_then(|id| self.registry.get(id)).is_some_and(|e| limited(e)) {
+            self.work_for(executor);
+        }
+    }
 }

@@ -4,15 +4,19 @@
 //! answers each after the commit. There is no timer: while one batch commits, the next gathers
 //! by itself, so an idle service answers after one commit and a busy one shares it among many.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc::SyncSender};
 
 use tokio::sync::mpsc;
 
 use super::{
+    changes::Changes,
     command::{Batch, Command},
+    dialect,
     error::{Error, Result},
-    link::Connection,
+    health::{Health, Reconnect},
+    link::{Connection, Failed},
     registry::Registry,
+    rows,
     signals::{Effects, Signals},
     tx::Tx,
 };
@@ -27,13 +31,21 @@ const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of new tasks after which a transaction takes no more commands.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// How often one command is tried that lost a race for a unique key to another process.
+const RACES_MAX: u32 = 5;
+
 pub(super) struct Writer {
-    pub(super) connection: Connection,
+    /// `None` while the database is away.
+    pub(super) connection: Option<Connection>,
     /// Makes another connection like the one that was lost.
     pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
+    pub(super) reconnect: Reconnect,
+    pub(super) health: Arc<Health>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<Entropy>,
     pub(super) signals: Arc<Signals>,
+    /// Takes what other processes are to know.
+    pub(super) outbox: Option<SyncSender<Effects>>,
     pub(super) registry: Registry,
     pub(super) deliveries_max: u32,
 }
@@ -58,20 +70,26 @@ impl Writer {
     }
 
     /// Commits a batch. Where a statement fails, its commands are tried one by one, so that a bad
-    /// one does not hurt its neighbours. Where the database is lost, nobody knows whether the
-    /// batch was committed, so that nothing of it is tried again here.
+    /// one does not hurt its neighbours. Where the connection was lost before the commit, nothing
+    /// was done, and the batch is tried once more. Where it was lost in the commit, nobody knows,
+    /// so that nothing of it is tried again here.
     fn commit(&mut self, mut batch: Batch) {
-        match self.transact(&mut batch) {
+        let mut failed = self.transact(&mut batch);
+        if let Err(Failed::Undone(Error::Unavailable(cause))) = &failed {
+            tracing::warn!(error = &**cause as &dyn std::error::Error, "a batch is tried again");
+            self.connection = None;
+            failed = self.transact(&mut batch);
+        }
+        match failed {
             Ok(()) => batch.settle(),
-            Err(Error::Unavailable(cause)) => {
-                tracing::error!(error = &*cause as &dyn std::error::Error, "a commit was lost");
+            Err(Failed::Unknown(error) | Failed::Undone(error @ Error::Unavailable(_))) => {
+                self.lose(&error);
                 for command in batch.into_commands() {
                     command.refuse(Error::Unavailable("the commit was lost".into()));
                 }
-                self.connect_again();
             }
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a batch was rolled back");
+            Err(Failed::Undone(error)) => {
+                tracing::debug!(error = &error as &dyn std::error::Error, "a batch is taken apart");
                 for command in batch.into_commands() {
                     self.commit_alone(command);
                 }
@@ -79,54 +97,82 @@ impl Writer {
         }
     }
 
-    /// A connection that was lost does not come back by itself. Where this fails, the next batch
-    /// does, and tries again.
-    fn connect_again(&mut self) {
-        match (self.connect)() {
-            Ok(connection) => self.connection = connection,
-            Err(error) => tracing::error!(error = &*error, "the database cannot be reached"),
-        }
-    }
-
     fn commit_alone(&mut self, command: Command) {
         let mut batch = Batch::default();
         batch.push(command);
-        match self.transact(&mut batch) {
-            Ok(()) => batch.settle(),
-            Err(error) => {
-                let mut error = Some(error);
-                for command in batch.into_commands() {
-                    command.refuse(error.take().unwrap_or(Error::Closed));
-                }
+        let mut races = RACES_MAX;
+        let failed = loop {
+            match self.transact(&mut batch) {
+                Ok(()) => return batch.settle(),
+                Err(Failed::Undone(error)) if error.is_race() && races > 0 => races -= 1,
+                Err(failed) => break failed,
             }
+        };
+        let (Failed::Undone(error) | Failed::Unknown(error)) = failed;
+        if let Error::Unavailable(_) = error {
+            self.lose(&error);
+        }
+        let mut error = Some(error);
+        for command in batch.into_commands() {
+            command.refuse(error.take().unwrap_or(Error::Closed));
         }
     }
 
-    fn transact(&mut self, batch: &mut Batch) -> Result<()> {
+    /// A connection that was lost does not come back by itself.
+    fn lose(&mut self, error: &Error) {
+        self.connection = None;
+        self.health.down(error);
+    }
+
+    /// The connection, made anew if it was lost; while that fails, it is tried at growing
+    /// intervals only, so that everybody is refused at once meanwhile.
+    fn connection(&mut self) -> Result<&mut Connection> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.reconnect.attempt(&self.entropy, &self.connect)?,
+        };
+        self.health.up();
+        Ok(self.connection.insert(connection))
+    }
+
+    fn transact(&mut self, batch: &mut Batch) -> std::result::Result<(), Failed> {
+        self.connection().map_err(Failed::Undone)?;
+        let Some(connection) = &mut self.connection else {
+            return Err(Failed::Undone(Error::Closed));
+        };
         let mut effects = Effects::default();
         let registry = &mut self.registry;
-        let now = self.clock.now();
-        let committed = self.connection.transaction(|mut link| {
-            registry.refresh(&mut link)?;
+        let committed = connection.transaction(|mut link| {
+            let entered = dialect::enter(&mut link, batch.changes_routing())?;
+            let now = match entered.now {
+                Some(micros) => self.clock.agree(rows::time(micros)?),
+                None => self.clock.now(),
+            };
+            registry.refresh(&mut link, entered.version)?;
             let mut tx = Tx {
                 link,
                 now,
                 entropy: &self.entropy,
                 registry: &mut *registry,
+                changes: Changes::default(),
                 effects: &mut effects,
                 deliveries_max: self.deliveries_max,
             };
-            batch.apply(&mut tx)
+            let (seqs, ids) = batch.concerns();
+            tx.changes.lock(&mut tx.link, &seqs, &ids)?;
+            batch.apply(&mut tx)?;
+            tx.registry.store_circuits(&mut tx.link)
         });
-        match committed {
-            Ok(()) => {
-                self.signals.publish(effects);
-                Ok(())
-            }
-            Err(error) => {
-                self.registry.forget();
-                Err(error)
-            }
+        if let Err(failed) = committed {
+            self.registry.forget();
+            return Err(failed);
         }
+        self.signals.publish(&effects);
+        if let Some(outbox) = &self.outbox
+            && outbox.try_send(effects).is_err()
+        {
+            tracing::debug!("other processes have to look for themselves");
+        }
+        Ok(())
     }
 }

@@ -147,7 +147,7 @@ on_both_engines! {
 
     async fn b107_an_answer_is_bounded(app: App) {
         let mut app = app;
-        app.config.executor_response_bytes_max = 1_000;
+        app.config.return_value_bytes_max = 1_000;
         let app = app.start();
         let executor = TestExecutor::start(|call| {
             let head = b"HTTP/1.1 200 OK\r\n".to_vec();

@@ -91,22 +91,23 @@ fn rfc3339(instant: Timestamp) -> String {
 
 impl<'a> Message<'a> {
     pub(super) fn execute(assignment: &'a Assignment, public_url: &str, now: Timestamp) -> Self {
+        let task = &assignment.task;
         let data = Execute {
-            task_id: assignment.task_id.to_string(),
-            task_path: assignment.task_path.as_str(),
-            args: &assignment.args,
-            kwargs: &assignment.kwargs,
-            attempt: assignment.attempt,
+            task_id: task.id.to_string(),
+            task_path: task.content.task_path.as_str(),
+            args: &task.content.args,
+            kwargs: &task.content.kwargs,
+            attempt: assignment.attempt(),
             max_attempts: assignment.max_attempts,
-            queue_name: assignment.queue_name.as_str(),
-            priority: assignment.priority,
-            labels: &assignment.labels,
-            enqueued_at: rfc3339(assignment.enqueued_at),
+            queue_name: task.content.queue_name.as_str(),
+            priority: task.content.priority,
+            labels: &task.content.labels,
+            enqueued_at: rfc3339(task.times.enqueued_at),
             deadline: rfc3339(assignment.deadline),
             lease: Lease::new(assignment.token, public_url),
         };
         Self {
-            id: format!("{}.{}", assignment.task_id, assignment.attempt),
+            id: format!("{}.{}", task.id, assignment.attempt()),
             now,
             body: Body {
                 r#type: "task.execute",

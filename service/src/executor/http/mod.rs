@@ -68,7 +68,9 @@ impl HttpExecutor {
     }
 
     fn request(&self, executor: &Executor, message: &Message<'_>) -> Result<Call, Failure> {
-        let Target::Http { url, secret, previous_secret } = &executor.registration.target;
+        let Target::Http { url, secret, previous_secret } = &executor.registration.target else {
+            return Err(Failure::new(FailureKind::Rejected, "only HTTP executors are called"));
+        };
         let signed = message.sign(secret, previous_secret.as_ref())?;
         let request = signed.onto(self.client.post(url.as_url().clone()));
         Ok(Call { request, place: place(url) })

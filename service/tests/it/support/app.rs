@@ -10,7 +10,10 @@ use nightshift::{
 };
 use nightshift_client::{
     Client, EnqueueOptions,
-    types::{Executor, ExecutorRequest, Json, Task, TaskRequest},
+    types::{
+        Executor, ExecutorKind, ExecutorRequest, FinishRequest, Json, Lease, LeaseRequest, Task,
+        TaskRequest,
+    },
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -44,7 +47,12 @@ impl Builder {
             shutdown_grace_seconds: 5,
             ..Config::default()
         };
-        Self { _database: database, clock: Arc::new(SystemClock), config, resolver: None }
+        Self {
+            _database: database,
+            clock: Arc::new(SystemClock::default()),
+            config,
+            resolver: None,
+        }
     }
 
     /// Time stands still until the test moves it.
@@ -60,7 +68,7 @@ impl Builder {
     }
 
     pub fn start(self) -> TestApp {
-        let response_bytes_max = self.config.executor_response_bytes_max;
+        let response_bytes_max = self.config.return_value_bytes_max;
         let resolver = self.resolver.clone();
         let outside = Outside {
             clock: Arc::clone(&self.clock),
@@ -117,6 +125,22 @@ impl TestApp {
         };
         change(&mut request);
         self.client.put_executor(name, &request).await.unwrap()
+    }
+
+    /// Registers an executor of kind worker and returns one of its workers.
+    pub async fn register_workers(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut ExecutorRequest),
+    ) -> Worker {
+        let mut request = ExecutorRequest {
+            kind: ExecutorKind::Worker,
+            task_paths: vec!["*".to_owned()],
+            ..ExecutorRequest::default()
+        };
+        change(&mut request);
+        self.client.put_executor(name, &request).await.unwrap();
+        Worker { client: self.client.clone(), executor: name.to_owned(), id: "w1".to_owned() }
     }
 
     pub async fn enqueue(&self, task_path: &str) -> Task {
@@ -177,10 +201,60 @@ impl TestApp {
         executor.called(before + 1).await;
     }
 
+    /// Lets time do what it would do by now.
+    pub async fn run_sweeps(&self) {
+        self.store().sweep().await.unwrap();
+    }
+
     /// How many tasks there are.
     pub async fn count(&self) -> usize {
         let filter = nightshift_client::TaskFilter { limit: Some(1_000), ..Default::default() };
         self.client.list_tasks(&filter).await.unwrap().items.len()
+    }
+}
+
+/// A program that asks for its tasks.
+#[derive(Clone)]
+pub struct Worker {
+    pub client: Client,
+    pub executor: String,
+    pub id: String,
+}
+
+impl Worker {
+    pub fn named(&self, id: &str) -> Self {
+        Self { id: id.to_owned(), ..self.clone() }
+    }
+
+    /// What there is at this moment.
+    pub async fn lease(&self, max_tasks: i64) -> Vec<Lease> {
+        self.ask(|request| request.max_tasks = Some(max_tasks)).await
+    }
+
+    /// The next task, which has to come soon.
+    pub async fn next(&self) -> Lease {
+        until("a task for a worker", || async {
+            self.ask(|request| request.wait_seconds = Some(5)).await.pop()
+        })
+        .await
+    }
+
+    pub async fn ask(&self, change: impl FnOnce(&mut LeaseRequest)) -> Vec<Lease> {
+        let mut request = LeaseRequest { worker_id: self.id.clone(), ..LeaseRequest::default() };
+        change(&mut request);
+        self.client.lease_tasks(&self.executor, &request).await.unwrap().leases
+    }
+
+    pub async fn succeed(&self, lease: &Lease) -> Task {
+        self.finish(lease, value("1")).await.unwrap()
+    }
+
+    pub async fn finish(
+        &self,
+        lease: &Lease,
+        end: FinishRequest,
+    ) -> nightshift_client::Result<Task> {
+        self.client.finish_lease(&lease.token, &end).await
     }
 }
 
@@ -215,4 +289,9 @@ impl Answer {
 #[expect(clippy::unnecessary_wraps, reason = "args, kwargs and return values are optional")]
 pub fn json(text: &str) -> Option<Json> {
     Some(text.parse().unwrap())
+}
+
+/// The end of an attempt with a return value.
+pub fn value(text: &str) -> FinishRequest {
+    FinishRequest { return_value: json(text), ..FinishRequest::default() }
 }

@@ -1,0 +1,13 @@
+DROP INDEX tasks_ended;
+DROP INDEX tasks_stopping;
+DROP INDEX tasks_in_flight;
+DROP INDEX tasks_leased;
+CREATE INDEX tasks_running ON tasks (lease_expires_at, executor_id) WHERE stage = 2;
+DROP INDEX tasks_available;
+CREATE INDEX tasks_available ON tasks (executor_id, priority DESC, due_at, seq) WHERE stage = 1;
+DROP TABLE queues;
+ALTER TABLE tasks RESET (
+    autovacuum_vacuum_scale_factor, autovacuum_vacuum_threshold,
+    autovacuum_analyze_scale_factor, autovacuum_analyze_threshold,
+    autovacuum_vacuum_cost_limit
+);

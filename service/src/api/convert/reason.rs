@@ -1,0 +1,78 @@
+use nightshift_openapi as wire;
+
+use crate::domain::{limits::AHEAD_COUNTED_MAX, task::Reason};
+
+pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
+    let of = |code, detail: String| wire::Reason {
+        code,
+        detail,
+        executor: None,
+        until: None,
+        count: None,
+    };
+    match reason {
+        Reason::Finished => of(wire::ReasonCode::Finished, "the task has ended".to_owned()),
+        Reason::Leased { executor, renewed_at, expires_at } => wire::Reason {
+            until: Some(expires_at.into()),
+            executor,
+            ..of(
+                wire::ReasonCode::Leased,
+                format!("it runs, and was last heard of at {}", wire::Timestamp::from(renewed_at)),
+            )
+        },
+        Reason::CancelRequested { until } => wire::Reason {
+            until: Some(until.into()),
+            ..of(wire::ReasonCode::CancelRequested, "it was asked to stop".to_owned())
+        },
+        Reason::WaitsForTime { until } => wire::Reason {
+            until: Some(until.into()),
+            ..of(wire::ReasonCode::WaitsForTime, "it is not due yet".to_owned())
+        },
+        Reason::Unrouted { task_path } => {
+            of(wire::ReasonCode::Unrouted, format!("no executor serves {task_path}"))
+        }
+        Reason::ExecutorPaused { executor } => wire::Reason {
+            executor: Some(executor),
+            ..of(wire::ReasonCode::ExecutorPaused, "its executor is paused".to_owned())
+        },
+        Reason::ExecutorHeld { executor, until, why } => wire::Reason {
+            executor: Some(executor),
+            until: Some(until.into()),
+            ..of(wire::ReasonCode::ExecutorHeld, format!("its executor is left alone: {why}"))
+        },
+        Reason::ExecutorFull { executor, concurrency } => wire::Reason {
+            executor: Some(executor),
+            count: Some(concurrency),
+            ..of(
+                wire::ReasonCode::ExecutorFull,
+                format!("its executor runs {concurrency} tasks, as many as it may"),
+            )
+        },
+        Reason::QueuePaused { queue_name } => {
+            of(wire::ReasonCode::QueuePaused, format!("the queue {queue_name} is paused"))
+        }
+        Reason::QueueFull { queue_name, concurrency, holders } => wire::Reason {
+            count: Some(concurrency),
+            ..of(
+                wire::ReasonCode::QueueFull,
+                format!(
+                    "the queue {queue_name} runs {concurrency} tasks, as many as it may: {}",
+                    holders.join(", ")
+                ),
+            )
+        },
+        Reason::BehindOthers { executor, count } => wire::Reason {
+            executor: Some(executor),
+            count: Some(count),
+            ..of(wire::ReasonCode::BehindOthers, behind(count))
+        },
+        Reason::AboutToStart => {
+            of(wire::ReasonCode::AboutToStart, "nothing keeps it from starting".to_owned())
+        }
+    }
+}
+
+fn behind(count: u32) -> String {
+    let or_more = if count >= AHEAD_COUNTED_MAX { " or more" } else { "" };
+    format!("{count}{or_more} tasks of its executor come first")
+}

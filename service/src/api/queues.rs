@@ -1,0 +1,106 @@
+use actix_web::{HttpResponse, get, patch, web::Path};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    Error, Shared, convert, cursor,
+    extract::{Body, Query},
+    responses::{BadQuery, NoSuchQueue, Refused},
+};
+use crate::domain::names::QueueName;
+
+fn not_found() -> Error {
+    Error::new(ErrorCode::QueueNotFound, "no queue can have this name")
+}
+
+/// Which page to show.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ListQuery {
+    /// 1 to 1,000; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List queues, by name
+///
+/// All that hold tasks which have not ended, or have settings.
+#[utoipa::path(
+    tag = "queues",
+    operation_id = "list_queues",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "One page", body = wire::QueueList),
+        BadQuery,
+    )
+)]
+#[get("/queues")]
+pub(super) async fn list_queues(
+    state: Shared,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse, Error> {
+    let limit = usize::try_from(cursor::limit(query.0.limit)?).unwrap_or(usize::MAX);
+    let after = query.0.cursor.as_deref().map(cursor::to_name).transpose()?;
+    let mut rest = state.store.queues().await?;
+    if let Some(after) = after {
+        rest.retain(|queue| queue.name > after);
+    }
+    let more = rest.len() > limit;
+    rest.truncate(limit);
+    let now = state.clock.now();
+    Ok(HttpResponse::Ok().json(wire::QueueList {
+        next_cursor: rest.last().filter(|_| more).map(|queue| cursor::from_name(&queue.name)),
+        items: rest.into_iter().map(|queue| convert::wire_queue(queue, now)).collect(),
+    }))
+}
+
+/// Read a queue
+///
+/// A queue needs not be made: any name that a task may give is one, if need be an empty one.
+#[utoipa::path(
+    tag = "queues",
+    operation_id = "get_queue",
+    params(("name" = String, Path, description = "The queue's name")),
+    responses(
+        (status = 200, description = "What lies in it, and its settings", body = wire::Queue),
+        NoSuchQueue,
+    )
+)]
+#[get("/queues/{name}")]
+pub(super) async fn get_queue(state: Shared, name: Path<String>) -> Result<HttpResponse, Error> {
+    let name: QueueName = name.parse().map_err(|_malformed| not_found())?;
+    answer(&state, name).await
+}
+
+/// Pause, resume or limit a queue
+#[utoipa::path(
+    tag = "queues",
+    operation_id = "update_queue",
+    params(("name" = String, Path, description = "The queue's name")),
+    request_body = wire::QueueChange,
+    responses(
+        (status = 200, description = "The queue as it is now", body = wire::Queue),
+        NoSuchQueue,
+        Refused,
+    )
+)]
+#[patch("/queues/{name}")]
+pub(super) async fn update_queue(
+    state: Shared,
+    name: Path<String>,
+    body: Body<wire::QueueChange>,
+) -> Result<HttpResponse, Error> {
+    let name: QueueName = name.parse().map_err(|_malformed| not_found())?;
+    state.store.set_queue(convert::queue_change(name.clone(), &body.0)?).await?;
+    answer(&state, name).await
+}
+
+async fn answer(state: &Shared, name: QueueName) -> Result<HttpResponse, Error> {
+    let queue = state.store.queue(name).await?.ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(convert::wire_queue(queue, state.clock.now())))
+}

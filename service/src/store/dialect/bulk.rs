@@ -1,0 +1,218 @@
+//! Writes of many rows. SQLite is in this process, so a cached statement for each row is fastest;
+//! for PostgreSQL each statement is a round trip, so one takes the rows as arrays, and stays the
+//! same for any number of them.
+
+use diesel::{
+    pg::PgConnection,
+    prelude::*,
+    sql_query,
+    sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, SmallInt, Text},
+};
+
+use crate::store::{
+    error::Result,
+    link::Link,
+    rows::{ErrorRow, InputRow, LabelRow, ResultRow, TaskRow},
+    schema::{task_errors, task_inputs, task_labels, task_results, tasks},
+};
+
+/// Collects one column of all rows.
+fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+/// Inserts tasks with their inputs and labels.
+pub(in crate::store) fn insert_tasks(
+    link: &mut Link<'_>,
+    tasks: &[TaskRow],
+    inputs: &[InputRow<'_>],
+    labels: &[LabelRow],
+) -> Result<()> {
+    match link {
+        Link::Sqlite(c) => {
+            for row in tasks {
+                diesel::insert_into(tasks::table).values(row).execute(*c)?;
+            }
+            for row in inputs {
+                diesel::insert_into(task_inputs::table).values(row).execute(*c)?;
+            }
+            for row in labels {
+                diesel::insert_into(task_labels::table).values(row).execute(*c)?;
+            }
+        }
+        Link::Postgres(c) => {
+            insert_task_rows(c, tasks)?;
+            insert_inputs(c, inputs)?;
+            insert_labels(c, labels)?;
+        }
+    }
+    Ok(())
+}
+
+/// Tasks that nobody has tried yet, so that the other columns are the same for all.
+fn insert_task_rows(c: &mut PgConnection, rows: &[TaskRow]) -> Result<()> {
+    sql_query(
+        "INSERT INTO tasks (seq, id, task_path, queue_name, priority, enqueued_at, expires_at, \
+         timeout_us, max_attempts, backoff, unique_key, idempotency_key, stage, executor_id, \
+         due_at, attempts, attempts_before, deliveries, worker_ids, detached) \
+         SELECT u.*, 0, 0, 0, '[]', FALSE FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
+         $11, $12, $13, $14, $15) AS u",
+    )
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.seq))
+    .bind::<Array<Binary>, _>(column(rows, |row| row.id.as_slice()))
+    .bind::<Array<Text>, _>(column(rows, |row| row.task_path.as_str()))
+    .bind::<Array<Text>, _>(column(rows, |row| row.queue_name.as_str()))
+    .bind::<Array<SmallInt>, _>(column(rows, |row| row.priority))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.enqueued_at))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |row| row.expires_at))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |row| row.timeout_us))
+    .bind::<Array<Nullable<Integer>>, _>(column(rows, |row| row.max_attempts))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.backoff.as_deref()))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.unique_key.as_deref()))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.idempotency_key.as_deref()))
+    .bind::<Array<SmallInt>, _>(column(rows, |row| row.now.stage))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |row| row.now.executor_id))
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.now.due_at))
+    .execute(c)?;
+    Ok(())
+}
+
+fn insert_inputs(c: &mut PgConnection, rows: &[InputRow<'_>]) -> Result<()> {
+    sql_query(
+        "INSERT INTO task_inputs (task_seq, args, kwargs, fingerprint, traceparent) \
+         SELECT * FROM UNNEST($1, $2, $3, $4, $5)",
+    )
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
+    .bind::<Array<Text>, _>(column(rows, |row| row.args.as_ref()))
+    .bind::<Array<Text>, _>(column(rows, |row| row.kwargs.as_ref()))
+    .bind::<Array<Nullable<Binary>>, _>(column(rows, |row| row.fingerprint.as_deref()))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.traceparent))
+    .execute(c)?;
+    Ok(())
+}
+
+fn insert_labels(c: &mut PgConnection, rows: &[LabelRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sql_query("INSERT INTO task_labels (task_seq, key, value) SELECT * FROM UNNEST($1, $2, $3)")
+        .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
+        .bind::<Array<Text>, _>(column(rows, |row| row.key.as_str()))
+        .bind::<Array<Text>, _>(column(rows, |row| row.value.as_str()))
+        .execute(c)?;
+    Ok(())
+}
+
+/// Writes the changing columns of rows, provided that each is still at the stage given with it,
+/// and returns how many were.
+pub(in crate::store) fn save_tasks(link: &mut Link<'_>, rows: &[(&TaskRow, i16)]) -> Result<usize> {
+    if rows.is_empty() {
+        return Ok(0);
+    }
+    match link {
+        Link::Sqlite(c) => {
+            let mut saved = 0;
+            for (row, stored) in rows {
+                let target = tasks::table.find(row.seq).filter(tasks::stage.eq(*stored));
+                saved += diesel::update(target).set(&row.now).execute(*c)?;
+            }
+            Ok(saved)
+        }
+        Link::Postgres(c) => save_task_rows(c, rows),
+    }
+}
+
+fn save_task_rows(c: &mut PgConnection, rows: &[(&TaskRow, i16)]) -> Result<usize> {
+    Ok(sql_query(
+        "UPDATE tasks SET stage = u.stage, executor_id = u.executor_id, due_at = u.due_at, \
+         attempts = u.attempts, attempts_before = u.attempts_before, \
+         deliveries = u.deliveries, worker_ids = u.worker_ids, \
+         lease_secret = u.lease_secret, lease_renewed_at = u.lease_renewed_at, \
+         lease_expires_at = u.lease_expires_at, deadline_at = u.deadline_at, \
+         detached = u.detached, started_at = u.started_at, \
+         last_attempted_at = u.last_attempted_at, finished_at = u.finished_at, \
+         cancel_requested_at = u.cancel_requested_at, \
+         progress_fraction = u.progress_fraction, progress_message = u.progress_message \
+         FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
+         $17, $18, $19, $20) AS u (seq, stored, stage, executor_id, due_at, attempts, \
+         attempts_before, deliveries, worker_ids, lease_secret, lease_renewed_at, \
+         lease_expires_at, deadline_at, detached, started_at, last_attempted_at, finished_at, \
+         cancel_requested_at, progress_fraction, progress_message) \
+         WHERE tasks.seq = u.seq AND tasks.stage = u.stored",
+    )
+    .bind::<Array<BigInt>, _>(column(rows, |(row, _)| row.seq))
+    .bind::<Array<SmallInt>, _>(column(rows, |(_, stored)| *stored))
+    .bind::<Array<SmallInt>, _>(column(rows, |(row, _)| row.now.stage))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.executor_id))
+    .bind::<Array<BigInt>, _>(column(rows, |(row, _)| row.now.due_at))
+    .bind::<Array<Integer>, _>(column(rows, |(row, _)| row.now.attempts))
+    .bind::<Array<Integer>, _>(column(rows, |(row, _)| row.now.attempts_before))
+    .bind::<Array<Integer>, _>(column(rows, |(row, _)| row.now.deliveries))
+    .bind::<Array<Text>, _>(column(rows, |(row, _)| row.now.worker_ids.as_str()))
+    .bind::<Array<Nullable<Binary>>, _>(column(rows, |(row, _)| row.now.lease_secret.as_deref()))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.lease_renewed_at))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.lease_expires_at))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.deadline_at))
+    .bind::<Array<Bool>, _>(column(rows, |(row, _)| row.now.detached))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.started_at))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.last_attempted_at))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.finished_at))
+    .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.cancel_requested_at))
+    .bind::<Array<Nullable<Double>>, _>(column(rows, |(row, _)| row.now.progress_fraction))
+    .bind::<Array<Nullable<Text>>, _>(column(rows, |(row, _)| row.now.progress_message.as_deref()))
+    .execute(c)?)
+}
+
+/// Adds to the errors of tasks.
+pub(in crate::store) fn insert_errors(link: &mut Link<'_>, rows: &[ErrorRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match link {
+        Link::Sqlite(c) => {
+            for row in rows {
+                diesel::insert_into(task_errors::table).values(row).execute(*c)?;
+            }
+        }
+        Link::Postgres(c) => {
+            sql_query(
+                "INSERT INTO task_errors (task_seq, attempt, kind, at, exception_class_path, \
+                 message, traceback) SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6, $7)",
+            )
+            .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
+            .bind::<Array<Integer>, _>(column(rows, |row| row.attempt))
+            .bind::<Array<SmallInt>, _>(column(rows, |row| row.kind))
+            .bind::<Array<BigInt>, _>(column(rows, |row| row.at))
+            .bind::<Array<Nullable<Text>>, _>(column(rows, |row| {
+                row.exception_class_path.as_deref()
+            }))
+            .bind::<Array<Text>, _>(column(rows, |row| row.message.as_str()))
+            .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.traceback.as_deref()))
+            .execute(*c)?;
+        }
+    }
+    Ok(())
+}
+
+/// Stores return values.
+pub(in crate::store) fn insert_results(link: &mut Link<'_>, rows: &[ResultRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match link {
+        Link::Sqlite(c) => {
+            for row in rows {
+                diesel::insert_into(task_results::table).values(row).execute(*c)?;
+            }
+        }
+        Link::Postgres(c) => {
+            sql_query(
+                "INSERT INTO task_results (task_seq, return_value) SELECT * FROM UNNEST($1, $2)",
+            )
+            .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
+            .bind::<Array<Text>, _>(column(rows, |row| row.return_value.as_str()))
+            .execute(*c)?;
+        }
+    }
+    Ok(())
+}

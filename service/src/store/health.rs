@@ -1,0 +1,84 @@
+//! Whether the database can be used, and how often it is tried while it cannot.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use super::{
+    error::{Error, Result},
+    link::Connection,
+};
+use crate::entropy::Entropy;
+
+/// The first pause after an attempt to connect that failed; each is twice the one before.
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What the writer knows. Readers ask it, so that they need not find out by waiting. The log
+/// gets one line when the database goes and one when it is back, whatever was refused meanwhile.
+#[derive(Debug)]
+pub(super) struct Health {
+    usable: AtomicBool,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self { usable: AtomicBool::new(true) }
+    }
+
+    pub(super) fn down(&self, error: &Error) {
+        if self.usable.swap(false, Ordering::AcqRel) {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "the database cannot be used; requests are refused until it can"
+            );
+        }
+    }
+
+    pub(super) fn up(&self) {
+        if !self.usable.swap(true, Ordering::AcqRel) {
+            tracing::info!("the database can be used again");
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        if self.usable.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Error::Unavailable("the database is away".into()))
+    }
+}
+
+/// Connects again with growing pauses that differ from process to process, so that a database
+/// which just came back is not run over.
+#[derive(Debug, Default)]
+pub(super) struct Reconnect {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Reconnect {
+    pub(super) fn attempt(
+        &mut self,
+        entropy: &Entropy,
+        connect: &dyn Fn() -> anyhow::Result<Connection>,
+    ) -> Result<Connection> {
+        if self.not_before.is_some_and(|not_before| Instant::now() < not_before) {
+            return Err(Error::Unavailable("the database is away".into()));
+        }
+        match connect() {
+            Ok(connection) => {
+                *self = Self::default();
+                Ok(connection)
+            }
+            Err(error) => {
+                let doubled = PAUSE_FIRST * 2_u32.saturating_pow(self.failures.min(16));
+                let pause = doubled.min(PAUSE_MAX).mul_f64(0.5 + entropy.chance());
+                self.failures = self.failures.saturating_add(1);
+                self.not_before = Some(Instant::now() + pause);
+                Err(Error::Unavailable(error.into()))
+            }
+        }
+    }
+}

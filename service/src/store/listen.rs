@@ -1,0 +1,194 @@
+//! Tells the other processes on one PostgreSQL what a commit brought, and hears it from them.
+//!
+//! It is a help, not a need: what gets lost here is found by the sweep and by whoever waits a
+//! second later. It has a connection of its own, so that no commit waits for it.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
+};
+
+use diesel::{
+    pg::PgConnection,
+    prelude::*,
+    sql_query,
+    sql_types::{Array, Text},
+};
+use uuid::Uuid;
+
+use super::{
+    error::{Error, Result},
+    health::Reconnect,
+    link::Connection,
+    signals::{CancelSignal, Effects, Signals, Work},
+};
+use crate::{
+    domain::{executor::ExecutorId, lease::LeaseToken, task::TaskId},
+    entropy::Entropy,
+};
+
+/// Effects that may wait to be sent; one more is left to the others' own looking.
+pub(super) const OUTBOX_MAX: usize = 1_024;
+/// How often to look whether something came in: libpq has no way to wait for it that needs no
+/// unsafe code. A look that finds nothing is one system call.
+const LOOK: Duration = Duration::from_millis(10);
+/// Ids in one message; PostgreSQL takes 8,000 bytes.
+const IDS_MAX: usize = 150;
+const CHANNEL: &str = "nightshift";
+
+pub(super) struct Listener {
+    pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
+    pub(super) entropy: Arc<Entropy>,
+    pub(super) signals: Arc<Signals>,
+    /// Closed when the store is.
+    pub(super) outbox: Receiver<Effects>,
+    /// Tells its own messages from others'.
+    pub(super) name: String,
+}
+
+impl Listener {
+    /// Works until the writer is gone.
+    pub(super) fn run(self) {
+        let mut reconnect = Reconnect::default();
+        let mut connection: Option<PgConnection> = None;
+        let mut waiting = Vec::new();
+        loop {
+            match self.outbox.recv_timeout(LOOK) {
+                Ok(effects) => waiting.extend(messages(&effects)),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            while let Ok(effects) = self.outbox.try_recv() {
+                waiting.extend(messages(&effects));
+            }
+            let open = match connection.take() {
+                Some(open) => Ok(open),
+                None => self.listen(&mut reconnect),
+            };
+            let Ok(mut open) = open else {
+                waiting.clear();
+                continue;
+            };
+            match self.exchange(&mut open, &mut waiting) {
+                Ok(()) => connection = Some(open),
+                Err(error) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "listening ended");
+                }
+            }
+        }
+    }
+
+    fn listen(&self, reconnect: &mut Reconnect) -> Result<PgConnection> {
+        match reconnect.attempt(&self.entropy, &self.connect)? {
+            Connection::Postgres(mut c) => {
+                // Words only, so nothing is lost if they are.
+                sql_query("SET synchronous_commit = off").execute(&mut c)?;
+                sql_query(format!("LISTEN {CHANNEL}")).execute(&mut c)?;
+                // What was said meanwhile was not heard.
+                self.signals.tell_everybody();
+                Ok(c)
+            }
+            Connection::Sqlite(_) => Err(Error::Closed),
+        }
+    }
+
+    fn exchange(&self, c: &mut PgConnection, waiting: &mut Vec<String>) -> Result<()> {
+        waiting.sort();
+        waiting.dedup();
+        if !waiting.is_empty() {
+            let said: Vec<String> =
+                waiting.drain(..).map(|message| format!("{} {message}", self.name)).collect();
+            sql_query(format!("SELECT pg_notify('{CHANNEL}', said) FROM UNNEST($1) AS said"))
+                .bind::<Array<Text>, _>(said)
+                .execute(c)?;
+        }
+        let heard: Vec<_> = c.notifications_iter().collect::<QueryResult<_>>()?;
+        for notification in heard {
+            match notification.payload.split_once(' ') {
+                Some((name, message)) if name != self.name => hear(&self.signals, message),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What others are to know, a kind of word and its objects each.
+fn messages(effects: &Effects) -> Vec<String> {
+    let Effects { work, finished, cancels, .. } = effects;
+    let mut messages = Vec::new();
+    if work.everybody {
+        messages.push("everybody".to_owned());
+    } else {
+        if work.dispatcher {
+            messages.push("dispatcher".to_owned());
+        }
+        let workers = work.workers.iter().map(|(id, tasks)| format!("{}:{tasks}", id.0));
+        push_chunks(&mut messages, "workers", &workers.collect::<Vec<_>>());
+    }
+    let finished = finished.iter().map(|id| id.0.simple().to_string());
+    push_chunks(&mut messages, "finished", &finished.collect::<Vec<_>>());
+    let cancels = cancels.iter().map(|cancel| cancel.token.to_string());
+    push_chunks(&mut messages, "cancels", &cancels.collect::<Vec<_>>());
+    messages
+}
+
+fn push_chunks(messages: &mut Vec<String>, kind: &str, objects: &[String]) {
+    for chunk in objects.chunks(IDS_MAX) {
+        messages.push(format!("{kind} {}", chunk.join(" ")));
+    }
+}
+
+/// A word that this version does not know, or cannot read, is passed over.
+fn hear(signals: &Signals, message: &str) {
+    let mut words = message.split(' ');
+    match words.next() {
+        Some("everybody") => {
+            signals.tell_work(&Work { everybody: true, ..Work::default() });
+        }
+        Some("dispatcher") => {
+            signals.tell_work(&Work { dispatcher: true, ..Work::default() });
+        }
+        Some("workers") => {
+            let workers = words.filter_map(|word| {
+                let (id, tasks) = word.split_once(':')?;
+                Some((ExecutorId(id.parse().ok()?), tasks.parse().ok()?))
+            });
+            signals.tell_work(&Work { workers: workers.collect(), ..Work::default() });
+        }
+        Some("finished") => {
+            let ids = words.filter_map(|word| Uuid::try_parse(word).ok().map(TaskId));
+            signals.tell_finished(&ids.collect::<Vec<_>>());
+        }
+        Some("cancels") => {
+            for token in words.filter_map(|word| word.parse::<LeaseToken>().ok()) {
+                signals.tell_cancel(CancelSignal { token, callee: None });
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Effects, ExecutorId, TaskId, Uuid, Work, messages};
+
+    #[test]
+    fn messages_fit_into_what_postgresql_takes() {
+        let effects = Effects {
+            work: Work {
+                dispatcher: true,
+                workers: (0..1_000).map(|id| (ExecutorId(i64::MAX - id), u32::MAX)).collect(),
+                everybody: false,
+            },
+            finished: (0..1_000).map(|id| TaskId(Uuid::from_u128(id))).collect(),
+            ..Effects::default()
+        };
+        let messages = messages(&effects);
+        assert_eq!(messages.len(), 1 + 7 + 7);
+        assert!(messages.iter().all(|message| message.len() < 7_900));
+    }
+}

@@ -1,0 +1,161 @@
+//! What can be asked of the store. Reads take a connection from the pool and see one snapshot.
+
+use std::{pin::pin, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    Error, LogPage, Result, Store, TaskEnd, TaskFilter, TaskPage, TaskState, explain, link::Link,
+    list, logs, queues, reads, registry, rows,
+};
+use crate::domain::{
+    Timestamp,
+    executor::Executor,
+    names::QueueName,
+    queue::QueueState,
+    state::Stage,
+    task::{Reason, Task, TaskId},
+};
+
+/// How often a waiting reader looks by itself; the writer, or another process, tells it earlier.
+const WAIT_POLL: Duration = Duration::from_secs(1);
+
+impl Store {
+    pub async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+        self.read(move |mut link| {
+            let row = reads::row(&mut link, id)?;
+            row.map(|row| reads::record(&mut link, row)).transpose()
+        })
+        .await
+    }
+
+    pub async fn task_state(&self, id: TaskId) -> Result<Option<TaskState>> {
+        self.read(move |mut link| {
+            let Some(row) = reads::row(&mut link, id)? else {
+                return Ok(None);
+            };
+            Ok(Some(TaskState {
+                id,
+                stage: row.stage()?,
+                attempts: rows::count(row.now.attempts),
+                progress: row.progress(),
+                run_after: reads::run_after(&row)?,
+                times: row.times()?,
+                lease: row.lease()?,
+            }))
+        })
+        .await
+    }
+
+    pub async fn task_end(&self, id: TaskId) -> Result<Option<TaskEnd>> {
+        self.read(move |mut link| {
+            let Some(row) = reads::row(&mut link, id)? else {
+                return Ok(None);
+            };
+            Ok(Some(TaskEnd {
+                id,
+                stage: row.stage()?,
+                return_value: reads::return_value(&mut link, &row)?,
+                errors: reads::errors(&mut link, row.seq)?,
+                finished_at: row.times()?.finished_at,
+            }))
+        })
+        .await
+    }
+
+    pub async fn explain(&self, id: TaskId) -> Result<Option<(Stage, Vec<Reason>)>> {
+        let now = self.clock.now();
+        self.read(move |mut link| {
+            let Some(row) = reads::row(&mut link, id)? else {
+                return Ok(None);
+            };
+            Ok(Some((row.stage()?, explain::reasons(&mut link, &row, now)?)))
+        })
+        .await
+    }
+
+    pub async fn logs(&self, id: TaskId, after: i64, limit: u32) -> Result<Option<LogPage>> {
+        self.read(move |mut link| {
+            let row = reads::row(&mut link, id)?;
+            row.map(|row| logs::page(&mut link, row.seq, after, limit)).transpose()
+        })
+        .await
+    }
+
+    pub async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage> {
+        self.read(move |mut link| list::page(&mut link, &filter)).await
+    }
+
+    /// All executors, by name.
+    pub async fn executors(&self) -> Result<Vec<Executor>> {
+        let mut executors = self.read(|mut link| registry::load(&mut link)).await?;
+        executors.sort_by(|a, b| a.registration.name.cmp(&b.registration.name));
+        Ok(executors)
+    }
+
+    /// Queues with live tasks or settings, by name.
+    pub async fn queues(&self) -> Result<Vec<QueueState>> {
+        self.read(|mut link| queues::states(&mut link, None)).await
+    }
+
+    /// One queue, whether or not anything is in it.
+    pub async fn queue(&self, name: QueueName) -> Result<Option<QueueState>> {
+        let states =
+            self.read(move |mut link| queues::states(&mut link, Some(name.as_str()))).await?;
+        Ok(states.into_iter().next())
+    }
+
+    pub async fn executor(&self, name: String) -> Result<Option<Executor>> {
+        self.read(move |mut link| registry::load_one(&mut link, &name)).await
+    }
+
+    /// Returns once the task has ended, or `limit` has passed, or there is no such task.
+    pub async fn wait_for_end(&self, id: TaskId, limit: Duration) -> Result<()> {
+        match tokio::time::timeout(limit, self.end_of(id)).await {
+            Ok(ended) => ended,
+            Err(_elapsed) => Ok(()),
+        }
+    }
+
+    async fn end_of(&self, id: TaskId) -> Result<()> {
+        let ending = self.signals.ending(id);
+        loop {
+            let mut notified = pin!(ending.notified());
+            notified.as_mut().enable();
+            let state = self.task_state(id).await?;
+            if state.is_none_or(|state| state.stage.is_finished()) {
+                return Ok(());
+            }
+            tokio::select! {
+                () = notified => {}
+                () = self.clock.sleep(WAIT_POLL) => {}
+            }
+        }
+    }
+
+    /// Returns once there may be something to claim that was not there at the last call.
+    pub async fn work(&self) {
+        self.signals.work().await;
+    }
+
+    /// Makes [`Store::work`] return.
+    pub fn wake_dispatcher(&self) {
+        self.signals.wake_dispatcher();
+    }
+
+    /// The time at which [`Store::sweep`] has something to do, as far as is known.
+    pub fn alarm(&self) -> watch::Receiver<Option<Timestamp>> {
+        self.signals.alarm()
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(Link<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.health.check()?;
+        let pool = self.pool.clone();
+        tokio::task::spawn_blocking(move || pool.reader()?.snapshot(body))
+            .await
+            .unwrap_or_else(|error| Err(Error::Unavailable(Box::new(error))))
+    }
+}
