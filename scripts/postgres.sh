@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command with TEST_POSTGRES_URL naming a PostgreSQL server of its own, on a free loopback
-# port and in a temporary folder, and stops the server afterwards.
+# port and in a temporary folder, and stops the server afterwards. TEST_PGBOUNCER_URL names a
+# PgBouncer before it that pools transactions.
 # Usage: scripts/postgres.sh COMMAND [ARG...]
 set -euo pipefail
 
@@ -16,7 +17,11 @@ if [ "$(id -u)" = 0 ]; then
 else
     install -d -m 700 "$folder/data" "$folder/socket"
 fi
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+port=$(free_port)
+pooled_port=$(free_port)
 
 "${as[@]}" "$bin/initdb" -D "$folder/data" -U nightshift -A trust --no-sync --locale=C.UTF-8 \
     -E UTF8 >/dev/null
@@ -24,6 +29,32 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 "${as[@]}" "$bin/pg_ctl" -D "$folder/data" -s -w -t 60 -l "$folder/data/log" -o \
     "-c listen_addresses=127.0.0.1 -p $port -k $folder/socket -c fsync=off \
      -c synchronous_commit=off -c full_page_writes=off -c max_connections=300" start
-trap '"${as[@]}" "$bin/pg_ctl" -D "$folder/data" -s -m immediate stop; rm -rf "$folder"' EXIT
+pooler=
+stop() {
+    [ -z "$pooler" ] || kill "$pooler"
+    "${as[@]}" "$bin/pg_ctl" -D "$folder/data" -s -m immediate stop
+    rm -rf "$folder"
+}
+trap stop EXIT
 
-TEST_POSTGRES_URL="postgres://nightshift@127.0.0.1:$port/postgres" "$@"
+# A test has three processes or so, each with a few connections.
+cat >"$folder/pgbouncer.ini" <<END
+[databases]
+* = host=127.0.0.1 port=$port user=nightshift
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = $pooled_port
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 5
+log_connections = 0
+log_disconnections = 0
+END
+chmod 644 "$folder/pgbouncer.ini"
+"${as[@]}" "$(command -v pgbouncer || echo /usr/sbin/pgbouncer)" -q "$folder/pgbouncer.ini" \
+    2>"$folder/pgbouncer.log" &
+pooler=$!
+
+TEST_POSTGRES_URL="postgres://nightshift@127.0.0.1:$port/postgres" \
+    TEST_PGBOUNCER_URL="postgres://nightshift@127.0.0.1:$pooled_port" "$@"

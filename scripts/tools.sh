@@ -4,6 +4,7 @@ set -euo pipefail
 
 packages=()
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
+[ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || packages+=(pgbouncer)
 command -v python3 >/dev/null || packages+=(python3)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 [ -e /usr/include/openssl/ssl.h ] || packages+=(libssl-dev)

@@ -47,4 +47,25 @@ impl Error {
             Self::Transport(_) | Self::Foreign { .. } | Self::Address(_) | Self::Request(_) => None,
         }
     }
+
+    /// Whether the same call may succeed a little later: the service is away, stops, or has too
+    /// much to do.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Problem { problem, .. } => problem.status >= 500,
+            Self::Transport(_) => true,
+            Self::Foreign { status, .. } => *status >= 500,
+            Self::Address(_) | Self::Request(_) => false,
+        }
+    }
+
+    /// How long the service asked to wait before the next try.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<std::time::Duration> {
+        match self {
+            Self::Problem { retry_after, .. } => *retry_after,
+            Self::Transport(_) | Self::Foreign { .. } | Self::Address(_) | Self::Request(_) => None,
+        }
+    }
 }

@@ -31,6 +31,12 @@ impl Json {
         serde_json::value::to_raw_value(value).map(Self)
     }
 
+    /// JSON's null.
+    #[must_use]
+    pub fn null() -> Self {
+        Self(RawValue::NULL.to_owned())
+    }
+
     /// The text, without surrounding white space.
     #[must_use]
     pub fn as_str(&self) -> &str {

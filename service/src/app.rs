@@ -158,6 +158,7 @@ fn serve(config: &Config, state: State) -> anyhow::Result<(Server, SocketAddr)> 
             .wrap(middleware::from_fn(api::around))
             .configure(api::configure)
     })
+    .on_connect(api::remember)
     .workers(config.http_workers)
     .max_connections(config.connections_max.div_ceil(config.http_workers))
     .backlog(BACKLOG)

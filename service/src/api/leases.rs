@@ -1,10 +1,11 @@
-use actix_web::{HttpResponse, post, web::Path};
+use actix_web::{HttpRequest, HttpResponse, post, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 
 use super::{
     Error, Shared, convert, executors,
     extract::{Body, Report, Reports},
+    peer,
     responses::{AttemptOver, NoSuchExecutor, NotAWorker, Refused},
 };
 use crate::{
@@ -43,6 +44,7 @@ fn token(text: &str) -> Result<LeaseToken, Error> {
 pub(super) async fn lease_tasks(
     state: Shared,
     name: Path<String>,
+    request: HttpRequest,
     body: Body<wire::LeaseRequest>,
 ) -> Result<HttpResponse, Error> {
     let wait = convert::lease_wait(body.0.wait_seconds)?;
@@ -51,10 +53,13 @@ pub(super) async fn lease_tasks(
         let detail = "the service calls this executor by itself";
         return Err(Error::new(ErrorCode::ExecutorNotWorker, detail));
     }
-    let request = convert::lease_request(executor.id, body.0)?;
+    let wanted = convert::lease_request(executor.id, body.0)?;
     let claimed = tokio::select! {
-        claimed = state.store.lease(executor.id, request, wait) => claimed?,
+        // First of all: who is gone is to get nothing.
+        biased;
+        () = peer::gone(request) => Vec::new(),
         () = state.stopping.cancelled() => Vec::new(),
+        claimed = state.store.lease(executor.id, wanted, wait) => claimed?,
     };
     let leases = claimed.into_iter().map(convert::wire_lease).collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(wire::LeaseList { leases }))

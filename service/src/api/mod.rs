@@ -12,6 +12,7 @@ mod health;
 mod leases;
 mod logs;
 mod openapi;
+mod peer;
 mod queues;
 mod request;
 mod responses;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     error::Error,
+    peer::remember,
     request::around,
     routes::{configure, document},
 };

@@ -9,6 +9,7 @@ mod openapi;
 mod output;
 mod serve;
 mod tasks;
+mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -44,7 +45,6 @@ struct Cli {
 }
 
 #[derive(Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, once")]
 enum Command {
     /// Run the service
     Serve(serve::Serve),
@@ -54,6 +54,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the OpenAPI document
     Openapi(openapi::OpenApi),
+    /// Take tasks of an executor and run a command for each
+    Worker(worker::Worker),
     #[command(flatten)]
     Client(ClientCommand),
 }
@@ -111,6 +113,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo.run().await,
         Command::Migrate(migrate) => migrate.run(),
         Command::Openapi(openapi) => openapi.run(),
+        Command::Worker(worker) => worker.run(Client::new(&cli.server)?, cli.server).await,
         Command::Client(command) => {
             let client = Client::new(&cli.server)?;
             ask(command, &client, Output { json: cli.json }).await

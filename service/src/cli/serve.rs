@@ -48,7 +48,7 @@ pub(super) struct Flags {
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(self.file.config, self.flags)?;
-        telemetry::init(&config)?;
+        telemetry::init(&config.log, config.log_format)?;
         // Listened for from the start: a signal must not find the default, which kills.
         let mut signals = StopSignals::listen()?;
         let app = App::start(&config, Outside::real(&config))?;

@@ -13,7 +13,7 @@ use crate::{
     clock::Clock,
     domain::lease::LeaseToken,
     executor::{CancelNotice, Execute},
-    store::{Callee, CancelSignal, ClaimRequest, Claimer, Store},
+    store::{self, Callee, CancelSignal, ClaimRequest, Claimer, Store},
 };
 
 /// How long to leave the database alone after a claim failed.
@@ -94,7 +94,9 @@ impl Dispatcher {
         let claimed = match self.store.claim(request).await {
             Ok(claimed) => claimed,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "claiming failed");
+                if !matches!(error, store::Error::Unavailable(_)) {
+                    tracing::error!(error = &error as &dyn std::error::Error, "claiming failed");
+                }
                 let (store, clock) = (self.store.clone(), Arc::clone(&self.clock));
                 tokio::spawn(async move {
                     clock.sleep(CLAIM_RETRY).await;

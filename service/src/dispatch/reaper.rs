@@ -4,11 +4,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{Clock, later},
-    store::Store,
+    store::{self, Store},
 };
 
-/// The longest time between two sweeps, for what no alarm announced.
-const SWEEP_PERIOD: Duration = Duration::from_secs(10);
 /// How long to leave the database alone after a sweep failed.
 const SWEEP_RETRY: Duration = Duration::from_secs(1);
 
@@ -35,11 +33,13 @@ pub async fn reap(store: Store, clock: Arc<dyn Clock>, shutdown: CancellationTok
         next_at = match store.sweep().await {
             Ok(()) => {
                 let at = *alarm.borrow_and_update();
-                let latest = later(now, SWEEP_PERIOD);
+                let latest = later(now, store.sweep_period());
                 at.map_or(latest, |at| at.min(latest))
             }
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
+                if !matches!(error, store::Error::Unavailable(_)) {
+                    tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
+                }
                 later(now, SWEEP_RETRY)
             }
         };

@@ -83,8 +83,8 @@ pub struct Store {
     pool: Pool,
     health: Arc<Health>,
     signals: Arc<Signals>,
-    /// How often whoever waits for tasks looks by himself.
-    idle_poll: Duration,
+    /// How often to look by oneself for what nobody told.
+    polls: Polls,
     clock: Arc<dyn Clock>,
 }
 
@@ -137,10 +137,26 @@ pub struct TaskEnd {
     pub finished_at: Option<Timestamp>,
 }
 
-/// How often an idle worker asks by itself where other processes cannot tell it.
-const IDLE_POLL_ALONE: Duration = Duration::from_secs(1);
-/// The same where they can.
-const IDLE_POLL: Duration = Duration::from_secs(5);
+/// How often to look by oneself for what nobody told.
+#[derive(Clone, Copy, Debug)]
+struct Polls {
+    /// An idle worker, for tasks.
+    idle: Duration,
+    /// The sweep, for anything.
+    sweep: Duration,
+}
+
+impl Polls {
+    const OFTEN: Duration = Duration::from_secs(1);
+
+    /// Other processes may bring things about, and may not be able to say so.
+    fn new(shared: bool, listening: bool) -> Self {
+        Self {
+            idle: if shared && !listening { Self::OFTEN } else { Duration::from_secs(5) },
+            sweep: if shared { Self::OFTEN } else { Duration::from_secs(10) },
+        }
+    }
+}
 
 /// Brings the schema up to date without opening the store.
 pub fn migrate(database: &Database) -> anyhow::Result<Vec<String>> {
@@ -199,9 +215,8 @@ impl Store {
             .spawn(move || writer.run(receiver))?;
         let listener = listener.transpose()?;
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB_MAX));
-        let alone = listener.is_none() && lock.is_none();
-        let idle_poll = if alone { IDLE_POLL_ALONE } else { IDLE_POLL };
-        let store = Self { commands, room, pool, health, signals, idle_poll, clock };
+        let polls = Polls::new(lock.is_none(), listener.is_some());
+        let store = Self { commands, room, pool, health, signals, polls, clock };
         Ok(Opened { store, cancels, closing: Closing { writer, listener, _lock: lock } })
     }
 }

@@ -51,6 +51,8 @@ pub(super) struct Effects {
     pub(super) work: Work,
     pub(super) finished: Vec<TaskId>,
     pub(super) cancels: Vec<CancelSignal>,
+    /// Cancellations of before, in case this process has not heard of them.
+    pub(super) recalls: Vec<CancelSignal>,
     /// The earliest time at which the sweep has something to do.
     pub(super) sweep_at: Option<Timestamp>,
     /// A sweep has looked at everything: times known before do not count any more.
@@ -91,7 +93,7 @@ impl Signals {
     pub(super) fn publish(&self, effects: &Effects) {
         self.set_alarm(effects);
         self.tell_work(&effects.work);
-        for cancel in &effects.cancels {
+        for cancel in effects.cancels.iter().chain(&effects.recalls) {
             self.tell_cancel(cancel.clone());
         }
         self.tell_finished(&effects.finished);

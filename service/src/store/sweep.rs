@@ -8,9 +8,10 @@ use diesel::{dsl::min, prelude::*};
 use super::{
     dialect,
     error::Result,
-    link::on_engine,
+    link::{Link, on_engine},
     rows::{TaskRow, micros, time},
     schema::{executors, routing, stage, tasks},
+    signals::CancelSignal,
     steer, transition,
     tx::Tx,
 };
@@ -19,6 +20,7 @@ use crate::{
     domain::{
         Timestamp,
         attempt::{Failure, FailureKind, Outcome},
+        lease::LeaseToken,
         state::{Event, Stage},
     },
 };
@@ -47,6 +49,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>, requests: &[&SweepRequest]) -> Result<Vec<(
         tx.flush()?;
     }
     probe(tx);
+    look_for_news(tx)?;
     tx.effects.swept = true;
     tx.effects.sweep_at = next_at(tx)?;
     if changed == 0 {
@@ -182,6 +185,28 @@ fn probe(tx: &mut Tx<'_>) {
         .registry
         .all()
         .any(|executor| executor.circuit.held_until.is_some_and(|until| until <= tx.now));
+}
+
+/// What other processes have brought about, in case their word has not got here.
+fn look_for_news(tx: &mut Tx<'_>) -> Result<()> {
+    let Link::Postgres(c) = &mut tx.link else {
+        return Ok(());
+    };
+    tx.effects.work.dispatcher = true;
+    let stopping = tasks::table
+        .filter(stage::is_running())
+        .filter(tasks::cancel_requested_at.is_not_null())
+        .limit(STEP_ROWS)
+        .select((tasks::seq, tasks::lease_secret.assume_not_null()));
+    let stopping: Vec<(i64, Vec<u8>)> = stopping.load(*c)?;
+    tx.effects.recalls = stopping
+        .into_iter()
+        .filter_map(|(seq, secret)| {
+            let token = LeaseToken { seq, secret: secret.try_into().ok()? };
+            Some(CancelSignal { token, callee: None })
+        })
+        .collect();
+    Ok(())
 }
 
 /// The next time at which one of the above has something to do.

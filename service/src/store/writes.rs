@@ -53,7 +53,7 @@ impl Store {
             }
             tokio::select! {
                 () = place.called() => {}
-                () = self.clock.sleep(self.idle_poll) => {}
+                () = self.clock.sleep(self.polls.idle) => {}
                 () = self.clock.sleep_until(until) => {}
             }
         }

@@ -182,6 +182,23 @@ on_both_engines! {
         assert_eq!(leases.iter().map(|lease| lease.task.id).collect::<Vec<_>>(), [id]);
     }
 
+    async fn a_worker_that_went_away_gets_nothing(app: App) {
+        let app = app.start();
+        let worker = app.register_workers("tom", |_| {}).await;
+        let waiting = tokio::spawn({
+            let worker = worker.clone();
+            async move { worker.ask(|request| request.wait_seconds = Some(60)).await }
+        });
+        // It has asked before it goes, or goes before it asks: it gets nothing either way.
+        app.run_sweeps().await;
+        waiting.abort();
+        waiting.await.unwrap_err();
+        let id = app.enqueue("a.b").await.id;
+        let lease = worker.named("w2").next().await;
+        assert_eq!((lease.task.id, lease.attempt), (id, 1));
+        assert_eq!(lease.task.worker_ids, ["w2"]);
+    }
+
     async fn a_worker_waits_as_long_as_it_says(app: App) {
         let (app, clock) = app.with_manual_clock();
         let app = app.start();

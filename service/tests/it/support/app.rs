@@ -1,4 +1,10 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use nightshift::{
     app::{App, Outside},
@@ -22,13 +28,18 @@ use super::{SOON, database::Database, executor::TestExecutor, until};
 
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
+/// Processes never have the same random numbers.
+static SEEDS: AtomicU64 = AtomicU64::new(20_261_125);
+
 /// Settings of a service that is to be started.
 pub struct Builder {
-    /// Kept until the end, when it is deleted.
-    _database: Database,
+    /// Kept until the end, when it is deleted; a replica has its first one's.
+    _database: Option<Database>,
     clock: Arc<dyn Clock>,
     pub config: Config,
     resolver: Option<Arc<dyn reqwest::dns::Resolve>>,
+    /// Each process has random numbers of its own.
+    seed: u64,
 }
 
 impl Builder {
@@ -48,10 +59,11 @@ impl Builder {
             ..Config::default()
         };
         Self {
-            _database: database,
+            _database: Some(database),
             clock: Arc::new(SystemClock::default()),
             config,
             resolver: None,
+            seed: SEEDS.fetch_add(1, Ordering::Relaxed),
         }
     }
 
@@ -60,6 +72,11 @@ impl Builder {
         let clock = ManualClock::new("2026-11-25T12:00:00Z".parse().unwrap());
         self.clock = Arc::new(clock.clone());
         (self, clock)
+    }
+
+    pub fn with_clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
     }
 
     pub fn with_resolver(mut self, resolver: impl reqwest::dns::Resolve + 'static) -> Self {
@@ -72,7 +89,7 @@ impl Builder {
         let resolver = self.resolver.clone();
         let outside = Outside {
             clock: Arc::clone(&self.clock),
-            entropy: Arc::new(Entropy::from_seed(20_261_125)),
+            entropy: Arc::new(Entropy::from_seed(self.seed)),
             executor: Box::new(move |public_url| {
                 let public_url = public_url.to_owned();
                 let settings = HttpSettings { public_url, response_bytes_max };
@@ -105,6 +122,24 @@ impl TestApp {
 
     pub fn store(&self) -> &Store {
         self.app.store()
+    }
+
+    /// Another process's part on the same database.
+    pub fn replica(&self, change: impl FnOnce(&mut Builder)) -> Self {
+        let mut builder = Builder {
+            _database: None,
+            clock: Arc::clone(&self.builder.clock),
+            config: self.builder.config.clone(),
+            resolver: None,
+            seed: SEEDS.fetch_add(1, Ordering::Relaxed),
+        };
+        change(&mut builder);
+        builder.start()
+    }
+
+    /// The same with a clock of its own.
+    pub fn replica_with(&self, clock: impl Clock + 'static) -> Self {
+        self.replica(|builder| builder.clock = Arc::new(clock))
     }
 
     pub async fn register(&self, executor: &TestExecutor) -> Executor {

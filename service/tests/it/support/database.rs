@@ -23,6 +23,15 @@ impl Database {
         Self::Postgres { admin, name }
     }
 
+    /// The same database through a pooler that gives each transaction another connection.
+    pub fn pooled_url(&self) -> String {
+        let Self::Postgres { name, .. } = self else { panic!("SQLite has no pooler") };
+        let pooler = std::env::vars()
+            .find_map(|(name, value)| (name == "TEST_PGBOUNCER_URL").then_some(value))
+            .expect("TEST_PGBOUNCER_URL is not set: run `make test`");
+        format!("{pooler}/{name}")
+    }
+
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("test.db").display()),

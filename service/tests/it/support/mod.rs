@@ -4,6 +4,7 @@ pub mod app;
 pub mod database;
 pub mod executor;
 pub mod process;
+pub mod proxy;
 
 use std::{future::Future, time::Duration};
 

@@ -19,22 +19,33 @@ pub fn binary() -> Command {
     command
 }
 
-/// `nightshift serve` on a SQLite file.
+/// `nightshift serve`, on a SQLite file unless said otherwise.
 pub struct Service {
     pub client: Client,
     pub server: String,
     folder: PathBuf,
+    database_url: String,
     child: Child,
     log: tokio::task::JoinHandle<String>,
 }
 
 impl Service {
-    /// Starts it and waits until it says that it is ready.
+    /// Starts it on a file in the folder and waits until it says that it is ready.
     pub async fn start(folder: &Path, bind: &str, arguments: &[&str]) -> Self {
+        let url = format!("sqlite://{}", folder.join("test.db").display());
+        Self::start_with(folder, bind, &url, arguments).await
+    }
+
+    /// The same on another database.
+    pub async fn start_on(folder: &Path, bind: &str, database_url: &str) -> Self {
+        Self::start_with(folder, bind, database_url, &[]).await
+    }
+
+    async fn start_with(folder: &Path, bind: &str, url: &str, arguments: &[&str]) -> Self {
         let mut child = binary()
             .arg("serve")
             .args(["--bind", bind, "--log-format", "json"])
-            .args(["--database-url", &format!("sqlite://{}", folder.join("test.db").display())])
+            .args(["--database-url", url])
             .args(arguments)
             .current_dir(folder)
             .stderr(Stdio::piped())
@@ -63,7 +74,7 @@ impl Service {
         });
         let server = format!("http://{address}");
         let client = Client::new(&server).unwrap();
-        Self { client, server, folder: folder.to_owned(), child, log }
+        Self { client, server, folder: folder.to_owned(), database_url: url.to_owned(), child, log }
     }
 
     pub fn bind(&self) -> String {
@@ -83,10 +94,15 @@ impl Service {
     }
 
     /// `kill -9`, and the same service again on what is left.
-    pub async fn kill_and_start_again(mut self) -> Self {
-        let bind = self.bind();
+    pub async fn kill_and_start_again(self) -> Self {
+        let (folder, bind, url) = (self.folder.clone(), self.bind(), self.database_url.clone());
+        self.kill().await;
+        Self::start_with(&folder, &bind, &url, &[]).await
+    }
+
+    /// `kill -9`.
+    pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
-        Self::start(&self.folder, &bind, &[]).await
     }
 
     /// Runs a client command of the binary against this service.

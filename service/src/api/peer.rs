@@ -1,0 +1,44 @@
+//! Notices that whoever waits for an answer has gone away. The HTTP server does not tell: it
+//! finishes the request, and what the answer holds is lost.
+
+use std::{
+    any::Any,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use actix_web::{HttpRequest, dev::Extensions, rt::net::TcpStream};
+use tokio::io::Interest;
+
+/// The connection of a request, only to be looked at.
+struct Peer(OwnedFd);
+
+/// Keeps the connection where its requests find it.
+pub fn remember(connection: &dyn Any, of_connection: &mut Extensions) {
+    let stream = connection.downcast_ref::<TcpStream>();
+    if let Some(Ok(copy)) = stream.map(|stream| stream.as_fd().try_clone_to_owned()) {
+        of_connection.insert(Peer(copy));
+    }
+}
+
+/// Returns once the client has closed the connection, if that can be seen.
+pub(super) async fn gone(request: HttpRequest) {
+    let peer = request.conn_data::<Peer>().map(|peer| peer.0.try_clone());
+    let Some(Ok(peer)) = peer else {
+        return std::future::pending().await;
+    };
+    let Ok(peer) = TcpStream::from_std(std::net::TcpStream::from(peer)) else {
+        return std::future::pending().await;
+    };
+    loop {
+        match peer.ready(Interest::READABLE).await {
+            Ok(ready) if ready.is_read_closed() => return,
+            // The next request, which is the server's to read: wait for what comes after it.
+            Ok(_) => {
+                let not_read = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
+                peer.try_io(Interest::READABLE, not_read).ok();
+            }
+            Err(_) => return std::future::pending().await,
+        }
+    }
+}

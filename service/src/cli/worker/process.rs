@@ -1,0 +1,202 @@
+//! Runs a command: input, output, and the way to stop it.
+
+use std::{
+    future::Future,
+    io,
+    os::fd::OwnedFd,
+    pin::Pin,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::unix::pipe,
+    process::{Child, Command},
+};
+
+use super::logs::Logs;
+
+/// Where a command writes its result, if it wants to keep it apart from its output.
+const RESULT_FD: i32 = 3;
+/// Bytes of a result, or of one line of output, that are looked at; the service has a bound of
+/// its own.
+const RESULT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// How long what a command has started may hold its output open when it has ended itself.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+
+/// A command that runs, and all that it has started.
+pub(super) struct Process {
+    child: Child,
+    group: Pid,
+    input: Vec<u8>,
+    result: pipe::Receiver,
+}
+
+/// How a command ended.
+pub(super) struct Ended {
+    pub(super) status: ExitStatus,
+    /// What it wrote to file descriptor 3.
+    pub(super) result: Vec<u8>,
+    /// Its last line on standard output that was not empty.
+    pub(super) last_line: Option<String>,
+}
+
+impl Process {
+    pub(super) fn start(
+        command: &[String],
+        environment: Vec<(&'static str, String)>,
+        input: Vec<u8>,
+    ) -> io::Result<Self> {
+        let (program, arguments) =
+            command.split_first().ok_or_else(|| io::Error::other("there is no command"))?;
+        let (result, writer) = io::pipe()?;
+        let mut command = Command::new(program);
+        command
+            .args(arguments)
+            .envs(environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // So that what it starts can be stopped with it.
+            .process_group(0)
+            .kill_on_drop(true);
+        let writer = FdMapping { parent_fd: OwnedFd::from(writer), child_fd: RESULT_FD };
+        command.fd_mappings(vec![writer]).map_err(io::Error::other)?;
+        let child = command.spawn()?;
+        // Its end of the pipe has to be its alone: the result ends when it closes it.
+        drop(command);
+        let group = child.id().and_then(|id| i32::try_from(id).ok());
+        Ok(Self {
+            child,
+            group: Pid::from_raw(group.ok_or_else(|| io::Error::other("it ended at once"))?),
+            input,
+            result: pipe::Receiver::from_owned_fd(OwnedFd::from(result))?,
+        })
+    }
+
+    /// What stops it from outside.
+    pub(super) fn stop(&self, kill_after: Duration) -> Stop {
+        Stop { group: self.group, kill_after }
+    }
+
+    /// Returns when it has ended and said everything. What it leaves running gets no time: it is
+    /// killed, and if it has hidden from that, it is not listened to any more.
+    pub(super) async fn ended(&mut self, logs: &Logs) -> io::Result<Ended> {
+        let Self { child, group, input, result } = self;
+        let (stdin, stdout, stderr) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let mut last_line = None;
+        let mut written = Vec::new();
+        let status = {
+            let feed = async {
+                if let Some(mut stdin) = stdin {
+                    // It need not read it.
+                    stdin.write_all(input).await.ok();
+                }
+                io::Result::Ok(())
+            };
+            let keep_last = lines(stdout, |line| {
+                if let Some(before) = last_line.replace(line) {
+                    logs.push(&before);
+                }
+            });
+            let log = lines(stderr, |line| logs.push(&line));
+            let mut result = result.take(RESULT_BYTES_MAX);
+            let read = async { result.read_to_end(&mut written).await.map(drop) };
+            let mut said = std::pin::pin!(async { tokio::try_join!(feed, keep_last, log, read) });
+            let status = tokio::select! {
+                everything = &mut said => {
+                    everything?;
+                    None
+                }
+                status = child.wait() => Some(status?),
+            };
+            if status.is_some() {
+                silence(*group, said).await?;
+            }
+            status
+        };
+        let status = match status {
+            Some(status) => status,
+            None => child.wait().await?,
+        };
+        Ok(Ended { status, result: written, last_line })
+    }
+}
+
+/// Waits a little for the rest of the output, and kills those who hold it open.
+async fn silence<T>(
+    group: Pid,
+    mut said: Pin<&mut impl Future<Output = io::Result<T>>>,
+) -> io::Result<()> {
+    for _ in 0..2 {
+        if let Ok(everything) = tokio::time::timeout(LEFTOVERS, &mut said).await {
+            return everything.map(drop);
+        }
+        killpg(group, Signal::SIGKILL).ok();
+    }
+    Ok(())
+}
+
+/// Calls `each` for every line that is not empty; what is no UTF-8 is replaced.
+async fn lines<S: AsyncRead + Unpin>(
+    source: Option<S>,
+    mut each: impl FnMut(String),
+) -> io::Result<()> {
+    let Some(source) = source else {
+        return Ok(());
+    };
+    let mut source = BufReader::new(source);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if (&mut source).take(RESULT_BYTES_MAX).read_until(b'\n', &mut line).await? == 0 {
+            return Ok(());
+        }
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end_matches(['\n', '\r']);
+        if !text.trim().is_empty() {
+            each(text.to_owned());
+        }
+    }
+}
+
+/// Stops a command and all that it has started.
+#[derive(Clone, Copy)]
+pub(super) struct Stop {
+    group: Pid,
+    kill_after: Duration,
+}
+
+impl Stop {
+    /// Asks it to stop, and does not ask any more when its time is over. Never returns.
+    pub(super) async fn gently(self) -> std::convert::Infallible {
+        self.send(Signal::SIGTERM);
+        tokio::time::sleep(self.kill_after).await;
+        self.send(Signal::SIGKILL);
+        std::future::pending().await
+    }
+
+    pub(super) fn at_once(self) {
+        self.send(Signal::SIGKILL);
+    }
+
+    fn send(self, signal: Signal) {
+        // Where there is nobody left, there is nothing to stop.
+        killpg(self.group, signal).ok();
+    }
+}
+
+impl Drop for Process {
+    /// What a command left running must not outlive its task.
+    fn drop(&mut self) {
+        killpg(self.group, Signal::SIGKILL).ok();
+    }
+}

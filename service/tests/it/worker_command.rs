@@ -1,0 +1,344 @@
+//! `nightshift worker`: any program is an executor.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use nightshift_client::{
+    Client, EnqueueOptions,
+    types::{
+        Backoff, ExecutorKind, ExecutorRequest, LogList, Task, TaskErrorKind, TaskRequest,
+        TaskStatus,
+    },
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::Child,
+};
+use uuid::Uuid;
+
+use crate::support::{
+    SOON,
+    process::{Service, binary},
+    soon, until,
+};
+
+/// A service, and a script that its workers run.
+struct Fixture {
+    folder: tempfile::TempDir,
+    service: Service,
+}
+
+impl Fixture {
+    async fn start(script: &str, change: impl FnOnce(&mut ExecutorRequest)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+        let mut request = ExecutorRequest {
+            kind: ExecutorKind::Worker,
+            task_paths: vec!["*".to_owned()],
+            ..ExecutorRequest::default()
+        };
+        change(&mut request);
+        service.client.put_executor("sh", &request).await.unwrap();
+        std::fs::write(folder.path().join("script"), script).unwrap();
+        Self { folder, service }
+    }
+
+    fn client(&self) -> &Client {
+        &self.service.client
+    }
+
+    /// Starts a worker and waits until it takes tasks.
+    async fn worker(&self, arguments: &[&str]) -> Worker {
+        let mut child = binary()
+            .args(["--server", &self.service.server, "worker", "--executor", "sh"])
+            .args(["--log-format", "json"])
+            .args(arguments)
+            .args(["--", "sh", "script"])
+            .current_dir(self.folder.path())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        soon("the start of a worker", async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                if line.contains("taking tasks") {
+                    return;
+                }
+            }
+            panic!("the worker did not start");
+        })
+        .await;
+        let log = tokio::spawn(async move {
+            let mut text = String::new();
+            while let Ok(Some(line)) = lines.next_line().await {
+                text.push_str(&line);
+                text.push('\n');
+            }
+            text
+        });
+        Worker { child, log }
+    }
+
+    async fn enqueue(&self, request: TaskRequest) -> Uuid {
+        self.client().create_task(&request, &EnqueueOptions::default()).await.unwrap().task.id
+    }
+
+    async fn run(&self, request: TaskRequest) -> Task {
+        let id = self.enqueue(request).await;
+        self.end(id).await
+    }
+
+    async fn end(&self, id: Uuid) -> Task {
+        let task = self.client().get_task(id, Some(SOON)).await.unwrap();
+        assert!(task.status.is_finished(), "{task:?}");
+        task
+    }
+
+    async fn log(&self, id: Uuid) -> Vec<String> {
+        let LogList { items, .. } = self.client().get_task_logs(id, None, None).await.unwrap();
+        items.into_iter().map(|line| line.message).collect()
+    }
+
+    /// Waits for a file that the script writes.
+    async fn file(&self, name: &str) -> String {
+        let path = self.folder.path().join(name);
+        until("a file", || async { written(&path) }).await
+    }
+}
+
+fn written(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok().filter(|text| text.ends_with('\n'))
+}
+
+struct Worker {
+    child: Child,
+    log: tokio::task::JoinHandle<String>,
+}
+
+impl Worker {
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn exited(mut self) -> (Option<i32>, String) {
+        let status = soon("the end of a worker", self.child.wait()).await.unwrap();
+        (status.code(), self.log.await.unwrap())
+    }
+}
+
+fn once(path: &str) -> TaskRequest {
+    TaskRequest { max_attempts: Some(1), ..TaskRequest::new(path) }
+}
+
+/// A process is there, and is not just waiting to be buried.
+fn is_alive(pid: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()));
+    status.is_ok_and(|status| !status.contains("State:\tZ"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_command_is_the_end_of_its_task() {
+    let script = r#"
+        case $NIGHTSHIFT_TASK_PATH in
+            echo) echo for people; cat; echo ;;
+            three) echo '{"b":1e-7,"a":10e40}' >&3; echo noise ;;
+            text) echo done, really ;;
+            null) ;;
+            broken) echo '{"a":' >&3 ;;
+            fails) echo 'no such file'; exit 3 ;;
+            never) exit 65 ;;
+            killed) kill -9 $$ ;;
+            leaves) sleep 300 & echo $! > left; echo '"gone"' ;;
+            environment)
+                echo "$NIGHTSHIFT_TASK_ID $NIGHTSHIFT_ATTEMPT/$NIGHTSHIFT_MAX_ATTEMPTS $NIGHTSHIFT_QUEUE_NAME $TRACEPARENT" ;;
+        esac
+    "#;
+    let fixture = Fixture::start(script, |_| {}).await;
+    let _worker = fixture.worker(&["--concurrency", "4", "--worker-id", "tester"]).await;
+    let request = TaskRequest {
+        args: Some("[1e-7]".parse().unwrap()),
+        kwargs: Some(r#"{"a":"\u0000"}"#.parse().unwrap()),
+        ..once("echo")
+    };
+    let task = fixture.run(request).await;
+    let input = r#"{"args": [1e-7], "kwargs": {"a":"\u0000"}}"#;
+    assert_eq!(task.return_value.unwrap().as_str(), input);
+    assert_eq!(task.worker_ids, ["tester"]);
+    assert_eq!(fixture.log(task.id).await, ["for people"]);
+    for (path, value) in [
+        ("three", r#"{"b":1e-7,"a":10e40}"#),
+        ("text", r#""done, really""#),
+        ("leaves", r#""gone""#),
+    ] {
+        let task = fixture.run(once(path)).await;
+        assert_eq!(task.status, TaskStatus::Successful, "{task:?}");
+        assert_eq!(task.return_value.unwrap().as_str(), value, "{path}");
+    }
+    let nothing = fixture.run(once("null")).await;
+    assert_eq!((nothing.status, nothing.return_value), (TaskStatus::Successful, None));
+    let left = fixture.file("left").await;
+    until("the end of what a command left", || async { (!is_alive(&left)).then_some(()) }).await;
+    for (path, class, message) in [
+        ("fails", "nightshift.CommandFailed", "exit status 3: no such file"),
+        ("never", "nightshift.CommandFailed", "exit status 65"),
+        ("killed", "nightshift.CommandKilled", "killed by signal 9"),
+        ("broken", "nightshift.ResultNotJson", "file descriptor 3 is not JSON"),
+    ] {
+        let task = fixture.run(once(path)).await;
+        assert_eq!(task.status, TaskStatus::Failed, "{path}");
+        assert_eq!(task.errors[0].exception_class_path.as_deref(), Some(class));
+        assert!(task.errors[0].message.contains(message), "{task:?}");
+    }
+    let never = fixture.run(TaskRequest::new("never")).await;
+    assert_eq!(never.attempts, 1, "65 says that another attempt is of no use");
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let options =
+        EnqueueOptions { traceparent: Some(traceparent.to_owned()), ..EnqueueOptions::default() };
+    let id = fixture.client().create_task(&once("environment"), &options).await.unwrap().task.id;
+    let told = fixture.end(id).await.return_value.unwrap();
+    assert_eq!(told.as_str(), format!(r#""{id} 1/1 default {traceparent}""#));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_cannot_be_started_fails_its_task() {
+    let fixture = Fixture::start("", |_| {}).await;
+    let mut child = binary()
+        .args(["--server", &fixture.service.server, "worker", "--executor", "sh"])
+        .args(["--max-tasks", "1", "--", "/does/not/exist"])
+        .spawn()
+        .unwrap();
+    let task = fixture.run(once("a")).await;
+    let class = task.errors[0].exception_class_path.as_deref();
+    assert_eq!(class, Some("nightshift.CommandNotStarted"));
+    let status = soon("the end after one task", child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(0), "--max-tasks");
+    let output = fixture.service.run(&["worker", "--executor", "nobody", "--", "true"]).await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("nightshift executor put nobody"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cancelled_command_is_stopped() {
+    let script = r"
+        case $NIGHTSHIFT_TASK_PATH in
+            obeys) trap 'echo stopping >&2; exit 0' TERM ;;
+            ignores) trap '' TERM ;;
+        esac
+        echo $$ > $NIGHTSHIFT_TASK_PATH
+        while true; do sleep 0.1; done
+    ";
+    let lease = |request: &mut ExecutorRequest| request.lease_seconds = Some(1);
+    let fixture = Fixture::start(script, lease).await;
+    let _worker = fixture.worker(&["--kill-after", "1"]).await;
+    for path in ["obeys", "ignores"] {
+        let id = fixture.enqueue(TaskRequest::new(path)).await;
+        let pid = fixture.file(path).await;
+        fixture.client().cancel_task(id, false).await.unwrap();
+        assert_eq!(fixture.end(id).await.status, TaskStatus::Cancelled, "{path}");
+        until("the end of the command", || async { (!is_alive(&pid)).then_some(()) }).await;
+        if path == "obeys" {
+            until("its last words in the log", || async {
+                fixture.log(id).await.contains(&"stopping".to_owned()).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c27_c28_c29_a_worker_stops_in_good_order() {
+    let script = r#"
+        echo $$ > $NIGHTSHIFT_TASK_PATH
+        until [ -e go ]; do sleep 0.05; done
+        echo '"done"'
+    "#;
+    let fixture = Fixture::start(script, |_| {}).await;
+    let idle = fixture.worker(&[]).await;
+    idle.signal("TERM");
+    assert_eq!(idle.exited().await.0, Some(0), "idle");
+    // The first signal: what runs ends, and nothing else begins.
+    let worker = fixture.worker(&[]).await;
+    let first = fixture.enqueue(TaskRequest::new("first")).await;
+    let second = fixture.enqueue(TaskRequest::new("second")).await;
+    fixture.file("first").await;
+    worker.signal("INT");
+    std::fs::write(fixture.folder.path().join("go"), "").unwrap();
+    assert_eq!(worker.exited().await.0, Some(0));
+    assert_eq!(fixture.end(first).await.status, TaskStatus::Successful);
+    let waits = fixture.client().get_task(second, None).await.unwrap();
+    assert_eq!((waits.status, waits.attempts), (TaskStatus::Ready, 0));
+    // The second one: what runs is stopped and handed back.
+    std::fs::remove_file(fixture.folder.path().join("go")).unwrap();
+    let worker = fixture.worker(&["--concurrency", "2"]).await;
+    let only_once = fixture.enqueue(once("third")).await;
+    let pids = [fixture.file("second").await, fixture.file("third").await];
+    worker.signal("TERM");
+    worker.signal("TERM");
+    let (status, log) = worker.exited().await;
+    assert_eq!(status, Some(0), "{log}");
+    assert!(!is_alive(&pids[0]) && !is_alive(&pids[1]));
+    let back = fixture.client().get_task(second, None).await.unwrap();
+    assert_eq!((back.status, back.attempts), (TaskStatus::Ready, 0), "{log}");
+    let lost = fixture.end(only_once).await;
+    assert_eq!(lost.status, TaskStatus::Failed);
+    let class = lost.errors[0].exception_class_path.as_deref();
+    assert_eq!(class, Some("nightshift.WorkerStopped"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c30_after_the_kill_of_a_worker_another_takes_its_task() {
+    let script = r#"
+        if mkdir $NIGHTSHIFT_TASK_PATH; then
+            echo $$ > $NIGHTSHIFT_TASK_PATH.pid
+            while true; do sleep 0.1; done
+        fi
+        echo '"second"'
+    "#;
+    let lease = |request: &mut ExecutorRequest| request.lease_seconds = Some(1);
+    let fixture = Fixture::start(script, lease).await;
+    let mut worker = fixture.worker(&["--concurrency", "2"]).await;
+    let backoff = Backoff { initial_seconds: Some(0.0), ..Backoff::default() };
+    let request = TaskRequest { backoff: Some(backoff), ..TaskRequest::new("again") };
+    let again = fixture.enqueue(request).await;
+    let only_once = fixture.enqueue(once("once")).await;
+    let pids = [fixture.file("again.pid").await, fixture.file("once.pid").await];
+    worker.child.kill().await.unwrap();
+    let _other = fixture.worker(&[]).await;
+    let task = fixture.end(again).await;
+    assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 2));
+    assert_eq!(task.errors[0].kind, TaskErrorKind::Lost);
+    let task = fixture.end(only_once).await;
+    assert_eq!((task.status, task.attempts), (TaskStatus::Failed, 1));
+    assert_eq!(task.errors[0].kind, TaskErrorKind::Lost);
+    for pid in pids {
+        // A killed worker cannot stop its commands.
+        std::process::Command::new("kill").args(["-9", pid.trim()]).status().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c32_a_command_may_outlast_its_lease_and_a_restart() {
+    let script = r#"
+        echo begun; echo $$ > begun
+        until [ -e go ]; do sleep 0.05; done
+        echo '"done"'
+    "#;
+    let lease = |request: &mut ExecutorRequest| request.lease_seconds = Some(2);
+    let mut fixture = Fixture::start(script, lease).await;
+    let _worker = fixture.worker(&[]).await;
+    let id = fixture.enqueue(TaskRequest::new("long")).await;
+    fixture.file("begun").await;
+    let first = fixture.client().get_task(id, None).await.unwrap().lease_expires_at;
+    until("a heartbeat", || async {
+        let task = fixture.client().get_task(id, None).await.unwrap();
+        (task.lease_expires_at > first).then_some(())
+    })
+    .await;
+    fixture.service = fixture.service.kill_and_start_again().await;
+    std::fs::write(fixture.folder.path().join("go"), "").unwrap();
+    let task = fixture.end(id).await;
+    assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1), "{task:?}");
+    assert!(task.errors.is_empty() && Duration::from_secs(1) < SOON);
+}
