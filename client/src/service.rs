@@ -1,4 +1,4 @@
-use nightshift_openapi::Json;
+use nightshift_openapi::{Json, PruneRequest, Pruned, Stats};
 use reqwest::Method;
 
 use crate::{Client, Result};
@@ -18,6 +18,23 @@ impl Client {
     /// `unavailable`, `overloaded`, `shutting_down`.
     pub async fn get_readiness(&self) -> Result<()> {
         self.request(Method::GET, &["readyz"]).send_for_nothing().await
+    }
+
+    /// Counts everything.
+    ///
+    /// # Errors
+    /// `unavailable`.
+    pub async fn get_stats(&self) -> Result<Stats> {
+        Ok(self.request(Method::GET, &["stats"]).send().await?.1)
+    }
+
+    /// Deletes tasks that ended long ago, or says what would be deleted. Where there is much,
+    /// `remaining` of the answer asks for more calls.
+    ///
+    /// # Errors
+    /// `invalid_field`, `unavailable`.
+    pub async fn prune_tasks(&self, request: &PruneRequest) -> Result<Pruned> {
+        Ok(self.request(Method::POST, &["prune"]).json(request)?.send().await?.1)
     }
 
     /// The OpenAPI document.

@@ -26,6 +26,7 @@ mod object;
 mod problem;
 mod queue;
 mod request;
+mod stats;
 mod task;
 mod timestamp;
 mod webhook;
@@ -40,6 +41,7 @@ pub use lease::{
 pub use problem::{ErrorCode, Problem};
 pub use queue::{Queue, QueueChange, QueueList};
 pub use request::{Backoff, TaskBatch, TaskIds, TaskRequest};
+pub use stats::{EndedCounts, PruneRequest, Pruned, Stats};
 pub use task::{
     Explanation, Progress, Reason, ReasonCode, Task, TaskError, TaskErrorKind, TaskList,
     TaskResult, TaskState, TaskStatus, TaskSummary,

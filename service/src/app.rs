@@ -1,4 +1,4 @@
-//! Puts the parts together: one store, one HTTP server, one dispatcher, one reaper.
+//! Puts the parts together: one store, one HTTP server, one dispatcher, one reaper, one pruner.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     api::{self, BODIES_KIB_MAX, Limits, State},
     clock::{Clock, SystemClock},
     config::Config,
-    dispatch::{Dispatcher, Drain, reap},
+    dispatch::{Dispatcher, Drain, prune, reap},
     entropy::Entropy,
     executor::{Execute, HttpExecutor, HttpSettings},
     store::{Closing, Store},
@@ -64,6 +64,7 @@ pub struct App {
     serving: JoinHandle<std::io::Result<()>>,
     dispatching: JoinHandle<()>,
     reaping: JoinHandle<()>,
+    pruning: JoinHandle<()>,
     stopping: CancellationToken,
     drain: Drain,
     store: Store,
@@ -91,6 +92,7 @@ impl App {
                 return_value_bytes_max: config.return_value_bytes_max,
                 body_read_timeout: config.body_read_timeout(),
             },
+            retention: config.retention(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             stopping: stopping.clone(),
         };
@@ -113,7 +115,13 @@ impl App {
             server: server.handle(),
             serving: tokio::spawn(server),
             dispatching: tokio::spawn(dispatcher.run(opened.cancels, drain.clone())),
-            reaping: tokio::spawn(reap(opened.store.clone(), clock, stopping.clone())),
+            reaping: tokio::spawn(reap(opened.store.clone(), Arc::clone(&clock), stopping.clone())),
+            pruning: tokio::spawn(prune(
+                opened.store.clone(),
+                clock,
+                config.retention(),
+                stopping.clone(),
+            )),
             stopping,
             drain,
             store: opened.store,
@@ -142,6 +150,7 @@ impl App {
         self.stopping.cancel();
         self.dispatching.await.context("the dispatcher panicked")?;
         self.reaping.await.context("the reaper panicked")?;
+        self.pruning.await.context("the pruner panicked")?;
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         drop(self.store);

@@ -9,6 +9,8 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::domain::retention::Retention;
+
 /// Variables that begin like settings but belong to the client commands.
 const CLIENT_VARIABLES: &[&str] = &["server"];
 
@@ -35,6 +37,10 @@ pub struct Config {
     pub attempts_max: u32,
     /// How often a task is handed out before it fails as `unreachable`.
     pub deliveries_max: u32,
+    /// How long SUCCESSFUL and CANCELLED tasks are kept; 0: not at all.
+    pub retention_seconds: u64,
+    /// How long FAILED tasks are kept; 0: not at all.
+    pub retention_failed_seconds: u64,
     /// How long running attempts may go on after SIGTERM.
     pub shutdown_grace_seconds: u64,
     /// Bytes of a request's body.
@@ -66,6 +72,8 @@ impl Default for Config {
             public_url: None,
             attempts_max: 1_000,
             deliveries_max: 10_000,
+            retention_seconds: Retention::ENDED_DEFAULT.as_secs(),
+            retention_failed_seconds: Retention::FAILED_DEFAULT.as_secs(),
             shutdown_grace_seconds: 25,
             body_bytes_max: 4 * 1024 * 1024,
             batch_bytes_max: 64 * 1024 * 1024,
@@ -165,6 +173,13 @@ impl Config {
 
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_secs(self.shutdown_grace_seconds)
+    }
+
+    pub fn retention(&self) -> Retention {
+        Retention {
+            ended: Duration::from_secs(self.retention_seconds),
+            failed: Duration::from_secs(self.retention_failed_seconds),
+        }
     }
 
     pub fn body_read_timeout(&self) -> Duration {

@@ -13,10 +13,12 @@ mod leases;
 mod logs;
 mod openapi;
 mod peer;
+mod prune;
 mod queues;
 mod request;
 mod responses;
 mod routes;
+mod stats;
 mod steer;
 mod tasks;
 
@@ -32,7 +34,12 @@ pub use self::{
     request::around,
     routes::{configure, document},
 };
-use crate::{clock::Clock, domain::task::TaskId, entropy::Entropy, store::Store};
+use crate::{
+    clock::Clock,
+    domain::{retention::Retention, task::TaskId},
+    entropy::Entropy,
+    store::Store,
+};
 
 /// What every handler may use.
 #[derive(Clone)]
@@ -41,6 +48,7 @@ pub struct State {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub limits: Limits,
+    pub retention: Retention,
     /// Room for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
     /// Set while the service stops: nobody waits any more, and `/readyz` says no.

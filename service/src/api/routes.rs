@@ -15,7 +15,10 @@ use utoipa::{
 };
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
-use super::{Error, batch, docs, executors, health, leases, logs, openapi, queues, steer, tasks};
+use super::{
+    Error, batch, docs, executors, health, leases, logs, openapi, prune, queues, stats, steer,
+    tasks,
+};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -66,6 +69,8 @@ fn api(config: &mut ApiConfig<'_>) {
         .service(leases::renew_lease)
         .service(leases::finish_lease)
         .service(leases::release_lease)
+        .service(stats::get_stats)
+        .service(prune::prune_tasks)
         .service(health::get_health)
         .service(health::get_readiness)
         .service(openapi::get_openapi);

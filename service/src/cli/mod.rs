@@ -7,7 +7,9 @@ mod executor;
 mod migrate;
 mod openapi;
 mod output;
+mod queue;
 mod serve;
+mod service;
 mod tasks;
 mod worker;
 
@@ -84,6 +86,13 @@ enum ClientCommand {
     /// Register, list and forget executors
     #[command(subcommand)]
     Executor(executor::ExecutorCommand),
+    /// Show, pause, resume and limit queues
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// Count tasks by status and queue
+    Stats,
+    /// Delete tasks that ended long ago
+    Prune(service::Prune),
 }
 
 /// Where the settings are.
@@ -133,6 +142,9 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
         ClientCommand::Logs(one) => one.logs(client, out).await,
         ClientCommand::List(list) => list.run(client, out).await,
         ClientCommand::Executor(command) => command.run(client, out).await,
+        ClientCommand::Queue(command) => command.run(client, out).await,
+        ClientCommand::Stats => service::stats(client, out).await,
+        ClientCommand::Prune(prune) => prune.run(client, out).await,
     }
 }
 

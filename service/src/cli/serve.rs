@@ -49,6 +49,7 @@ impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(self.file.config, self.flags)?;
         telemetry::init(&config.log, config.log_format)?;
+        raise_open_files();
         // Listened for from the start: a signal must not find the default, which kills.
         let mut signals = StopSignals::listen()?;
         let app = App::start(&config, Outside::real(&config))?;
@@ -69,5 +70,15 @@ impl Serve {
         hurrying.abort();
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A connection takes two descriptors, and many systems begin with 1,024 of them.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
     }
 }

@@ -2,7 +2,9 @@
 
 mod attempt;
 mod dispatcher;
+mod pruner;
 mod reaper;
 
 pub use dispatcher::{Dispatcher, Drain};
+pub use pruner::prune;
 pub use reaper::reap;

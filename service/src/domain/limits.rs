@@ -55,6 +55,8 @@ pub const LOG_BYTES_PER_TASK_MAX: i64 = 4 * 1024 * 1024;
 pub const LEASES_MAX: u32 = 1_000;
 /// Queues that a worker names when it asks for tasks.
 pub const QUEUES_ASKED_MAX: usize = 100;
+/// The longest retention of tasks that have ended.
+pub const RETENTION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 /// Rows of one page of a list.
 pub const PAGE_MAX: u32 = 1_000;
 /// Rows of one page unless asked otherwise.

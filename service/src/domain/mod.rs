@@ -9,6 +9,7 @@ pub mod lease;
 pub mod limits;
 pub mod names;
 pub mod queue;
+pub mod retention;
 pub mod retry;
 pub mod route;
 pub mod state;

@@ -8,6 +8,7 @@ use super::{
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
     executors::{self, Registered},
+    prune::{self, PruneRequest, Pruned},
     queues::{self, QueueChange},
     steer::{self, CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
     sweep::{self, SweepRequest},
@@ -160,5 +161,6 @@ commands! {
     Detach detach: LeaseToken => std::result::Result<(), LeaseLost>, attempt::detach;
     Finish finish: FinishRequest => std::result::Result<Ended, LeaseLost>, attempt::finish;
     Sweep sweep: SweepRequest => (), sweep::sweep;
+    Prune prune: PruneRequest => Pruned, prune::prune;
     Claim claim: ClaimRequest => Vec<Claimed>, claim::claim;
 }

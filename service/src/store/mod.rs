@@ -10,6 +10,7 @@ mod circuit;
 mod claim;
 mod command;
 mod dialect;
+mod ended;
 mod enqueue;
 mod error;
 mod executor_row;
@@ -23,6 +24,7 @@ mod listen;
 mod logs;
 mod migrate;
 mod pool;
+mod prune;
 mod queries;
 mod queues;
 mod reads;
@@ -30,6 +32,7 @@ mod registry;
 mod rows;
 mod schema;
 mod signals;
+mod stats;
 mod steer;
 mod sweep;
 mod transition;
@@ -53,8 +56,10 @@ pub use error::{Error, Result};
 pub use executors::Registered;
 pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
+pub use prune::Pruned;
 pub use queues::QueueChange;
 pub use signals::{Callee, CancelSignal};
+pub use stats::Stats;
 pub use steer::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer};
 
 use self::{
@@ -85,6 +90,8 @@ pub struct Store {
     signals: Arc<Signals>,
     /// How often to look by oneself for what nobody told.
     polls: Polls,
+    /// Taken by who counts everything.
+    counting: Arc<tokio::sync::Mutex<()>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -216,7 +223,8 @@ impl Store {
         let listener = listener.transpose()?;
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB_MAX));
         let polls = Polls::new(lock.is_none(), listener.is_some());
-        let store = Self { commands, room, pool, health, signals, polls, clock };
+        let counting = Arc::default();
+        let store = Self { commands, room, pool, health, signals, polls, counting, clock };
         Ok(Opened { store, cancels, closing: Closing { writer, listener, _lock: lock } })
     }
 }

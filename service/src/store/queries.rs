@@ -5,14 +5,15 @@ use std::{pin::pin, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    Error, LogPage, Result, Store, TaskEnd, TaskFilter, TaskPage, TaskState, explain, link::Link,
-    list, logs, queues, reads, registry, rows,
+    Error, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskPage, TaskState, explain,
+    link::Link, list, logs, prune, queues, reads, registry, rows, stats, writes::ANSWER_TIMEOUT,
 };
 use crate::domain::{
     Timestamp,
     executor::Executor,
     names::QueueName,
     queue::QueueState,
+    retention::{EndedCounts, Retention},
     state::Stage,
     task::{Reason, Task, TaskId},
 };
@@ -93,6 +94,19 @@ impl Store {
         Ok(executors)
     }
 
+    /// How many tasks pruning would delete.
+    pub async fn prunable(&self, retention: Retention) -> Result<EndedCounts> {
+        let now = self.clock.now();
+        self.read(move |mut link| prune::prunable(&mut link, retention, now)).await
+    }
+
+    /// One at a time, since it reads much.
+    pub async fn stats(&self) -> Result<Stats> {
+        let _turn = self.counting.lock().await;
+        let now = self.clock.now();
+        self.read(move |mut link| stats::stats(&mut link, now)).await
+    }
+
     /// Queues with live tasks or settings, by name.
     pub async fn queues(&self) -> Result<Vec<QueueState>> {
         self.read(|mut link| queues::states(&mut link, None)).await
@@ -159,8 +173,10 @@ impl Store {
     ) -> Result<T> {
         self.health.check()?;
         let pool = self.pool.clone();
-        tokio::task::spawn_blocking(move || pool.reader()?.snapshot(body))
-            .await
-            .unwrap_or_else(|error| Err(Error::Unavailable(Box::new(error))))
+        let reading = tokio::task::spawn_blocking(move || pool.reader()?.snapshot(body));
+        match tokio::time::timeout(ANSWER_TIMEOUT, reading).await {
+            Ok(read) => read.unwrap_or_else(|error| Err(Error::Unavailable(Box::new(error)))),
+            Err(_elapsed) => Err(Error::Unavailable("the database does not answer".into())),
+        }
     }
 }

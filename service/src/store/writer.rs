@@ -74,13 +74,16 @@ impl Writer {
     /// was done, and the batch is tried once more. Where it was lost in the commit, nobody knows,
     /// so that nothing of it is tried again here.
     fn commit(&mut self, mut batch: Batch) {
-        let mut failed = self.transact(&mut batch);
-        if let Err(Failed::Undone(Error::Unavailable(cause))) = &failed {
+        let was_connected = self.connection.is_some();
+        let mut done = self.transact(&mut batch);
+        if let Err(Failed::Undone(Error::Unavailable(cause))) = &done
+            && was_connected
+        {
             tracing::warn!(error = &**cause as &dyn std::error::Error, "a batch is tried again");
             self.connection = None;
-            failed = self.transact(&mut batch);
+            done = self.transact(&mut batch);
         }
-        match failed {
+        match done {
             Ok(()) => batch.settle(),
             Err(Failed::Unknown(error) | Failed::Undone(error @ Error::Unavailable(_))) => {
                 self.lose(&error);

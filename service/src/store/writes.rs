@@ -6,9 +6,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     CancelAnswer, CancelRequest, ClaimRequest, DeleteAnswer, Ended, EnqueueAnswer, Error,
-    FinishRequest, LeaseLost, QueueChange, Registered, RenewRequest, Result, RetryAnswer, Store,
+    FinishRequest, LeaseLost, Pruned, QueueChange, Registered, RenewRequest, Result, RetryAnswer,
+    Store,
     claim::Claimer,
     command::{Command, Pending},
+    prune::PruneRequest,
     sweep::SweepRequest,
 };
 use crate::{
@@ -19,9 +21,14 @@ use crate::{
         lease::{Claimed, Lease, LeaseToken, Renewal},
         names::ExecutorName,
         queue::QueueSettings,
+        retention::Retention,
         task::{NewTask, TaskId},
     },
 };
+
+/// How long whoever gave a command waits for a database that hangs. The command may still be
+/// carried out.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Store {
     /// Enqueues tasks, all or none; refused at once when the writer has too much to do.
@@ -130,6 +137,11 @@ impl Store {
         self.insist(Command::Sweep, SweepRequest).await
     }
 
+    /// Deletes some of what ended long ago.
+    pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
+        self.insist(Command::Prune, PruneRequest { retention }).await
+    }
+
     /// Whether the database takes writes: an empty batch is committed.
     pub async fn check(&self) -> Result<()> {
         let nothing = ClaimRequest { by: Claimer::Dispatcher, limit: 0 };
@@ -150,7 +162,10 @@ impl Store {
                 mpsc::error::TrySendError::Closed(_) => Error::Closed,
             },
         )?;
-        answer.await.unwrap_or(Err(Error::Closed))
+        match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(Error::Closed)),
+            Err(_elapsed) => Err(Error::Unavailable("the database does not answer".into())),
+        }
     }
 
     /// Sends a command that must not be turned away: heartbeats and ends of attempts have to

@@ -21,6 +21,7 @@ mod push;
 mod queues;
 mod repeat;
 mod replicas;
+mod retention;
 mod tasks;
 mod time;
 mod worker_command;

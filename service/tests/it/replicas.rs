@@ -49,7 +49,7 @@ async fn a_task_passes_through_three_processes() {
             (leases.pop().unwrap(), id)
         };
         assert_eq!(lease.task.id, id);
-        let waiting = b.client.get_task(id, Some(Duration::from_secs(60)));
+        let waiting = b.client.get_task(id, Some(Duration::from_mins(1)));
         let finishing = async {
             a.client.renew_lease(&lease.token, &RenewRequest::default()).await.unwrap();
             a.client.finish_lease(&lease.token, &value("7")).await.unwrap()
@@ -152,7 +152,7 @@ async fn b58_clocks_that_disagree_do_not_matter() {
     let b = a.replica_with(clock(600));
     let c = a.replica_with(clock(-600));
     let worker = a.register_workers("tom", |request| request.lease_seconds = Some(30)).await;
-    let hour = later(now, Duration::from_secs(300)).into();
+    let hour = later(now, Duration::from_mins(5)).into();
     let future = TaskRequest { run_after: Some(hour), ..TaskRequest::new("future") };
     let future = a.enqueue_with(future).await.id;
     for (enqueues, leases, ends) in [(&a, &b, &c), (&b, &c, &a), (&c, &a, &b)] {
@@ -196,7 +196,7 @@ async fn without_listening_they_find_out_by_looking() {
     let both = Box::pin(async { tokio::join!(waiting, enqueuing) });
     let (leases, id) = soon("a lease", both).await;
     assert_eq!(leases[0].task.id, id);
-    let ends = b.client.get_task(id, Some(Duration::from_secs(60)));
+    let ends = b.client.get_task(id, Some(Duration::from_mins(1)));
     let end = value("1");
     let finish = a.client.finish_lease(&leases[0].token, &end);
     let both = Box::pin(async { tokio::join!(ends, finish) });

@@ -1,6 +1,6 @@
 //! `nightshift worker`: any program is an executor.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{path::Path, process::Stdio};
 
 use nightshift_client::{
     Client, EnqueueOptions,
@@ -340,5 +340,5 @@ async fn c32_a_command_may_outlast_its_lease_and_a_restart() {
     std::fs::write(fixture.folder.path().join("go"), "").unwrap();
     let task = fixture.end(id).await;
     assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1), "{task:?}");
-    assert!(task.errors.is_empty() && Duration::from_secs(1) < SOON);
+    assert!(task.errors.is_empty());
 }

@@ -5,6 +5,7 @@ mod executor;
 mod lease;
 mod queue;
 mod reason;
+mod stats;
 mod task;
 
 use nightshift_openapi as wire;
@@ -24,6 +25,7 @@ pub(super) use self::{
     lease::{lease_request, lease_wait, wire_lease},
     queue::{queue_change, wire_queue},
     reason::wire_reason,
+    stats::{wire_pruned, wire_stats},
     task::{
         Said, new_task, wire_error, wire_json, wire_progress, wire_status, wire_summary, wire_task,
     },

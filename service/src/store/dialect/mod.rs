@@ -17,6 +17,7 @@ use super::{
     rows::TaskRow,
     schema::{routing, stage, tasks},
 };
+use crate::domain::state::Stage;
 
 /// The numbers of PostgreSQL's advisory locks, `NSHT` and a counter; each is held until its
 /// transaction ends, so it goes with a process that dies.
@@ -24,6 +25,7 @@ const ROUTING_LOCK: i64 = 0x4e53_4854_0001;
 const CLAIM_LOCK: i64 = 0x4e53_4854_0002;
 const SWEEP_LOCK: i64 = 0x4e53_4854_0003;
 const MIGRATION_LOCK: i64 = 0x4e53_4854_0004;
+const PRUNE_LOCK: i64 = 0x4e53_4854_0005;
 
 /// How long PostgreSQL lets one statement run, wait for a lock, and lets a process that fell
 /// asleep in the middle of a transaction keep its locks.
@@ -127,13 +129,22 @@ pub(super) fn lock_migrations(c: &mut PgConnection) -> QueryResult<()> {
     c.batch_execute(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
 }
 
-/// Whether nobody else is just doing what one process is to do for all.
+/// Whether nobody else is just sweeping, which one process is to do for all.
 pub(super) fn try_lock_sweep(link: &mut Link<'_>) -> Result<bool> {
+    try_lock(link, SWEEP_LOCK)
+}
+
+/// Whether nobody else is just pruning, which one process is to do for all.
+pub(super) fn try_lock_prune(link: &mut Link<'_>) -> Result<bool> {
+    try_lock(link, PRUNE_LOCK)
+}
+
+fn try_lock(link: &mut Link<'_>, number: i64) -> Result<bool> {
     match link {
         Link::Sqlite(_) => Ok(true),
         Link::Postgres(c) => {
             let got: Answer = sql_query("SELECT pg_try_advisory_xact_lock($1) AS yes")
-                .bind::<BigInt, _>(SWEEP_LOCK)
+                .bind::<BigInt, _>(number)
                 .get_result(*c)?;
             Ok(got.yes)
         }
@@ -189,6 +200,27 @@ pub(super) fn lock_free_tasks(link: &mut Link<'_>, seqs: &[i64]) -> Result<Vec<T
             Ok(rows.select(TaskRow::as_select()).load(*c)?)
         }
     }
+}
+
+/// Deletes the tasks of a stage that ended first, up to `limit` and only what ended by `until`,
+/// and returns how many. Inputs, results, errors, labels and logs go with them.
+pub(super) fn delete_ended(
+    link: &mut Link<'_>,
+    stage: Stage,
+    until: i64,
+    limit: u64,
+) -> Result<u64> {
+    // Somebody may just retry one of them.
+    let free = if let Link::Postgres(_) = link { "FOR UPDATE SKIP LOCKED" } else { "" };
+    let delete = sql_query(format!(
+        "DELETE FROM tasks WHERE seq IN (SELECT seq FROM tasks WHERE stage = {} \
+         AND finished_at <= $1 ORDER BY finished_at LIMIT $2 {free})",
+        stage as i16
+    ))
+    .bind::<BigInt, _>(until)
+    .bind::<BigInt, _>(i64::try_from(limit).unwrap_or(i64::MAX));
+    let deleted = on_engine!(link, c => delete.execute(c))?;
+    Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
 }
 
 /// The first due task, or one of the first, of a lane: an executor's part of a queue.
@@ -273,7 +305,7 @@ fn lane<'a>(executor_id: i64, queue_name: &'a str, limit: i64) -> _ {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use diesel::{connection::SimpleConnection, debug_query, prelude::*, sql_query};
 
     use super::{LANES, lane};
@@ -284,7 +316,8 @@ mod tests {
         detail: String,
     }
 
-    fn plan(query: &str) -> Vec<String> {
+    /// How SQLite carries a query out.
+    pub(in crate::store) fn plan(query: &str) -> Vec<String> {
         let mut c = SqliteConnection::establish(":memory:").unwrap();
         for migration in [
             include_str!("../../../../migrations/sqlite/0001_tasks/up.sql"),

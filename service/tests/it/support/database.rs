@@ -4,7 +4,12 @@ use tempfile::TempDir;
 /// A database of its own for one test, gone afterwards.
 pub enum Database {
     Sqlite(TempDir),
-    Postgres { admin: String, name: String },
+    Postgres {
+        admin: String,
+        name: String,
+    },
+    /// Another one's, which deletes it.
+    Borrowed(String),
 }
 
 impl Database {
@@ -35,6 +40,7 @@ impl Database {
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite(folder) => format!("sqlite://{}", folder.path().join("test.db").display()),
+            Self::Borrowed(url) => url.clone(),
             Self::Postgres { admin, name } => {
                 let (server, _) = admin.rsplit_once('/').unwrap();
                 format!("{server}/{name}")

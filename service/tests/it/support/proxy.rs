@@ -15,10 +15,9 @@ pub enum Mode {
     Pass,
     /// Closes connections, and takes no new ones.
     Cut,
-    /// Lets the next COMMIT through to the database, but not the answer; then it passes again.
-    LoseNextCommit,
-    /// Keeps connections open, but lets nothing through.
-    BlackHole,
+    /// Lets the COMMIT after this statement through to the database, but not the answer; then it
+    /// passes again. Seen only where the statement is sent for the first time on its connection.
+    LoseCommitAfter(&'static str),
 }
 
 /// A proxy before one address; it stops when it is dropped.
@@ -67,43 +66,51 @@ impl Drop for Proxy {
     }
 }
 
+/// How far a connection is on the way to losing an answer.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Losing {
+    #[default]
+    Nothing,
+    NextCommit,
+    NextAnswer,
+}
+
 async fn carry(client: TcpStream, server: TcpStream, mode: Arc<watch::Sender<Mode>>) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    // Set when this connection's next answer is to be lost.
-    let losing = Arc::new(Mutex::new(false));
+    let losing = Mutex::new(Losing::default());
     let mut modes = mode.subscribe();
+    let asks = |chunk: &[u8]| {
+        let has = |text: &str| chunk.windows(text.len()).any(|part| part == text.as_bytes());
+        let mut losing = losing.lock().unwrap();
+        if let Mode::LoseCommitAfter(statement) = *mode.borrow()
+            && has(statement)
+        {
+            *losing = Losing::NextCommit;
+        }
+        if *losing == Losing::NextCommit && has("COMMIT") {
+            *losing = Losing::NextAnswer;
+        }
+        true
+    };
+    // The database has answered, so it has committed.
+    let answers = |_: &[u8]| *losing.lock().unwrap() != Losing::NextAnswer;
     tokio::select! {
-        () = pump(from_client, to_server, Arc::clone(&mode), Arc::clone(&losing), true) => {}
-        () = pump(from_server, to_client, Arc::clone(&mode), losing, false) => {}
+        () = pump(from_client, to_server, asks) => {}
+        () = pump(from_server, to_client, answers) => {}
         _ = modes.wait_for(|mode| *mode == Mode::Cut) => {}
+    }
+    if *losing.lock().unwrap() == Losing::NextAnswer {
+        mode.send_replace(Mode::Pass);
     }
 }
 
-async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mode: Arc<watch::Sender<Mode>>,
-    losing: Arc<Mutex<bool>>,
-    asks: bool,
-) {
+/// Passes on what `passes` lets through, until it does not.
+async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, passes: impl Fn(&[u8]) -> bool) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let chunk = &buffer[..length];
-        let mut modes = mode.subscribe();
-        if modes.wait_for(|mode| *mode != Mode::BlackHole).await.is_err() {
-            return;
-        }
-        let commits = asks && chunk.windows(6).any(|window| window == b"COMMIT");
-        if commits && *mode.borrow() == Mode::LoseNextCommit {
-            *losing.lock().unwrap() = true;
-        }
-        if !asks && *losing.lock().unwrap() {
-            // The database has answered, so it has committed.
-            mode.send_replace(Mode::Pass);
-            return;
-        }
-        if to.write_all(chunk).await.is_err() {
+        if !passes(chunk) || to.write_all(chunk).await.is_err() {
             return;
         }
     }
