@@ -5,6 +5,7 @@
 //! `None`, a lost race is a value; an [`Error`] means that the store could not do its work.
 
 mod attempt;
+mod cached;
 mod changes;
 mod circuit;
 mod claim;

@@ -10,6 +10,7 @@ use diesel::{
 };
 
 use crate::store::{
+    cached::FewTexts,
     error::Result,
     link::Link,
     rows::{ErrorRow, InputRow, LabelRow, ResultRow, TaskRow},
@@ -19,6 +20,14 @@ use crate::store::{
 /// Collects one column of all rows.
 fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
+}
+
+/// A row that was written; returned, so that the statement can be kept compiled.
+#[derive(QueryableByName)]
+struct Touched {
+    #[diesel(sql_type = BigInt)]
+    #[expect(dead_code, reason = "only the number of rows matters")]
+    seq: i64,
 }
 
 /// Inserts tasks with their inputs and labels.
@@ -31,10 +40,12 @@ pub(in crate::store) fn insert_tasks(
     match link {
         Link::Sqlite(c) => {
             for row in tasks {
-                diesel::insert_into(tasks::table).values(row).execute(*c)?;
+                let insert = diesel::insert_into(tasks::table).values(row);
+                insert.returning(tasks::seq).cached().get_result::<i64>(*c)?;
             }
             for row in inputs {
-                diesel::insert_into(task_inputs::table).values(row).execute(*c)?;
+                let insert = diesel::insert_into(task_inputs::table).values(row);
+                insert.returning(task_inputs::task_seq).cached().get_result::<i64>(*c)?;
             }
             for row in labels {
                 diesel::insert_into(task_labels::table).values(row).execute(*c)?;
@@ -56,7 +67,7 @@ fn insert_task_rows(c: &mut PgConnection, rows: &[TaskRow]) -> Result<()> {
          timeout_us, max_attempts, backoff, unique_key, idempotency_key, stage, executor_id, \
          due_at, attempts, attempts_before, deliveries, worker_ids, detached) \
          SELECT u.*, 0, 0, 0, '[]', FALSE FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, \
-         $11, $12, $13, $14, $15) AS u",
+         $11, $12, $13, $14, $15) AS u RETURNING seq",
     )
     .bind::<Array<BigInt>, _>(column(rows, |row| row.seq))
     .bind::<Array<Binary>, _>(column(rows, |row| row.id.as_slice()))
@@ -73,21 +84,23 @@ fn insert_task_rows(c: &mut PgConnection, rows: &[TaskRow]) -> Result<()> {
     .bind::<Array<SmallInt>, _>(column(rows, |row| row.now.stage))
     .bind::<Array<Nullable<BigInt>>, _>(column(rows, |row| row.now.executor_id))
     .bind::<Array<BigInt>, _>(column(rows, |row| row.now.due_at))
-    .execute(c)?;
+    .cached()
+    .load::<Touched>(c)?;
     Ok(())
 }
 
 fn insert_inputs(c: &mut PgConnection, rows: &[InputRow<'_>]) -> Result<()> {
     sql_query(
         "INSERT INTO task_inputs (task_seq, args, kwargs, fingerprint, traceparent) \
-         SELECT * FROM UNNEST($1, $2, $3, $4, $5)",
+         SELECT * FROM UNNEST($1, $2, $3, $4, $5) RETURNING task_seq AS seq",
     )
     .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
     .bind::<Array<Text>, _>(column(rows, |row| row.args.as_ref()))
     .bind::<Array<Text>, _>(column(rows, |row| row.kwargs.as_ref()))
     .bind::<Array<Nullable<Binary>>, _>(column(rows, |row| row.fingerprint.as_deref()))
     .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.traceparent))
-    .execute(c)?;
+    .cached()
+    .load::<Touched>(c)?;
     Ok(())
 }
 
@@ -95,11 +108,15 @@ fn insert_labels(c: &mut PgConnection, rows: &[LabelRow]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
     }
-    sql_query("INSERT INTO task_labels (task_seq, key, value) SELECT * FROM UNNEST($1, $2, $3)")
-        .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
-        .bind::<Array<Text>, _>(column(rows, |row| row.key.as_str()))
-        .bind::<Array<Text>, _>(column(rows, |row| row.value.as_str()))
-        .execute(c)?;
+    sql_query(
+        "INSERT INTO task_labels (task_seq, key, value) SELECT * FROM UNNEST($1, $2, $3) \
+         RETURNING task_seq AS seq",
+    )
+    .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
+    .bind::<Array<Text>, _>(column(rows, |row| row.key.as_str()))
+    .bind::<Array<Text>, _>(column(rows, |row| row.value.as_str()))
+    .cached()
+    .load::<Touched>(c)?;
     Ok(())
 }
 
@@ -114,7 +131,8 @@ pub(in crate::store) fn save_tasks(link: &mut Link<'_>, rows: &[(&TaskRow, i16)]
             let mut saved = 0;
             for (row, stored) in rows {
                 let target = tasks::table.find(row.seq).filter(tasks::stage.eq(*stored));
-                saved += diesel::update(target).set(&row.now).execute(*c)?;
+                let update = diesel::update(target).set(&row.now).returning(tasks::seq);
+                saved += update.cached().load::<i64>(*c)?.len();
             }
             Ok(saved)
         }
@@ -138,7 +156,7 @@ fn save_task_rows(c: &mut PgConnection, rows: &[(&TaskRow, i16)]) -> Result<usiz
          attempts_before, deliveries, worker_ids, lease_secret, lease_renewed_at, \
          lease_expires_at, deadline_at, detached, started_at, last_attempted_at, finished_at, \
          cancel_requested_at, progress_fraction, progress_message) \
-         WHERE tasks.seq = u.seq AND tasks.stage = u.stored",
+         WHERE tasks.seq = u.seq AND tasks.stage = u.stored RETURNING tasks.seq",
     )
     .bind::<Array<BigInt>, _>(column(rows, |(row, _)| row.seq))
     .bind::<Array<SmallInt>, _>(column(rows, |(_, stored)| *stored))
@@ -160,7 +178,9 @@ fn save_task_rows(c: &mut PgConnection, rows: &[(&TaskRow, i16)]) -> Result<usiz
     .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.cancel_requested_at))
     .bind::<Array<Nullable<Double>>, _>(column(rows, |(row, _)| row.now.progress_fraction))
     .bind::<Array<Nullable<Text>>, _>(column(rows, |(row, _)| row.now.progress_message.as_deref()))
-    .execute(c)?)
+    .cached()
+    .load::<Touched>(c)?
+    .len())
 }
 
 /// Adds to the errors of tasks.
@@ -177,7 +197,8 @@ pub(in crate::store) fn insert_errors(link: &mut Link<'_>, rows: &[ErrorRow]) ->
         Link::Postgres(c) => {
             sql_query(
                 "INSERT INTO task_errors (task_seq, attempt, kind, at, exception_class_path, \
-                 message, traceback) SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6, $7)",
+                 message, traceback) SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6, $7) \
+                 RETURNING task_seq AS seq",
             )
             .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
             .bind::<Array<Integer>, _>(column(rows, |row| row.attempt))
@@ -188,7 +209,8 @@ pub(in crate::store) fn insert_errors(link: &mut Link<'_>, rows: &[ErrorRow]) ->
             }))
             .bind::<Array<Text>, _>(column(rows, |row| row.message.as_str()))
             .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.traceback.as_deref()))
-            .execute(*c)?;
+            .cached()
+            .load::<Touched>(*c)?;
         }
     }
     Ok(())
@@ -207,11 +229,13 @@ pub(in crate::store) fn insert_results(link: &mut Link<'_>, rows: &[ResultRow]) 
         }
         Link::Postgres(c) => {
             sql_query(
-                "INSERT INTO task_results (task_seq, return_value) SELECT * FROM UNNEST($1, $2)",
+                "INSERT INTO task_results (task_seq, return_value) SELECT * FROM UNNEST($1, $2) \
+                 RETURNING task_seq AS seq",
             )
             .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
             .bind::<Array<Text>, _>(column(rows, |row| row.return_value.as_str()))
-            .execute(*c)?;
+            .cached()
+            .load::<Touched>(*c)?;
         }
     }
     Ok(())

@@ -12,6 +12,7 @@ use diesel::{
 };
 
 use super::{
+    cached::FewTexts,
     error::{Error, Result},
     link::{Link, on_engine},
     rows::TaskRow,
@@ -47,6 +48,7 @@ pub(super) fn reserve_seqs(link: &mut Link<'_>, count: usize) -> Result<Vec<i64>
             let last: Number =
                 sql_query("UPDATE task_seqs SET last = last + ? RETURNING last AS number")
                     .bind::<BigInt, _>(count)
+                    .cached()
                     .get_result(*c)?;
             Ok((last.number - count + 1..=last.number).collect())
         }
@@ -54,6 +56,7 @@ pub(super) fn reserve_seqs(link: &mut Link<'_>, count: usize) -> Result<Vec<i64>
             let mut seqs: Vec<Number> =
                 sql_query("SELECT nextval('task_seqs') AS number FROM generate_series(1, $1)")
                     .bind::<BigInt, _>(count)
+                    .cached()
                     .load(*c)?;
             seqs.sort_by_key(|seq| seq.number);
             Ok(seqs.into_iter().map(|seq| seq.number).collect())
@@ -99,6 +102,7 @@ pub(super) fn enter(link: &mut Link<'_>, changes_routing: bool) -> Result<Entere
                 "SELECT version, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now \
                  FROM routing",
             )
+            .cached()
             .get_result(*c)?;
             Ok(Entered { version: entered.version, now: Some(entered.now) })
         }
@@ -238,7 +242,7 @@ pub(super) struct Head {
 
 /// The queues in which an executor has due tasks, found by one step in the index for each.
 pub(super) fn lanes(link: &mut Link<'_>, executor_id: i64, limit: i64) -> Result<Vec<String>> {
-    let lanes = sql_query(LANES).bind::<BigInt, _>(executor_id).bind::<BigInt, _>(limit);
+    let lanes = sql_query(LANES).bind::<BigInt, _>(executor_id).bind::<BigInt, _>(limit).cached();
     let lanes: Vec<Lane> = on_engine!(link, c => lanes.load(c))?;
     Ok(lanes.into_iter().map(|lane| lane.queue_name).collect())
 }
@@ -267,7 +271,8 @@ pub(super) fn heads(
         Link::Sqlite(c) => {
             let mut heads = Vec::new();
             for queue_name in lanes {
-                let lane: Vec<(i16, i64, i64)> = lane(executor_id, queue_name, limit).load(*c)?;
+                let lane: Vec<(i16, i64, i64)> =
+                    lane(executor_id, queue_name, limit).cached().load(*c)?;
                 heads.extend(lane.into_iter().map(|(priority, due_at, seq)| Head {
                     queue_name: queue_name.clone(),
                     priority,
@@ -281,6 +286,7 @@ pub(super) fn heads(
             .bind::<Array<Text>, _>(lanes)
             .bind::<BigInt, _>(executor_id)
             .bind::<BigInt, _>(limit)
+            .cached()
             .load(*c)?),
     }
 }
