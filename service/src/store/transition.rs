@@ -1,5 +1,7 @@
 //! Applies what [`next`] decides to a locked row.
 
+use std::time::Duration;
+
 use super::{
     circuit,
     error::{Error, Result},
@@ -17,6 +19,12 @@ use crate::{
         task::{TaskId, Terms, first_stage},
     },
 };
+
+/// How often a task keeps its place in the order although its executor refused it.
+const REFUSALS_IN_PLACE: u32 = 3;
+/// How long it waits after the next refusal; twice as long after each more.
+const REFUSED_WAIT_FIRST: Duration = Duration::from_millis(500);
+const REFUSED_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// The state of a row, as the domain sees it.
 pub(super) fn state(tx: &Tx<'_>, row: &TaskRow) -> Result<State> {
@@ -56,7 +64,7 @@ pub(super) fn end_attempt(tx: &mut Tx<'_>, mut row: TaskRow, outcome: &Outcome) 
             record_failure(tx, &row, &failure(outcome));
             wait_for_retry(tx, &mut row)?;
         }
-        Next::Returned => give_back(tx, &mut row)?,
+        Next::Returned => give_back(tx, &mut row, outcome)?,
         Next::Failed => {
             record_failure(tx, &row, &failure(outcome));
             finish(tx, &mut row, Stage::Failed)?;
@@ -117,8 +125,10 @@ fn wait_for_retry(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     Ok(())
 }
 
-/// Puts the row back where it was before it was claimed.
-fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
+/// Puts the row back where it was before it was claimed. A task that its executor refuses again
+/// and again waits a little, since it may be the only one: as the first in line it would keep the
+/// executor from all others.
+fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow, outcome: &Outcome) -> Result<()> {
     let mut worker_ids = row.worker_ids()?;
     worker_ids.pop();
     row.now.worker_ids = to_json(&worker_ids, "worker_ids")?;
@@ -128,6 +138,12 @@ fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
         row.now.last_attempted_at = None;
     }
     drop_lease(&mut row.now);
+    let refusals = count(row.now.deliveries - row.now.attempts);
+    if matches!(outcome, Outcome::Undelivered { .. }) && refusals > REFUSALS_IN_PLACE {
+        let doublings = (refusals - REFUSALS_IN_PLACE).min(16);
+        let wait = (REFUSED_WAIT_FIRST * (1 << doublings)).min(REFUSED_WAIT_MAX);
+        row.now.due_at = micros(later(tx.now, wait));
+    }
     let due_at = time(row.now.due_at)?;
     wait_from(tx, row, due_at);
     Ok(())

@@ -24,6 +24,25 @@ fn at_once(path: &str) -> TaskRequest {
 }
 
 on_both_engines! {
+    async fn a_task_that_is_always_refused_does_not_keep_the_others_waiting(app: App) {
+        let app = app.start();
+        let executor = TestExecutor::start(|call| {
+            if call.message().data.task_path == "refused" {
+                Reply::status(503)
+            } else {
+                Reply::ok("1")
+            }
+        })
+        .await;
+        app.register(&executor).await;
+        let first = TaskRequest { priority: Some(100), ..TaskRequest::new("refused") };
+        let refused = app.enqueue_with(first).await.id;
+        let other = app.enqueue("other").await.id;
+        assert_eq!(app.end(other).await.status, TaskStatus::Successful);
+        let task = app.task(refused).await;
+        assert_eq!((task.status, task.attempts), (TaskStatus::Ready, 0));
+    }
+
     async fn an_executor_that_is_not_there_costs_no_attempt(app: App) {
         let app = app.start();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
