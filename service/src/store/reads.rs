@@ -52,8 +52,7 @@ pub(super) fn records<'e>(
     let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
     let mut inputs = inputs_of(link, &seqs)?;
     let mut labels = labels_of(link, &seqs)?;
-    let tried: Vec<i64> = rows.iter().filter(|row| has_errors(row)).map(|row| row.seq).collect();
-    let mut errors = errors_of(link, &tried)?;
+    let mut errors = errors_of(link, &seqs)?;
     let mut records = Vec::with_capacity(rows.len());
     for row in rows {
         let seq = row.seq;
@@ -79,11 +78,6 @@ pub(super) fn records<'e>(
         records.push(Record { task, traceparent: inputs.traceparent });
     }
     Ok(records)
-}
-
-/// Whether there may be errors: those of attempts, or that of a task which never started.
-fn has_errors(row: &TaskRow) -> bool {
-    row.now.attempts > 0 || row.now.finished_at.is_some()
 }
 
 fn inputs_of(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Inputs>> {

@@ -14,6 +14,7 @@ mod delivery;
 mod input;
 mod leases;
 mod lists;
+mod model;
 mod order;
 mod postgres;
 mod process;
