@@ -17,7 +17,7 @@ demo: ## Show a service, an executor in Python and five tasks; CI=1 stops by its
 	cargo run --locked --quiet -p nightshift -- demo $(if $(CI),--ci)
 
 .PHONY: test
-test: check test-code ## Everything that CI runs
+test: check test-code chaos-short ## Everything that CI runs
 
 .PHONY: check
 check: tools ## Format, lints, documentation, dependencies
@@ -35,9 +35,31 @@ test-code: tools ## All tests, on SQLite and on a PostgreSQL of their own
 test-sqlite: ## The tests that need no PostgreSQL
 	cargo test --locked --workspace -- --skip postgres
 
+.PHONY: chaos
+chaos: MINUTES ?= 10
+chaos: SEED ?= 1
+chaos: tools ## Hurt three replicas and all around them for MINUTES, by SEED
+	cargo build --locked --release -p nightshift
+	chaos/chaos.py --minutes $(MINUTES) --seed $(SEED) --binary $${CARGO_TARGET_DIR:-target}/release/nightshift
+
+.PHONY: chaos-short
+chaos-short: tools ## The same for one minute, with the build that the tests use
+	cargo build --locked -p nightshift
+	chaos/chaos.py --minutes 1
+
 .PHONY: docs
 docs: ## Write openapi/openapi.json and docs/ERRORS.md anew
 	UPDATE=1 cargo test --locked -p nightshift --test it contract
+
+.PHONY: bench
+bench: ## What one service takes, on both engines
+	cargo build --locked --release -p nightshift -p nightshift-bench
+	bench/bench.sh
+
+.PHONY: bench-full
+bench-full: ## Whether a million finished tasks slow a drain down, on both engines
+	cargo build --locked --release -p nightshift -p nightshift-bench
+	bench/full.sh
 
 .PHONY: bench-enqueue
 bench-enqueue: ## How many single POST /tasks a second (needs wrk)

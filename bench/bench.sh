@@ -21,6 +21,17 @@ all() { # ENGINE
 if [ "${2:-}" = postgres ]; then
     start "${TEST_POSTGRES_URL:?}"
     all postgres
+    # Three replicas: enqueued at one, leased at the second, waited for at the third.
+    servers=() services=()
+    for _ in 1 2 3; do
+        start "$TEST_POSTGRES_URL"
+        servers+=("$server") services+=("$service")
+    done
+    for _ in $(seq "$runs"); do
+        server=${servers[0]} measure replicas --worker-server "${servers[1]}" \
+            --wait-server "${servers[2]}"
+    done | medians "postgres, 3 replicas"
+    for service in "${services[@]}"; do stop; done
 else
     start "sqlite://$folder/bench.db"
     all sqlite

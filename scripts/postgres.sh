@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Runs a command with TEST_POSTGRES_URL naming a PostgreSQL server of its own, on a free loopback
 # port and in a temporary folder, and stops the server afterwards. TEST_PGBOUNCER_URL names a
-# PgBouncer before it that pools transactions.
+# PgBouncer before it that pools transactions. The server takes TLS with a certificate of its own,
+# TEST_POSTGRES_CERT. With DURABLE=1 what is committed is on the disk. POSTGRES_BIN names the folder
+# of another server's programs.
 # Usage: scripts/postgres.sh COMMAND [ARG...]
 set -euo pipefail
 
-bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)
+bin=${POSTGRES_BIN:-$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)}
 [ -n "$bin" ] || { echo "no PostgreSQL server: apt-get install postgresql" >&2; exit 1; }
 folder=$(mktemp -d)
 chmod 711 "$folder"
@@ -25,10 +27,17 @@ pooled_port=$(free_port)
 
 "${as[@]}" "$bin/initdb" -D "$folder/data" -U nightshift -A trust --no-sync --locale=C.UTF-8 \
     -E UTF8 >/dev/null
+openssl req -new -x509 -days 2 -nodes -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
+    -out "$folder/cert.pem" -keyout "$folder/key.pem" 2>/dev/null
+if [ "$(id -u)" = 0 ]; then chown postgres "$folder/key.pem"; fi
+chmod 600 "$folder/key.pem"
+chmod 644 "$folder/cert.pem"
 # No test here pulls the plug, so nothing has to reach the disk.
+[ -n "${DURABLE:-}" ] || fast="-c fsync=off -c synchronous_commit=off -c full_page_writes=off"
 "${as[@]}" "$bin/pg_ctl" -D "$folder/data" -s -w -t 60 -l "$folder/data/log" -o \
-    "-c listen_addresses=127.0.0.1 -p $port -k $folder/socket -c fsync=off \
-     -c synchronous_commit=off -c full_page_writes=off -c max_connections=300" start
+    "-c listen_addresses=127.0.0.1 -p $port -k $folder/socket -c max_connections=300 \
+     -c ssl=on -c ssl_cert_file=$folder/cert.pem -c ssl_key_file=$folder/key.pem \
+     ${fast:-}" start
 pooler=
 stop() {
     [ -z "$pooler" ] || kill "$pooler"
@@ -57,4 +66,5 @@ chmod 644 "$folder/pgbouncer.ini"
 pooler=$!
 
 TEST_POSTGRES_URL="postgres://nightshift@127.0.0.1:$port/postgres" \
+    TEST_POSTGRES_CERT="$folder/cert.pem" \
     TEST_PGBOUNCER_URL="postgres://nightshift@127.0.0.1:$pooled_port" "$@"

@@ -5,6 +5,8 @@ set -euo pipefail
 packages=()
 ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages+=(postgresql)
 [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null || packages+=(pgbouncer)
+command -v faketime >/dev/null || packages+=(faketime)
+command -v openssl >/dev/null || packages+=(openssl)
 command -v python3 >/dev/null || packages+=(python3)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 [ -e /usr/include/openssl/ssl.h ] || packages+=(libssl-dev)

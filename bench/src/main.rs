@@ -70,6 +70,17 @@ enum Load {
         #[arg(long, default_value_t = 500)]
         count: u32,
     },
+    /// Enqueued here, leased and finished by a worker at a second replica, waited for at a third
+    Replicas {
+        /// Where the worker asks
+        #[arg(long)]
+        worker_server: String,
+        /// Where the end is waited for
+        #[arg(long)]
+        wait_server: String,
+        #[arg(long, default_value_t = 200)]
+        count: u32,
+    },
     /// Tasks that have ended, and tasks that wait for nobody
     Fill {
         #[arg(long, default_value_t = 1_000_000)]
@@ -106,6 +117,12 @@ async fn main() -> anyhow::Result<()> {
             let [median, p99] = latency(&client, count).await?;
             println!("latency {median:.2} ms");
             println!("latency-p99 {p99:.2} ms");
+        }
+        Load::Replicas { worker_server, wait_server, count } => {
+            let (worker, waiter) = (Client::new(&worker_server)?, Client::new(&wait_server)?);
+            let [median, p99] = replicas(&client, &worker, &waiter, count).await?;
+            println!("replicas {median:.2} ms");
+            println!("replicas-p99 {p99:.2} ms");
         }
         Load::Fill { finished, waiting } => {
             register_workers(&client).await?;
@@ -247,7 +264,51 @@ async fn latency(client: &Client, count: u32) -> anyhow::Result<[f64; 2]> {
         ensure!(task.status.is_finished(), "a task took longer than ten seconds");
         times.push(start.elapsed().as_secs_f64() * 1_000.0);
     }
+    percentiles(times)
+}
+
+/// Median and 99th percentile.
+fn percentiles(mut times: Vec<f64>) -> anyhow::Result<[f64; 2]> {
     times.sort_by(f64::total_cmp);
     let at = |part: usize| times.get(times.len() * part / 100).copied().context("no times");
     Ok([at(50)?, at(99)?])
+}
+
+/// From POST at one replica to the end of the wait at another, in milliseconds, with a worker
+/// that waits for tasks at a third.
+async fn replicas(
+    client: &Client,
+    worker: &Client,
+    waiter: &Client,
+    count: u32,
+) -> anyhow::Result<[f64; 2]> {
+    register_workers(client).await?;
+    let request = LeaseRequest {
+        worker_id: "w1".to_owned(),
+        wait_seconds: Some(20),
+        ..LeaseRequest::default()
+    };
+    let mut times = Vec::new();
+    for _ in 0..count {
+        let leasing = async {
+            let lease = worker.lease_tasks("drain", &request).await?.leases.pop();
+            let token = lease.context("no task came")?.token;
+            let end =
+                FinishRequest { return_value: Some(Json::null()), ..FinishRequest::default() };
+            anyhow::Ok(worker.finish_lease(&token, &end).await?)
+        };
+        let enqueuing = async {
+            // Long enough for the worker to be waiting.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let start = Instant::now();
+            let options = EnqueueOptions::default();
+            let id = client.create_task(&TaskRequest::new("drain.a"), &options).await?.task.id;
+            let task = waiter.get_task(id, Some(Duration::from_secs(20))).await?;
+            ensure!(task.status.is_finished(), "a task took longer than 20 seconds");
+            anyhow::Ok(start.elapsed())
+        };
+        let (_, taken) = futures_util::future::try_join(leasing, enqueuing).await?;
+        times.push(taken.as_secs_f64() * 1_000.0);
+    }
+    percentiles(times)
 }

@@ -2,6 +2,8 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use nightshift_openapi::ErrorCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
 
 use super::Error;
 use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
@@ -19,13 +21,43 @@ pub(super) fn to_place(cursor: &str) -> Result<i64, Error> {
     bytes.try_into().map(i64::from_be_bytes).map_err(|_malformed| invalid())
 }
 
-pub(super) fn from_name(name: &str) -> String {
+fn from_name(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
-pub(super) fn to_name(cursor: &str) -> Result<String, Error> {
+fn to_name(cursor: &str) -> Result<String, Error> {
     let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_malformed| invalid())?;
     String::from_utf8(bytes).map_err(|_malformed| invalid())
+}
+
+/// Which page of a list by name to show.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct ByName {
+    /// 1 to 1,000; 100 by default.
+    #[param(minimum = 1, maximum = 1000)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl ByName {
+    /// The page of what is sorted by name, and the cursor of the next one.
+    pub(super) fn page<T>(
+        self,
+        mut sorted: Vec<T>,
+        name: impl Fn(&T) -> &str,
+    ) -> Result<(Vec<T>, Option<String>), Error> {
+        let limit = usize::try_from(limit(self.limit)?).unwrap_or(usize::MAX);
+        if let Some(after) = self.cursor.as_deref().map(to_name).transpose()? {
+            sorted.retain(|item| name(item) > after.as_str());
+        }
+        let more = sorted.len() > limit;
+        sorted.truncate(limit);
+        let next = sorted.last().filter(|_| more).map(|last| from_name(name(last)));
+        Ok((sorted, next))
+    }
 }
 
 /// How many rows a page is to have.

@@ -1,11 +1,10 @@
 use actix_web::{HttpResponse, delete, get, put, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::{
-    Error, Shared, convert, cursor,
+    Error, Shared, convert,
+    cursor::ByName,
     extract::{Body, Query},
     responses::{BadQuery, NoSuchExecutor, Refused},
 };
@@ -15,23 +14,11 @@ fn not_found() -> Error {
     Error::new(ErrorCode::ExecutorNotFound, "no executor has this name")
 }
 
-/// Which page to show.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// 1 to 1,000; 100 by default.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
 /// List executors, by name
 #[utoipa::path(
     tag = "executors",
     operation_id = "list_executors",
-    params(ListQuery),
+    params(ByName),
     responses(
         (status = 200, description = "One page", body = wire::ExecutorList),
         BadQuery,
@@ -40,21 +27,12 @@ pub(super) struct ListQuery {
 #[get("/executors")]
 pub(super) async fn list_executors(
     state: Shared,
-    query: Query<ListQuery>,
+    query: Query<ByName>,
 ) -> Result<HttpResponse, Error> {
-    let limit = usize::try_from(cursor::limit(query.0.limit)?).unwrap_or(usize::MAX);
-    let after = query.0.cursor.as_deref().map(cursor::to_name).transpose()?;
-    let mut rest = state.store.executors().await?;
-    if let Some(after) = after {
-        rest.retain(|executor| executor.registration.name.as_str() > after.as_str());
-    }
-    let more = rest.len() > limit;
-    rest.truncate(limit);
-    let last = rest.last().filter(|_| more);
-    Ok(HttpResponse::Ok().json(wire::ExecutorList {
-        next_cursor: last.map(|executor| cursor::from_name(executor.registration.name.as_str())),
-        items: rest.into_iter().map(convert::wire_executor).collect(),
-    }))
+    let executors = state.store.executors().await?;
+    let (page, next_cursor) = query.0.page(executors, |e| e.registration.name.as_str())?;
+    let items = page.into_iter().map(convert::wire_executor).collect();
+    Ok(HttpResponse::Ok().json(wire::ExecutorList { items, next_cursor }))
 }
 
 /// Read an executor's registration

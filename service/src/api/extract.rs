@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Error, State};
+use super::{Error, Limits, State};
 use crate::domain::json::without_lone_surrogates;
 
 /// A JSON body.
@@ -26,11 +26,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            if request.content_type() != "application/json" {
-                return Err(unsupported(&request, "application/json"));
-            }
-            let limits = state(&request)?.limits;
-            let bytes = read(&request, payload, limits.body_bytes_max).await?;
+            let bytes = read_json(&request, payload, |limits| limits.body_bytes_max).await?;
             parse(&bytes).map(Self)
         })
     }
@@ -49,11 +45,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Reports<T> {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            if request.content_type() != "application/json" {
-                return Err(unsupported(&request, "application/json"));
-            }
-            let limits = state(&request)?.limits;
-            let bytes = read(&request, payload, limits.batch_bytes_max).await?;
+            let bytes = read_json(&request, payload, |limits| limits.batch_bytes_max).await?;
             parse_report(&bytes).map(Self)
         })
     }
@@ -105,6 +97,18 @@ fn state(request: &HttpRequest) -> Result<&State, Error> {
 pub(super) fn unsupported(request: &HttpRequest, wanted: &str) -> Error {
     let detail = format!("the content type is {:?}, not {wanted}", request.content_type());
     Error::new(ErrorCode::UnsupportedMediaType, detail)
+}
+
+/// The whole body of what says that it is JSON.
+async fn read_json(
+    request: &HttpRequest,
+    payload: Payload,
+    bytes_max: fn(&Limits) -> usize,
+) -> Result<Bytes, Error> {
+    if request.content_type() != "application/json" {
+        return Err(unsupported(request, "application/json"));
+    }
+    read(request, payload, bytes_max(&state(request)?.limits)).await
 }
 
 /// The whole body, if it is small enough and comes in time. Its room is given back when the

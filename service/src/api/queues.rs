@@ -1,11 +1,10 @@
 use actix_web::{HttpResponse, get, patch, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::{
-    Error, Shared, convert, cursor,
+    Error, Shared, convert,
+    cursor::ByName,
     extract::{Body, Query},
     responses::{BadQuery, NoSuchQueue, Refused},
 };
@@ -15,25 +14,13 @@ fn not_found() -> Error {
     Error::new(ErrorCode::QueueNotFound, "no queue can have this name")
 }
 
-/// Which page to show.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// 1 to 1,000; 100 by default.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
 /// List queues, by name
 ///
 /// All that hold tasks which have not ended, or have settings.
 #[utoipa::path(
     tag = "queues",
     operation_id = "list_queues",
-    params(ListQuery),
+    params(ByName),
     responses(
         (status = 200, description = "One page", body = wire::QueueList),
         BadQuery,
@@ -42,21 +29,12 @@ pub(super) struct ListQuery {
 #[get("/queues")]
 pub(super) async fn list_queues(
     state: Shared,
-    query: Query<ListQuery>,
+    query: Query<ByName>,
 ) -> Result<HttpResponse, Error> {
-    let limit = usize::try_from(cursor::limit(query.0.limit)?).unwrap_or(usize::MAX);
-    let after = query.0.cursor.as_deref().map(cursor::to_name).transpose()?;
-    let mut rest = state.store.queues().await?;
-    if let Some(after) = after {
-        rest.retain(|queue| queue.name > after);
-    }
-    let more = rest.len() > limit;
-    rest.truncate(limit);
+    let (page, next_cursor) = query.0.page(state.store.queues().await?, |queue| &queue.name)?;
     let now = state.clock.now();
-    Ok(HttpResponse::Ok().json(wire::QueueList {
-        next_cursor: rest.last().filter(|_| more).map(|queue| cursor::from_name(&queue.name)),
-        items: rest.into_iter().map(|queue| convert::wire_queue(queue, now)).collect(),
-    }))
+    let items = page.into_iter().map(|queue| convert::wire_queue(queue, now)).collect();
+    Ok(HttpResponse::Ok().json(wire::QueueList { items, next_cursor }))
 }
 
 /// Read a queue

@@ -52,7 +52,10 @@ fn put_one(tx: &mut Tx<'_>, registration: &Registration) -> Result<Registered> {
             .returning(executors::id)
             .get_result(c))?
     };
-    changed(tx)?;
+    // Who serves which path decides where waiting tasks belong, and nothing else does.
+    let before = tx.registry.all().find(|executor| executor.registration.name == registration.name);
+    let same = before.is_some_and(|old| old.registration.task_paths == registration.task_paths);
+    changed(tx, !same)?;
     let executor = tx.registry.get(ExecutorId(id)).ok_or_else(|| corrupt("no such executor"))?;
     Ok(Registered { executor: Executor::clone(executor), created: known.is_none() })
 }
@@ -66,15 +69,17 @@ pub(super) fn remove(tx: &mut Tx<'_>, names: &[&ExecutorName]) -> Result<Vec<boo
             let gone = diesel::delete(executors::table.filter(executors::name.eq(name.as_str())));
             let found = on_engine!(&mut tx.link, c => gone.execute(c))? > 0;
             if found {
-                changed(tx)?;
+                changed(tx, true)?;
             }
             Ok(found)
         })
         .collect()
 }
 
-fn changed(tx: &mut Tx<'_>) -> Result<()> {
-    registry::reroute(&mut tx.link)?;
+fn changed(tx: &mut Tx<'_>, reroute: bool) -> Result<()> {
+    if reroute {
+        registry::reroute(&mut tx.link)?;
+    }
     let version = registry::bump(&mut tx.link)?;
     tx.registry.forget();
     tx.registry.refresh(&mut tx.link, version)?;

@@ -38,11 +38,15 @@ mod steer;
 mod sweep;
 mod transition;
 mod tx;
+mod vacuum;
 mod writer;
 mod writes;
 
 use std::{
-    sync::{Arc, mpsc::sync_channel},
+    sync::{
+        Arc,
+        mpsc::{SyncSender, sync_channel},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -71,11 +75,12 @@ use self::{
     pool::{FileLock, Pool},
     registry::Registry,
     signals::Signals,
+    vacuum::Vacuum,
     writer::Writer,
 };
 use crate::{
     clock::Clock,
-    config::Database,
+    config::{Database, DatabaseUrl},
     domain::{Timestamp, attempt::RecordedFailure, json::JsonText, state::Stage, task::TaskId},
     entropy::Entropy,
 };
@@ -108,6 +113,8 @@ pub struct Opened {
 pub struct Closing {
     writer: JoinHandle<()>,
     listener: Option<JoinHandle<()>>,
+    /// Dropped to end it.
+    vacuum: Option<(SyncSender<()>, JoinHandle<()>)>,
     _lock: Option<FileLock>,
 }
 
@@ -119,6 +126,12 @@ impl Closing {
         }
         if self.listener.is_some_and(|listener| listener.join().is_err()) {
             tracing::error!("the listener panicked");
+        }
+        if let Some((closing, vacuum)) = self.vacuum {
+            drop(closing);
+            if vacuum.join().is_err() {
+                tracing::error!("the vacuum panicked");
+            }
         }
     }
 }
@@ -204,6 +217,10 @@ impl Store {
             };
             thread::Builder::new().name("store-listener".to_owned()).spawn(move || listener.run())
         });
+        let vacuum = match database.url {
+            DatabaseUrl::Sqlite(_) => None,
+            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone())?),
+        };
         let health = Arc::new(Health::new());
         let reopened = database.clone();
         let writer = Writer {
@@ -226,8 +243,16 @@ impl Store {
         let polls = Polls::new(lock.is_none(), listener.is_some());
         let counting = Arc::default();
         let store = Self { commands, room, pool, health, signals, polls, counting, clock };
-        Ok(Opened { store, cancels, closing: Closing { writer, listener, _lock: lock } })
+        Ok(Opened { store, cancels, closing: Closing { writer, listener, vacuum, _lock: lock } })
     }
+}
+
+fn start_vacuum(database: Database) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
+    let (closing, closed) = sync_channel(1);
+    let vacuum = Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
+    let thread =
+        thread::Builder::new().name("store-vacuum".to_owned()).spawn(move || vacuum.run())?;
+    Ok((closing, thread))
 }
 
 /// Lets the leases end now that nobody renews any more.

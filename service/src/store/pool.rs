@@ -155,6 +155,14 @@ pub(super) fn open_listener(url: &str) -> anyhow::Result<Connection> {
     Ok(Connection::Postgres(connect_postgres(url)?))
 }
 
+/// Opens a connection for what takes long: without the time limits of the others.
+pub(super) fn open_sweeper(database: &Database) -> anyhow::Result<Connection> {
+    match &database.url {
+        DatabaseUrl::Sqlite(_) => open_writer(database),
+        DatabaseUrl::Postgres(url) => Ok(Connection::Postgres(connect_postgres(url)?)),
+    }
+}
+
 fn connect_postgres(url: &str) -> anyhow::Result<PgConnection> {
     PgConnection::establish(&with_defaults(url)).map_err(|error| {
         let text = error.to_string();

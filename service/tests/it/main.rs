@@ -10,6 +10,7 @@ mod support;
 
 mod cancel;
 mod contract;
+mod crash;
 mod delivery;
 mod input;
 mod leases;

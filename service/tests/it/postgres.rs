@@ -221,7 +221,8 @@ async fn a_database_that_cannot_be_used_is_refused_with_the_way_out() {
     assert!(text.contains("createdb"), "{text}");
     let text = refused("postgres://nobody:secret@127.0.0.1:9/x".to_owned()).await;
     assert!(text.contains("is PostgreSQL running"), "{text}");
-    let text = refused(format!("{url}?sslmode=require")).await;
+    // Nobody vouches for the server's certificate.
+    let text = refused(format!("{url}?sslmode=verify-full&sslrootcert=system")).await;
     assert!(text.contains("sslmode"), "{text}");
     let mut connection = PgConnection::establish(&url).unwrap();
     let (_, name) = url.rsplit_once('/').unwrap();
@@ -239,6 +240,27 @@ async fn a_database_that_cannot_be_used_is_refused_with_the_way_out() {
     let text = refused(url.clone()).await;
     assert!(text.contains("migration 9999"), "{text}");
     drop(database);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_way_to_the_database_can_be_encrypted_and_its_certificate_checked() {
+    let cert = std::env::vars()
+        .find_map(|(name, value)| (name == "TEST_POSTGRES_CERT").then_some(value))
+        .expect("TEST_POSTGRES_CERT is not set: run `make test`");
+    let database = Database::postgres();
+    let url = format!("{}?sslmode=verify-full&sslrootcert={cert}", database.url());
+    let mut builder = Builder::on(database);
+    builder.config.database_url = url.clone();
+    let app = builder.start();
+    app.enqueue("a.b").await;
+    let mut connection = PgConnection::establish(&url).unwrap();
+    let plain: i64 = diesel::dsl::sql::<diesel::sql_types::BigInt>(
+        "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) \
+         WHERE datname = current_database() AND NOT ssl",
+    )
+    .get_result(&mut connection)
+    .unwrap();
+    assert_eq!(plain, 0, "of the writer's, the readers' and the listener's connections");
 }
 
 /// A database that somebody else deletes.

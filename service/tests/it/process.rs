@@ -1,16 +1,11 @@
 //! The binary: signals, crashes, and the command line.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query, sql_types::Text};
-use nightshift::entropy::Entropy;
+use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query};
 use nightshift_client::{
     Client, EnqueueOptions,
     types::{Backoff, ExecutorRequest, TaskErrorKind, TaskRequest, TaskStatus},
@@ -160,84 +155,6 @@ async fn an_accepted_task_goes_on_over_a_kill() {
     };
     let task = service.client.finish_lease(&token, &finish).await.unwrap();
     assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1));
-}
-
-/// 16 clients enqueue while an executor works, and the service is killed ten times.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_acknowledged_task_is_lost_by_ten_kills() {
-    const KILLS: usize = 10;
-    const CLIENTS: usize = 16;
-    let folder = tempfile::tempdir().unwrap();
-    let runs: Arc<Mutex<HashMap<Uuid, u32>>> = Arc::default();
-    let executor = TestExecutor::start({
-        let runs = runs.clone();
-        move |call| {
-            *runs.lock().unwrap().entry(call.message().data.task_id).or_default() += 1;
-            Reply::ok("1")
-        }
-    })
-    .await;
-    let mut service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
-    register(&service.client, &executor).await;
-    let acknowledged: Arc<Mutex<Vec<Uuid>>> = Arc::default();
-    let stop = Arc::new(AtomicUsize::new(0));
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|_| {
-            let (client, acknowledged, stop) =
-                (service.client.clone(), acknowledged.clone(), stop.clone());
-            tokio::spawn(async move {
-                let request = TaskRequest { max_attempts: Some(50), ..at_once("a.b") };
-                while stop.load(Ordering::SeqCst) == 0 {
-                    match client.create_task(&request, &EnqueueOptions::default()).await {
-                        Ok(enqueued) => acknowledged.lock().unwrap().push(enqueued.task.id),
-                        // The service is down at the moment.
-                        Err(_) => tokio::task::yield_now().await,
-                    }
-                }
-            })
-        })
-        .collect();
-    let entropy = Entropy::from_seed(10);
-    for _ in 0..KILLS {
-        let more = 50 + usize::from(u16::from_be_bytes(entropy.bytes()) % 400);
-        let wanted = acknowledged.lock().unwrap().len() + more;
-        until("enough acknowledged tasks", || async {
-            (acknowledged.lock().unwrap().len() >= wanted).then_some(())
-        })
-        .await;
-        service = service.kill_and_start_again().await;
-    }
-    stop.store(1, Ordering::SeqCst);
-    for client in clients {
-        soon("the end of a client", client).await.unwrap();
-    }
-    let acknowledged = acknowledged.lock().unwrap().clone();
-    assert!(acknowledged.len() >= KILLS * 50);
-    for id in &acknowledged {
-        let task = service.client.get_task(*id, Some(SOON)).await.unwrap();
-        assert_eq!(task.status, TaskStatus::Successful, "{task:?}");
-        assert!(task.errors.iter().all(|error| error.kind == TaskErrorKind::Lost), "{task:?}");
-        assert_eq!(task.attempts as usize, 1 + task.errors.len(), "one outcome an attempt");
-        let runs = runs.lock().unwrap().get(id).copied().unwrap_or(0);
-        assert!(runs >= 1 && runs <= task.attempts, "{runs} runs of {task:?}");
-    }
-    let running =
-        nightshift_client::TaskFilter { status: Some(TaskStatus::Running), ..Default::default() };
-    assert!(service.client.list_tasks(&running).await.unwrap().items.is_empty());
-    service.signal("TERM");
-    assert_eq!(service.exited().await.0, Some(0));
-    assert_eq!(integrity(&folder.path().join("test.db")), "ok");
-}
-
-fn integrity(file: &std::path::Path) -> String {
-    #[derive(diesel::QueryableByName)]
-    struct Row {
-        #[diesel(sql_type = Text)]
-        integrity_check: String,
-    }
-    let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
-    let row: Row = sql_query("PRAGMA integrity_check").get_result(&mut connection).unwrap();
-    row.integrity_check
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -170,5 +170,5 @@ async fn b78_the_file_shrinks_again() {
     // Closing writes the log back into the file.
     let _builder = app.stop().await;
     let empty = std::fs::metadata(&file).unwrap().len();
-    assert!(full > 8_000_000 && empty < 2_500_000, "{full} -> {empty}");
+    assert!(empty < full / 2, "{full} -> {empty}");
 }

@@ -1,0 +1,49 @@
+"""A TCP proxy between a replica and the database that breaks what goes through."""
+import asyncio
+
+
+class Proxy:
+    def __init__(self, target_port):
+        self.target_port = target_port
+        self.open = asyncio.Event()
+        self.open.set()
+        self.delay = 0.0
+        self.writers = set()
+
+    async def start(self):
+        self.server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    def cut(self):
+        for writer in list(self.writers):
+            writer.transport.abort()
+
+    async def _accept(self, reader, writer):
+        try:
+            there = await asyncio.open_connection("127.0.0.1", self.target_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        self.writers |= {writer, there[1]}
+        pumps = [asyncio.ensure_future(self._pump(reader, there[1])),
+                 asyncio.ensure_future(self._pump(there[0], writer))]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            pass  # The end of everything.
+        for pump in pumps:
+            pump.cancel()
+        for end in (writer, there[1]):
+            self.writers.discard(end)
+            end.close()
+
+    async def _pump(self, reader, writer):
+        try:
+            while chunk := await reader.read(65536):
+                await self.open.wait()
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                writer.write(chunk)
+                await writer.drain()
+        except OSError:
+            pass

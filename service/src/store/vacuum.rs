@@ -1,0 +1,73 @@
+//! Cleans PostgreSQL's dead rows away where they are many.
+//!
+//! A claim begins to look where the last tasks were claimed, and has to step over what is left of
+//! them. Autovacuum comes once a minute at the earliest; in a minute a busy service leaves some
+//! hundred thousand of them, over which each claim would step.
+
+use std::{
+    sync::mpsc::{Receiver, RecvTimeoutError},
+    time::{Duration, Instant},
+};
+
+use diesel::{
+    prelude::*,
+    sql_query,
+    sql_types::{BigInt, Nullable},
+};
+
+use super::{
+    error::{Error, Result},
+    link::Connection,
+};
+
+/// How often to look.
+const PERIOD: Duration = Duration::from_secs(10);
+/// What is not worth a vacuum.
+const DEAD_ROWS_MIN: i64 = 20_000;
+/// It may take one part in so many of the time.
+const SHARE: u32 = 10;
+
+pub(super) struct Vacuum {
+    pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
+    /// Closed when the store is.
+    pub(super) closed: Receiver<()>,
+}
+
+#[derive(QueryableByName)]
+struct DeadRows {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    number: Option<i64>,
+}
+
+impl Vacuum {
+    pub(super) fn run(self) {
+        let mut pause = PERIOD;
+        loop {
+            match self.closed.recv_timeout(pause) {
+                Err(RecvTimeoutError::Timeout) => {}
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let start = Instant::now();
+            if let Err(error) = self.round() {
+                tracing::debug!(error = &error as &dyn std::error::Error, "no vacuum this time");
+            }
+            pause = PERIOD.max(start.elapsed() * SHARE);
+        }
+    }
+
+    /// Of several processes the first does it: the others find the table locked and skip it.
+    fn round(&self) -> Result<()> {
+        let connection = (self.connect)().map_err(|error| Error::Unavailable(error.into()))?;
+        let Connection::Postgres(mut c) = connection else {
+            return Ok(());
+        };
+        let dead: DeadRows = sql_query(
+            "SELECT n_dead_tup AS number FROM pg_stat_user_tables WHERE relid = 'tasks'::regclass",
+        )
+        .get_result(&mut c)?;
+        if dead.number.unwrap_or(0) >= DEAD_ROWS_MIN {
+            sql_query("VACUUM (SKIP_LOCKED, TRUNCATE OFF) tasks").execute(&mut c)?;
+        }
+        Ok(())
+    }
+}
