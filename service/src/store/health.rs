@@ -1,7 +1,10 @@
 //! Whether the database can be used, and how often it is tried while it cannot.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -15,20 +18,36 @@ use crate::entropy::Entropy;
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// A database that is full takes small writes and refuses large ones: what changes so often is
+/// not worth a line each time.
+const SAY_AGAIN: Duration = Duration::from_secs(30);
+
 /// What the writer knows. Readers ask it, so that they need not find out by waiting. The log
 /// gets one line when the database goes and one when it is back, whatever was refused meanwhile.
 #[derive(Debug)]
 pub(super) struct Health {
     usable: AtomicBool,
+    said: Mutex<Said>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    down: bool,
+    last: Option<Instant>,
 }
 
 impl Health {
     pub(super) fn new() -> Self {
-        Self { usable: AtomicBool::new(true) }
+        Self { usable: AtomicBool::new(true), said: Mutex::default() }
     }
 
     pub(super) fn down(&self, error: &Error) {
-        if self.usable.swap(false, Ordering::AcqRel) {
+        if !self.usable.swap(false, Ordering::AcqRel) {
+            return;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.last.is_none_or(|last| last.elapsed() >= SAY_AGAIN) {
+            *said = Said { down: true, last: Some(Instant::now()) };
             tracing::error!(
                 error = error as &dyn std::error::Error,
                 "the database cannot be used; requests are refused until it can"
@@ -36,8 +55,13 @@ impl Health {
         }
     }
 
+    /// Something was committed.
     pub(super) fn up(&self) {
-        if !self.usable.swap(true, Ordering::AcqRel) {
+        if self.usable.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::take(&mut said.down) {
             tracing::info!("the database can be used again");
         }
     }

@@ -12,13 +12,14 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres")
 pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
     // All in one transaction: nothing is ever half migrated, and of several processes that start
     // together one does it while the others wait.
-    match connection {
+    let ran = match connection {
         Connection::Sqlite(c) => c.exclusive_transaction(|c| pending_after_check(c, SQLITE)),
         Connection::Postgres(c) => c.transaction(|c| {
             dialect::lock_migrations(c)?;
             pending_after_check(c, POSTGRES)
         }),
-    }
+    };
+    ran.context("cannot bring the schema up to date (is there room on the database's disk?)")
 }
 
 fn pending_after_check<DB: diesel::backend::Backend>(

@@ -63,6 +63,14 @@ impl Pool {
         })
     }
 
+    /// Whether it can be read whatever keeps it from being written.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+            Self::Postgres(_) => false,
+        }
+    }
+
     pub(super) fn reader(&self) -> Result<Reader> {
         Ok(match self {
             Self::Sqlite(pool) => Reader::Sqlite(pool.get()?),
@@ -133,12 +141,17 @@ pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
             // First of all: a process that is just closing the file holds it for a moment.
             connection.batch_execute("PRAGMA busy_timeout = 5000")?;
             let synchronous = database.synchronous;
-            connection.batch_execute(&format!(
-                "PRAGMA auto_vacuum = INCREMENTAL; \
-                 PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
-                 PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
-                 PRAGMA journal_size_limit = 67108864;",
-            ))?;
+            connection
+                .batch_execute(&format!(
+                    "PRAGMA auto_vacuum = INCREMENTAL; \
+                     PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; \
+                     PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
+                     PRAGMA journal_size_limit = 67108864;",
+                ))
+                .with_context(|| {
+                    let path = path.display();
+                    format!("cannot use {path}: is there room on its disk, and may it be written?")
+                })?;
             Connection::Sqlite(connection)
         }
         DatabaseUrl::Postgres(url) => {

@@ -255,3 +255,23 @@ impl Drop for Place {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::{ExecutorId, Signals, Work};
+
+    #[test]
+    fn who_left_the_line_when_called_hands_the_call_on() {
+        let (signals, _cancels) = Signals::new();
+        let executor = ExecutorId(1);
+        let [first, mut second, mut third] = [0; 3].map(|_| signals.idle(executor));
+        let work = Work { workers: BTreeMap::from([(executor, 1)]), ..Work::default() };
+        signals.tell_work(&work);
+        assert!(second.called.try_recv().is_err(), "one task calls one worker");
+        drop(first);
+        assert!(second.called.try_recv().is_ok());
+        assert!(third.called.try_recv().is_err());
+    }
+}

@@ -134,7 +134,6 @@ impl Writer {
             Some(connection) => connection,
             None => self.reconnect.attempt(&self.entropy, &self.connect)?,
         };
-        self.health.up();
         Ok(self.connection.insert(connection))
     }
 
@@ -170,6 +169,7 @@ impl Writer {
             self.registry.forget();
             return Err(failed);
         }
+        self.health.up();
         self.signals.publish(&effects);
         if let Some(outbox) = &self.outbox
             && outbox.try_send(effects).is_err()

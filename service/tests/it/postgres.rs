@@ -30,12 +30,12 @@ fn cut_connections(url: &str) {
     .unwrap();
 }
 
-/// The database's address by way of a proxy.
+/// The database's address by way of a proxy, which has to see what goes through.
 async fn proxied(url: &str) -> (Proxy, String) {
     let (scheme, rest) = url.split_once('@').unwrap();
     let (target, name) = rest.split_once('/').unwrap();
     let proxy = Proxy::start(target.to_owned()).await;
-    let url = format!("{scheme}@127.0.0.1:{}/{name}", proxy.port());
+    let url = format!("{scheme}@127.0.0.1:{}/{name}?sslmode=disable", proxy.port());
     (proxy, url)
 }
 

@@ -7,13 +7,16 @@ use futures_util::future::join_all;
 use nightshift::clock::{Clock, SystemClock, later};
 use nightshift_client::{
     EnqueueOptions,
-    types::{ErrorCode, RenewRequest, TaskBatch, TaskErrorKind, TaskRequest, TaskStatus},
+    types::{
+        ErrorCode, Lease, QueueChange, RenewRequest, TaskBatch, TaskErrorKind, TaskRequest,
+        TaskStatus,
+    },
 };
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::support::{
-    app::{Builder, TestApp, value},
+    app::{Builder, TestApp, Worker, value},
     database::Database,
     executor::{Reply, TestExecutor},
     soon, until,
@@ -94,6 +97,28 @@ async fn c23_b67_each_task_runs_once_and_limits_hold_over_all_processes() {
     }
     assert_eq!(executor.executions().len(), TASKS);
     assert!(executor.most_at_once() <= 4, "{}", executor.most_at_once());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b67_claims_of_several_processes_at_once_keep_to_the_limits() {
+    const LIMIT: usize = 3;
+    let apps = three();
+    let worker = apps[0].register_workers("tom", |_| {}).await;
+    let limit = QueueChange { concurrency: Some(Some(3)), ..QueueChange::default() };
+    apps[0].client.update_queue("default", &limit).await.unwrap();
+    let tasks = (0..200).map(|_| TaskRequest::new("a.b")).collect();
+    apps[0].client.create_tasks(&TaskBatch { tasks }).await.unwrap();
+    for _ in 0..20 {
+        let asking = apps.iter().cycle().take(12).map(|app| {
+            let worker = Worker { client: app.client.clone(), ..worker.clone() };
+            async move { worker.lease(2).await }
+        });
+        let leases: Vec<Lease> = join_all(asking).await.into_iter().flatten().collect();
+        assert_eq!(leases.len(), LIMIT);
+        for lease in &leases {
+            worker.succeed(lease).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -210,6 +235,25 @@ async fn without_listening_they_find_out_by_looking() {
         assert_eq!(c.end(id).await.status, TaskStatus::Cancelled);
     }
     executor.hung_up(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b27_a_sweep_finds_a_cancel_that_nobody_told_of() {
+    let database = Database::postgres();
+    let pooled = database.pooled_url();
+    let (mut builder, _clock) = Builder::on(database).with_manual_clock();
+    builder.config.database_url = pooled;
+    builder.config.database_pooled = true;
+    let [calls, cancels, _] = three_of(builder);
+    let executor = TestExecutor::start(|_| Reply::Hang).await;
+    calls.register(&executor).await;
+    let id = calls.enqueue("a.b").await.id;
+    executor.called(1).await;
+    cancels.client.cancel_task(id, false).await.unwrap();
+    calls.run_sweeps().await;
+    executor.hung_up(1).await;
+    let task = cancels.task_when(id, |task| task.status.is_finished()).await;
+    assert_eq!(task.status, TaskStatus::Cancelled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
