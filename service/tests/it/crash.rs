@@ -13,7 +13,7 @@ use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query, sql_types::Te
 use nightshift::entropy::Entropy;
 use nightshift_client::{
     Client, EnqueueOptions,
-    types::{Backoff, ExecutorRequest, TaskErrorKind, TaskRequest, TaskStatus},
+    types::{Backoff, ExecutorRequest, Task, TaskErrorKind, TaskRequest, TaskStatus},
 };
 use uuid::Uuid;
 
@@ -88,8 +88,9 @@ async fn ten_kills(folder: &Path, database_url: &str) {
     let acknowledged = acknowledged.lock().unwrap().clone();
     assert!(acknowledged.len() >= KILLS * 50);
     for id in &acknowledged {
+        let task = is_done_once(&service.client, *id).await;
         let runs = runs.lock().unwrap().get(id).copied().unwrap_or(0);
-        is_done_once(&service.client, *id, runs).await;
+        assert!(runs >= 1 && runs <= task.attempts, "{runs} runs of {task:?}");
     }
     let running =
         nightshift_client::TaskFilter { status: Some(TaskStatus::Running), ..Default::default() };
@@ -99,12 +100,12 @@ async fn ten_kills(folder: &Path, database_url: &str) {
 }
 
 /// The task succeeded, and each attempt before was recorded as lost, once.
-async fn is_done_once(client: &Client, id: Uuid, runs: u32) {
+async fn is_done_once(client: &Client, id: Uuid) -> Task {
     let task = client.get_task(id, Some(SOON)).await.unwrap();
     assert_eq!(task.status, TaskStatus::Successful, "{task:?}");
     assert!(task.errors.iter().all(|error| error.kind == TaskErrorKind::Lost), "{task:?}");
     assert_eq!(task.attempts as usize, 1 + task.errors.len(), "one outcome an attempt");
-    assert!(runs >= 1 && runs <= task.attempts, "{runs} runs of {task:?}");
+    task
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
