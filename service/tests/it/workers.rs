@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
+use diesel::connection::SimpleConnection;
 use nightshift_client::types::{
     ErrorCode, ErrorReport, FinishBatch, FinishEntry, FinishRequest, Lease, LeaseRequest,
     RenewRequest, TaskErrorKind, TaskRequest, TaskStatus,
@@ -11,6 +11,7 @@ use nightshift_client::types::{
 use crate::support::{
     SOON,
     app::{Builder as App, json, value},
+    database::hold_writing,
     executor::{Reply, TestExecutor},
     on_both_engines, soon,
 };
@@ -409,14 +410,13 @@ on_both_engines! {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_ask_together_share() {
     let builder = App::sqlite();
-    let file = builder.config.database_url.trim_start_matches("sqlite://").to_owned();
+    let database_url = builder.config.database_url.clone();
     let app = builder.start();
     let worker = app.register_workers("tom", |_| {}).await;
     for _ in 0..10 {
         app.enqueue("a.b").await;
     }
-    let mut other = SqliteConnection::establish(&file).unwrap();
-    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let mut other = hold_writing(&database_url);
     // Keeps the writer waiting, so that the workers' requests gather behind it.
     let store = app.store().clone();
     let first = tokio::spawn(async move { store.sweep().await });

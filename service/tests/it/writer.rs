@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
+use diesel::connection::SimpleConnection;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use nightshift::{
     domain::{
@@ -14,7 +14,7 @@ use nightshift::{
 };
 use uuid::Uuid;
 
-use crate::support::{app::Builder, soon};
+use crate::support::{app::Builder, database::hold_writing, soon};
 
 fn new_task(number: u128) -> NewTask {
     NewTask {
@@ -39,12 +39,11 @@ fn new_task(number: u128) -> NewTask {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bad_command_does_not_hurt_its_neighbours() {
     let builder = Builder::sqlite();
-    let file = builder.config.database_url.trim_start_matches("sqlite://").to_owned();
+    let database_url = builder.config.database_url.clone();
     let app = builder.start();
     app.store().enqueue(vec![new_task(1)]).await.unwrap().unwrap();
     // Held up, so that all of them come into one transaction.
-    let mut other = SqliteConnection::establish(&file).unwrap();
-    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let mut other = hold_writing(&database_url);
     let enqueuing = (0..50).map(|number| {
         // An id that this service cannot have made twice breaks the whole batch.
         let id = if number == 25 { 1 } else { 100 + number };
@@ -66,11 +65,10 @@ async fn a_bad_command_does_not_hurt_its_neighbours() {
 async fn a_full_writer_refuses_at_once_and_stores_what_it_took() {
     const TASKS: u128 = 5_000;
     let builder = Builder::sqlite();
-    let file = builder.config.database_url.trim_start_matches("sqlite://").to_owned();
+    let database_url = builder.config.database_url.clone();
     let app = builder.start();
     // As long as somebody else writes, the writer waits.
-    let mut other = SqliteConnection::establish(&file).unwrap();
-    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let mut other = hold_writing(&database_url);
     let mut enqueuing: FuturesUnordered<_> =
         (1..=TASKS).map(|number| app.store().enqueue(vec![new_task(number)])).collect();
     let first = soon("the first refusal", enqueuing.next()).await.unwrap();

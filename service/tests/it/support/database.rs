@@ -1,4 +1,7 @@
-use diesel::{Connection, PgConnection, RunQueryDsl, sql_query};
+use diesel::{
+    Connection, PgConnection, RunQueryDsl, SqliteConnection, connection::SimpleConnection,
+    sql_query,
+};
 use tempfile::TempDir;
 
 /// A database of its own for one test, gone afterwards.
@@ -58,4 +61,12 @@ impl Drop for Database {
             drop.execute(&mut connection).ok();
         }
     }
+}
+
+/// Keeps everybody else from writing to this SQLite database until it is committed.
+pub fn hold_writing(database_url: &str) -> SqliteConnection {
+    let file = database_url.strip_prefix("sqlite://").unwrap();
+    let mut connection = SqliteConnection::establish(file).unwrap();
+    connection.batch_execute("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE").unwrap();
+    connection
 }
