@@ -20,7 +20,7 @@ import uuid
 import checks
 import schedule
 from executor import Executor
-from http1 import NO_ANSWER, request
+from http1 import NO_ANSWER, PASSES, request
 from journal import Journal
 from world import World
 
@@ -35,11 +35,11 @@ BACKOFF = {"initial_seconds": 0.2, "factor": 1.5, "max_seconds": 2}
 
 
 async def insist(ports, method, path, body, until=None):
-    """Asks one replica after the other until one answers with anything but 5xx."""
+    """Asks one replica after the other until one answers for good."""
     while until is None or time.monotonic() < until:
         try:
             status, answer = await request(random.choice(ports), method, path, body)
-            if status < 500:
+            if status not in PASSES:
                 return status, answer
         except NO_ANSWER:
             pass

@@ -48,14 +48,15 @@ impl Error {
         }
     }
 
-    /// Whether the same call may succeed a little later: the service is away, stops, or has too
-    /// much to do.
+    /// Whether the same call may succeed a little later: the service is away, stops, has too
+    /// much to do, or did not get the request in time (408, as a process does that was paused).
     #[must_use]
     pub fn is_transient(&self) -> bool {
+        let passes = |status: u16| status >= 500 || [408, 425, 429].contains(&status);
         match self {
-            Self::Problem { problem, .. } => problem.status >= 500,
+            Self::Problem { problem, .. } => passes(problem.status),
             Self::Transport(_) => true,
-            Self::Foreign { status, .. } => *status >= 500,
+            Self::Foreign { status, .. } => passes(*status),
             Self::Address(_) | Self::Request(_) => false,
         }
     }

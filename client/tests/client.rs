@@ -55,6 +55,20 @@ async fn what_is_not_ours_is_told_apart() {
 }
 
 #[tokio::test]
+async fn what_passes_by_itself_may_be_tried_again() {
+    for (answer, transient) in [
+        ("HTTP/1.1 408 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", true),
+        ("HTTP/1.1 429 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", true),
+        ("HTTP/1.1 502 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", true),
+        ("HTTP/1.1 404 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n", false),
+    ] {
+        let (client, _served) = server(answer).await;
+        let error = client.get_readiness().await.unwrap_err();
+        assert_eq!(error.is_transient(), transient, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_redirect_is_not_followed() {
     let (client, _served) =
         server("HTTP/1.1 307 X\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n")
