@@ -409,7 +409,8 @@ on_both_engines! {
 /// Who asks while the writer is busy asks at the same moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_ask_together_share() {
-    let builder = App::sqlite();
+    // No sweep comes between by itself.
+    let (builder, _clock) = App::sqlite().with_manual_clock();
     let database_url = builder.config.database_url.clone();
     let app = builder.start();
     let worker = app.register_workers("tom", |_| {}).await;
@@ -418,8 +419,12 @@ async fn workers_that_ask_together_share() {
     }
     let mut other = hold_writing(&database_url);
     // Keeps the writer waiting, so that the workers' requests gather behind it.
-    let store = app.store().clone();
-    let first = tokio::spawn(async move { store.sweep().await });
+    let mut first = std::pin::pin!(app.store().sweep());
+    assert!(futures_util::poll!(&mut first).is_pending());
+    crate::support::until("the writer's taking it", || async {
+        (app.store().waiting_commands() == 0).then_some(())
+    })
+    .await;
     let greedy = worker.named("greedy");
     let modest = worker.named("modest");
     let asking = async { tokio::join!(greedy.lease(100), modest.lease(4)) };
@@ -432,6 +437,6 @@ async fn workers_that_ask_together_share() {
     };
     let ((greedy, modest), ()) =
         tokio::time::timeout(SOON, async { tokio::join!(asking, release) }).await.unwrap();
-    first.await.unwrap().unwrap();
+    first.await.unwrap();
     assert_eq!((greedy.len(), modest.len()), (6, 4));
 }
