@@ -17,7 +17,7 @@ demo: ## Show a service, an executor in Python and five tasks; CI=1 stops by its
 	cargo run --locked --quiet -p nightshift -- demo $(if $(CI),--ci)
 
 .PHONY: test
-test: check test-code chaos-short ## Everything that CI runs
+test: check test-code chaos-short test-django ## Everything that CI runs
 
 .PHONY: check
 check: tools ## Format, lints, documentation, dependencies
@@ -46,6 +46,12 @@ chaos: tools ## Hurt three replicas and all around them for MINUTES, by SEED
 chaos-short: tools ## The same for one minute, with the build that the tests use
 	cargo build --locked -p nightshift
 	chaos/chaos.py --minutes 1
+
+.PHONY: test-django
+test-django: tools ## The Django package on each generation of Django's task framework
+	cargo build --locked -p nightshift
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/nightshift \
+		scripts/postgres.sh scripts/django.sh
 
 .PHONY: docs
 docs: ## Write openapi/openapi.json and docs/ERRORS.md anew

@@ -1,0 +1,213 @@
+"""The backend for `TASKS`: tasks wait and run in Nightshift."""
+
+import json
+import uuid
+from collections.abc import Iterable
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from django.core.checks import CheckMessage
+from django.db import transaction
+from django.utils import timezone
+
+from .checks import check_service
+from .client import Service, service_of, task_url
+from .compat import (
+    STATUS,
+    BaseTaskBackend,
+    InvalidTaskBackend,
+    TaskResultDoesNotExist,
+    empty_result_fields,
+    task_backends,
+    task_enqueued,
+    to_json,
+)
+from .exceptions import ServiceRefused
+from .options import Options
+from .results import NightshiftTaskResult, parse_time, result_of
+from .task import NightshiftTask, copy_task, known_or_missing_task, resolve_run_after
+
+#: Time-ordered ids keep the service's index small; Python has them since 3.14.
+new_id = getattr(uuid, "uuid7", uuid.uuid4)
+#: The label that says which backend enqueued a task.
+BACKEND_LABEL = "django_backend"
+
+
+class NightshiftBackend(BaseTaskBackend):
+    """Enqueues tasks in a Nightshift service, and asks it for their results."""
+
+    task_class = NightshiftTask
+
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        self.nightshift = Options.read(alias, params.get("OPTIONS", {}))
+
+    @property
+    def service(self) -> Service:
+        return service_of(self.nightshift)
+
+    def validate_task(self, task: Any) -> None:
+        if isinstance(task.run_after, timedelta):
+            # The framework's documentation allows it, its code does not.
+            task = resolve_run_after(task)
+        super().validate_task(task)
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> NightshiftTaskResult:
+        """Hands the task to the service; it is stored there when this returns.
+
+        The id is chosen here, so that saying it again after a broken connection is safe.
+
+        Raises TypeError for arguments that are not JSON, ValueError for NaN, ServiceUnavailable
+        when the service does not answer within `request_timeout`. With the older framework's
+        default, which waits for the transaction's commit, the last is raised there.
+        """
+        result, body = self._prepare(task, args, kwargs)
+        if self._waits_for_commit(task):
+            transaction.on_commit(partial(self._send, result, body))
+        else:
+            self._send(result, body)
+        return result
+
+    async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> NightshiftTaskResult:
+        """As `enqueue`, without blocking the event loop."""
+        if self._waits_for_commit(task):
+            # Transactions belong to the thread that Django runs its sync code in.
+            return await super().aenqueue(task, args, kwargs)
+        result, body = self._prepare(task, args, kwargs)
+        self._enqueued(result, await self.service.arequest("POST", "/tasks", body))
+        await task_enqueued.asend(type(self), task_result=result)
+        return result
+
+    def get_result(self, result_id: str, *, wait: int = 0) -> NightshiftTaskResult:
+        """The task with that id; waits up to `wait` seconds (0 to 60) for its end."""
+        if not isinstance(result_id, str) or not result_id:
+            raise TaskResultDoesNotExist(result_id)
+        try:
+            record = self.service.request("GET", task_url(result_id), **_waiting(wait))
+        except ServiceRefused as error:
+            raise _not_found(result_id, error) from error
+        return self.result_of(record)
+
+    async def aget_result(self, result_id: str, *, wait: int = 0) -> NightshiftTaskResult:
+        """As `get_result`, without blocking the event loop."""
+        if not isinstance(result_id, str) or not result_id:
+            raise TaskResultDoesNotExist(result_id)
+        try:
+            record = await self.service.arequest("GET", task_url(result_id), **_waiting(wait))
+        except ServiceRefused as error:
+            raise _not_found(result_id, error) from error
+        return self.result_of(record)
+
+    def save_metadata(self, result_id: str, metadata: dict[str, Any]) -> None:
+        """Asked for by django-tasks 0.11 only, which had metadata that a task could change."""
+        raise NotImplementedError("Nightshift keeps no metadata; see set_progress()")
+
+    def check(self, **kwargs: Any) -> Iterable[CheckMessage]:
+        yield from super().check(**kwargs)
+        yield from check_service(self)
+
+    def result_of(self, record: dict[str, Any]) -> NightshiftTaskResult:
+        """The service's record as the framework's result."""
+        module_path = self.nightshift.module_path(record["task_path"])
+        task = copy_task(
+            known_or_missing_task(module_path, self.alias),
+            backend=self.alias,
+            queue_name=record["queue_name"],
+            priority=record["priority"],
+            # After a failed attempt it is the time of the next one.
+            run_after=parse_time(record["run_after"]),
+        )
+        return result_of(record, task, self.alias)
+
+    def _prepare(self, task: Any, args: Any, kwargs: Any) -> tuple[NightshiftTaskResult, bytes]:
+        """The result to be, and the request for it."""
+        self.validate_task(task)
+        task = resolve_run_after(task)
+        task_id = str(new_id())
+        body = self._request(task, task_id, to_json(list(args)), to_json(kwargs))
+        common = {
+            "task": task,
+            "id": task_id,
+            "status": STATUS["READY"],
+            "enqueued_at": None,
+            "started_at": None,
+            "finished_at": None,
+            "args": list(args),
+            "kwargs": kwargs,
+            "backend": self.alias,
+        }
+        return NightshiftTaskResult(**common, **empty_result_fields()), body
+
+    def _request(self, task: Any, task_id: str, args: str, kwargs: str) -> bytes:
+        options = self.nightshift
+
+        def own(name: str) -> Any:
+            value = getattr(task, name, None)
+            return getattr(options, name, None) if value is None else value
+
+        request = {
+            "id": task_id,
+            "task_path": options.task_path(task.module_path),
+            "queue_name": task.queue_name,
+            "priority": int(task.priority),
+            "run_after": _instant(task.run_after),
+            "expires_at": _instant(own("expires_at")),
+            "timeout_seconds": own("timeout"),
+            "max_attempts": own("max_attempts"),
+            "backoff": own("backoff"),
+            "unique_key": own("unique_key"),
+            "labels": {BACKEND_LABEL: self.alias},
+        }
+        given = {name: value for name, value in request.items() if value is not None}
+        # Spliced in as text, so that a large value is written only once.
+        head = json.dumps(given, allow_nan=False)[:-1]
+        return f'{head}, "args": {args}, "kwargs": {kwargs}}}'.encode()
+
+    def _send(self, result: NightshiftTaskResult, body: bytes) -> None:
+        self._enqueued(result, self.service.request("POST", "/tasks", body))
+        task_enqueued.send(type(self), task_result=result)
+
+    def _enqueued(self, result: NightshiftTaskResult, record: dict[str, Any]) -> None:
+        stored = self.result_of(record)
+        # Another id, where a task with its unique key was there before.
+        for name in ("id", "enqueued_at", "status"):
+            object.__setattr__(result, name, getattr(stored, name))
+
+    def _waits_for_commit(self, task: Any) -> bool:
+        """Only the older framework waits, unless the task or the settings say otherwise."""
+        waits = getattr(self, "_get_enqueue_on_commit_for_task", None)
+        return waits is not None and waits(task)
+
+
+def nightshift_backend(alias: str) -> NightshiftBackend:
+    """The backend of that alias.
+
+    Raises InvalidTaskBackend where it is none or another one.
+    """
+    backend = task_backends[alias]
+    if not isinstance(backend, NightshiftBackend):
+        raise InvalidTaskBackend(f"Backend {alias!r} is not a Nightshift backend")
+    return backend
+
+
+def _waiting(wait: int) -> dict[str, Any]:
+    return {"params": {"wait": wait}, "wait": wait} if wait else {}
+
+
+def _not_found(result_id: str, error: ServiceRefused) -> Exception:
+    return TaskResultDoesNotExist(result_id) if error.code == "task_not_found" else error
+
+
+def _instant(time: Any) -> str | None:
+    """RFC 3339, as the service reads it."""
+    if time is None:
+        return None
+    if timezone.is_naive(time):
+        time = timezone.make_aware(time)
+    return time.isoformat()

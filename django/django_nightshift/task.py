@@ -1,0 +1,97 @@
+"""The task class: what Nightshift can do for a task beyond Django's own options."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.exceptions import SuspiciousOperation
+from django.utils import timezone
+from django.utils.module_loading import import_string
+
+from .compat import BaseTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightshiftTask(BaseTask):
+    """A task with Nightshift's options, set by `.using(...)` or, from Django 6.1 on, `@task(...)`.
+
+    What is left out comes from the backend's options.
+    """
+
+    #: Seconds that one attempt may take.
+    timeout: float | None = None
+    #: How often the task is tried in all, 1 to 100.
+    max_attempts: int | None = None
+    #: `{"initial_seconds": 5, "factor": 2, "max_seconds": 3600, "jitter": 0.2}`, or part of it.
+    backoff: Mapping[str, float] | None = None
+    #: While a task with this key waits or runs, enqueuing another answers with that one.
+    unique_key: str | None = None
+    #: A task that has not started by then fails with TaskExpired.
+    expires_at: datetime | None = None
+
+    def using(self, **changes: Any) -> "NightshiftTask":
+        """A copy with these options; None leaves one as it is."""
+        own = {
+            name: value
+            for name in ("timeout", "max_attempts", "backoff", "unique_key", "expires_at")
+            if (value := changes.pop(name, None)) is not None
+        }
+        # The framework checks the names of the others.
+        changed = BaseTask.using(self, **changes)
+        return copy_task(changed, **own) if own else changed
+
+
+def copy_task(task: Any, **changes: Any) -> Any:
+    """A copy that is not validated again: its queue may be gone from the settings by now."""
+    copy = object.__new__(type(task))
+    for field in fields(task):
+        value = changes[field.name] if field.name in changes else getattr(task, field.name)
+        object.__setattr__(copy, field.name, value)
+    return copy
+
+
+def resolve_run_after(task: Any) -> Any:
+    """The task with a time for a `timedelta` from now on."""
+    if isinstance(task.run_after, timedelta):
+        return copy_task(task, run_after=timezone.now() + task.run_after)
+    return task
+
+
+def registered_task(module_path: str) -> Any:
+    """The task of that path.
+
+    Raises ImportError where there is nothing, and SuspiciousOperation where there is something
+    else: what is not marked as a task is never run, whoever asks.
+    """
+    task = import_string(module_path)
+    if not isinstance(task, BaseTask):
+        raise SuspiciousOperation(f"{module_path!r} is not a task")
+    return task
+
+
+def known_or_missing_task(module_path: str, alias: str) -> Any:
+    """The task of that path, or one that stands for it where it was renamed or deleted."""
+    try:
+        return registered_task(module_path)
+    except Exception:  # whatever its module raises, the result can be read
+        return _missing_task(module_path, alias)
+
+
+def _missing_task(module_path: str, alias: str) -> Any:
+    task = object.__new__(NightshiftTask)
+    for field in fields(NightshiftTask):
+        object.__setattr__(task, field.name, None if field.default is MISSING else field.default)
+    object.__setattr__(task, "priority", 0)
+    object.__setattr__(task, "backend", alias)
+    object.__setattr__(task, "func", _missing_function(module_path))
+    return task
+
+
+def _missing_function(module_path: str) -> Callable[..., Any]:
+    def missing(*_args: Any, **_kwargs: Any) -> None:
+        raise ImportError(f"there is no task {module_path!r} any more")
+
+    module, _, name = module_path.rpartition(".")
+    missing.__module__, missing.__name__, missing.__qualname__ = module, name, name
+    return missing

@@ -1,0 +1,250 @@
+"""Takes tasks as long as there is room, until it is told to stop or has run enough."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import NightshiftBackend
+from ..exceptions import NightshiftError, ServiceRefused, ServiceUnavailable
+from ..registration import ensure_registered
+from .attempt import Attempt, released
+from .slots import ProcessSlot, Slot, ThreadSlot
+
+logger = logging.getLogger("django_nightshift.worker")
+
+#: How long a request for tasks waits for the first one.
+WAIT_SECONDS = 20
+PAUSE_MAX = 10.0
+#: How long an answer that is on its way may take when the worker stops.
+LAST_ANSWER_SECONDS = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the command line says."""
+
+    worker_id: str
+    queue_names: list[str]
+    exclude_queue_names: list[str]
+    #: The first pause, in seconds, after the service could not be reached.
+    interval: float
+    #: Ends when nothing is left to run.
+    batch: bool
+    startup_delay: bool
+    max_tasks: int | None
+    concurrency: int
+    #: Runs tasks in threads, rather than in processes.
+    threads: bool
+    #: Seconds that a task may take at most, whatever it says itself.
+    timeout: float | None
+    verbosity: int
+
+
+class Worker:
+    """One worker, with as many slots as tasks that it runs at once."""
+
+    def __init__(self, backend: NightshiftBackend, settings: Settings) -> None:
+        self.backend = backend
+        self.service = backend.service
+        self.settings = settings
+        self.free: list[Slot] = [self._slot() for _ in range(settings.concurrency)]
+        self.slots = list(self.free)
+        self.running: set[asyncio.Task[None]] = set()
+        self.left = settings.max_tasks
+        self.pause = 0.0
+        self.reload = False
+
+    def _slot(self) -> Slot:
+        if self.settings.threads:
+            return ThreadSlot(self.backend)
+        return ProcessSlot(self.backend.alias, self.settings.verbosity)
+
+    async def run(self) -> None:
+        """Works until it is done. A signal ends it when its tasks have ended, a second at once."""
+        self.drain = asyncio.Event()
+        self.hurry = asyncio.Event()
+        self._listen_for_signals()
+        logger.info(
+            "Starting worker worker_id=%s queues=%s",
+            self.settings.worker_id,
+            ",".join(self.settings.queue_names),
+        )
+        try:
+            await self._register()
+            if self.settings.startup_delay and self.settings.interval:
+                # Against a herd of workers that all start at once.
+                await self._sleep(random.random())
+            await asyncio.gather(*(slot.start() for slot in self.slots))
+            await self._work()
+        finally:
+            self._close()
+
+    async def _register(self) -> None:
+        """Registers the executor, once the service is there."""
+        while not self.drain.is_set():
+            try:
+                executor = await ensure_registered(self.backend)
+            except ServiceUnavailable as error:
+                await self._pause(error)
+            else:
+                self._answers()
+                self.lease_seconds = float(executor["lease_seconds"])
+                return
+
+    def _close(self) -> None:
+        for slot in self.slots:
+            slot.close()
+        if self.hurry.is_set() and self.settings.threads:
+            # Threads cannot be stopped, and would be waited for.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
+
+    def _listen_for_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._stop, number)
+
+    def _stop(self, number: int) -> None:
+        name = signal.strsignal(number)
+        if self.drain.is_set():
+            logger.warning("Received %s - terminating current task.", name)
+            self.hurry.set()
+            return
+        logger.warning(
+            "Received %s - shutting down gracefully... (press Ctrl+C again to force)", name
+        )
+        self.drain.set()
+
+    def stop_to_reload(self) -> None:
+        """Ends as after a signal, to be started again."""
+        self.reload = True
+        self.drain.set()
+
+    async def _work(self) -> None:
+        while not self.drain.is_set() and self.left != 0:
+            if not self.free:
+                await self._wait_for_room()
+                continue
+            leases = await self._lease()
+            if leases:
+                self._begin(leases)
+            elif self.settings.batch and leases is not None:
+                if not self.running:
+                    logger.info(
+                        "No more tasks to run for worker_id=%s - exiting gracefully.",
+                        self.settings.worker_id,
+                    )
+                    return
+                await self._wait_for_room()
+        if self.running:
+            await asyncio.wait(self.running)
+        if self.left == 0:
+            logger.info(
+                "Run maximum tasks (%d) on worker=%s - exiting gracefully.",
+                self.settings.max_tasks,
+                self.settings.worker_id,
+            )
+
+    async def _wait_for_room(self) -> None:
+        drain = asyncio.ensure_future(self.drain.wait())
+        await asyncio.wait({drain, *self.running}, return_when=asyncio.FIRST_COMPLETED)
+        drain.cancel()
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleeps, unless the worker is told to stop."""
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.drain.wait(), seconds)
+
+    async def _lease(self) -> list[dict[str, Any]] | None:
+        """What is to be run now; None if that cannot be said."""
+        asking = asyncio.ensure_future(self._ask())
+        drain = asyncio.ensure_future(self.drain.wait())
+        await asyncio.wait({asking, drain}, return_when=asyncio.FIRST_COMPLETED)
+        drain.cancel()
+        if not asking.done():
+            # What has been handed out already is not lost on the way.
+            await asyncio.wait({asking}, timeout=LAST_ANSWER_SECONDS)
+        if not asking.done():
+            asking.cancel()
+            return None
+        try:
+            leases = asking.result()
+        except ServiceUnavailable as error:
+            await self._pause(error)
+            return None
+        self._answers()
+        if self.drain.is_set():
+            await asyncio.gather(*map(self._release, leases))
+            return None
+        return leases
+
+    async def _ask(self) -> list[dict[str, Any]]:
+        most = len(self.free) if self.left is None else min(len(self.free), self.left)
+        # After a failure it is soon known whether the service is back.
+        wait = 0 if self.settings.batch or self.pause else WAIT_SECONDS
+        request = {
+            "worker_id": self.settings.worker_id,
+            "max_tasks": most,
+            "wait_seconds": wait,
+            "queue_names": self.settings.queue_names,
+            "exclude_queue_names": self.settings.exclude_queue_names,
+        }
+        path = f"/executors/{self.backend.nightshift.executor}/leases"
+        try:
+            answer = await self.service.arequest("POST", path, request, wait=wait, seconds=1)
+        except ServiceRefused as error:
+            if error.code != "executor_not_found":
+                raise
+            await ensure_registered(self.backend)
+            return []
+        leases: list[dict[str, Any]] = answer["leases"]
+        return leases
+
+    async def _pause(self, error: NightshiftError) -> None:
+        if not self.pause:
+            logger.warning("The service gives no tasks; asking on: %s", error)
+        self.pause = min(max(self.pause * 2, self.settings.interval, 0.1), PAUSE_MAX)
+        await self._sleep(self.pause * random.uniform(0.5, 1))
+
+    def _answers(self) -> None:
+        if self.pause:
+            logger.info("The service answers again")
+            self.pause = 0.0
+
+    async def _release(self, lease: dict[str, Any]) -> None:
+        try:
+            await self.service.arequest("POST", released(lease))
+        except NightshiftError as error:
+            logger.error("Task id=%s could not be given back: %s", lease["task"]["id"], error)
+
+    def _begin(self, leases: list[dict[str, Any]]) -> None:
+        for lease in leases:
+            if self.left is not None:
+                self.left -= 1
+            slot = self.free.pop()
+            attempt = asyncio.ensure_future(self._attempt(slot, lease))
+            self.running.add(attempt)
+            attempt.add_done_callback(self.running.discard)
+
+    async def _attempt(self, slot: Slot, lease: dict[str, Any]) -> None:
+        try:
+            await Attempt(
+                self.service,
+                slot,
+                lease,
+                lease_seconds=self.lease_seconds,
+                timeout=self.settings.timeout,
+                hurry=self.hurry,
+            ).run()
+        except Exception:
+            # The lease runs out, and the task goes on as lost.
+            logger.exception("Task id=%s could not be run", lease["task"]["id"])
+        finally:
+            self.free.append(slot)
