@@ -18,6 +18,7 @@ demo: ## Show a service, an executor in Python and five tasks; CI=1 stops by its
 
 .PHONY: test
 test: check test-code chaos-short test-django ## Everything that CI runs
+	$(MAKE) tom CI=1
 
 .PHONY: check
 check: tools ## Format, lints, documentation, dependencies
@@ -52,6 +53,12 @@ test-django: tools ## The Django package on each generation of Django's task fra
 	cargo build --locked -p nightshift
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/nightshift \
 		scripts/postgres.sh scripts/django.sh
+
+.PHONY: tom
+tom: tools ## Follow the TOM manual with Nightshift, then do a TOM's work; CI=1 stops by itself
+	cargo build --locked -p nightshift
+	TOOLS="$(TOOLS)" CI=$(CI) NIGHTSHIFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/nightshift \
+		scripts/tom.sh
 
 .PHONY: docs
 docs: ## Write openapi/openapi.json and docs/ERRORS.md anew

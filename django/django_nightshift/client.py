@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import random
 import ssl
@@ -28,6 +29,7 @@ class Service:
 
     def __init__(self, url: str, token: str | None, verify: bool | str, timeout: float) -> None:
         self.url = url.rstrip("/")
+        _others_only.urls.add(self.url)
         self.timeout = timeout
         self._settings: dict[str, Any] = {
             "base_url": self.url,
@@ -192,6 +194,22 @@ def _problem(answer: httpx.Response) -> ServiceRefused:
 def task_url(task_id: str, rest: str = "") -> str:
     """The address of a task, whatever its id holds."""
     return f"/tasks/{quote(task_id, safe='')}{rest}"
+
+
+class _OthersOnly(logging.Filter):
+    """httpx writes a line for each request; those to the service would drown a site's own."""
+
+    urls: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        arguments = record.args
+        if not isinstance(arguments, tuple) or len(arguments) < 2:
+            return True
+        return not str(arguments[1]).startswith(tuple(self.urls))
+
+
+_others_only = _OthersOnly()
+logging.getLogger("httpx").addFilter(_others_only)
 
 
 @lru_cache(maxsize=32)

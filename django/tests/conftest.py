@@ -232,6 +232,8 @@ def start_worker(site):
 
     yield start
     for worker in workers:
+        # Shown where the test failed.
+        print("\n".join(["the worker:", *worker.lines]))
         if worker.process.poll() is None:
             worker.process.kill()
             worker.process.wait(SOON)

@@ -310,6 +310,15 @@ def test_the_decorator_takes_the_options_where_the_framework_lets_it(site):
     assert (record["timeout_seconds"], record["max_attempts"]) == (3.0, 2)
 
 
+def test_requests_to_the_service_are_not_logged(site, own_service, caplog):
+    """httpx logs each request; those to other servers are left alone."""
+    caplog.set_level("INFO")
+    tasks.noop.enqueue()
+    assert caplog.messages == []
+    HTTP.get(f"{own_service.url}/healthz")
+    assert len(caplog.messages) == 1
+
+
 def test_the_token_is_sent(site):
     seen = []
 
