@@ -74,6 +74,12 @@ bench-full: ## Whether a million finished tasks slow a drain down, on both engin
 	cargo build --locked --release -p nightshift -p nightshift-bench
 	bench/full.sh
 
+.PHONY: bench-django
+bench-django: tools ## The Django package beside django-tasks-db
+	cargo build --locked --release -p nightshift
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/release/nightshift \
+		bench/django.sh
+
 .PHONY: bench-enqueue
 bench-enqueue: ## How many single POST /tasks a second (needs wrk)
 	cargo build --locked --release -p nightshift

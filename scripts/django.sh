@@ -42,8 +42,10 @@ if django61=$("$here/python.sh" django61 12); then
     fetch "$django61/bin/python" django 6.1.3
     "$django61/bin/ruff" check --no-cache .
     "$django61/bin/ruff" format --no-cache --check .
-    "$django61/bin/ruff" check --no-cache --config pyproject.toml --ignore ANN,S ../examples/tom
-    "$django61/bin/ruff" format --no-cache --config pyproject.toml --check ../examples/tom
+    "$django61/bin/ruff" check --no-cache --config pyproject.toml --ignore ANN,S \
+        ../examples/tom ../bench/django
+    "$django61/bin/ruff" format --no-cache --config pyproject.toml --check \
+        ../examples/tom ../bench/django
     "$django61/bin/mypy" --cache-dir "$TOOLS/mypy"
     run "$django61"
 elif [ $? = 3 ]; then

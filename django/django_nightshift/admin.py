@@ -83,7 +83,7 @@ class TaskAdmin(admin.ModelAdmin):
             "task": _for_people(task),
             "errors": [_for_people(error) for error in task["errors"]],
             "logs": [_for_people(line) for line in logs["items"]],
-            "reasons": why["reasons"],
+            "reasons": [] if task["finished_at"] else why["reasons"],
             **(extra_context or {}),
         }
         return TemplateResponse(request, "admin/django_nightshift/task.html", context)

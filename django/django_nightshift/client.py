@@ -50,7 +50,7 @@ class Service:
 
         Tries again until `seconds` (the `request_timeout` by default) are over, as everything
         that this package sends is safe to repeat. Where the service was asked to `wait` so many
-        seconds for its answer, they count from the first failure on.
+        seconds for its answer, they count from the first failure on. `once` tries only once.
 
         Raises ServiceUnavailable when nothing answered in time, else ServiceRefused.
         """
@@ -109,6 +109,7 @@ class _Call:
         params: dict[str, Any] | None = None,
         wait: int = 0,
         seconds: float | None = None,
+        once: bool = False,
     ) -> None:
         self.service = service
         self.method = method
@@ -120,6 +121,7 @@ class _Call:
             self.body = json.dumps(body, allow_nan=False).encode()
         self.wait = wait
         self.seconds = service.timeout if seconds is None else seconds
+        self.once = once
         self.waited = time.monotonic() + wait
         #: When the last try begins at the latest; None until the first failure of a waiting call.
         self.deadline = None if wait else time.monotonic() + self.seconds
@@ -128,7 +130,7 @@ class _Call:
 
     def tries(self) -> Iterator[float]:
         """The time-out of each try; always at least one."""
-        while self.last is None or self._left() > 0:
+        while self.last is None or (not self.once and self._left() > 0):
             waits = max(0.0, self.waited - time.monotonic())
             yield max(waits + self._left(), 0.001)
 
@@ -159,7 +161,7 @@ class _Call:
         if isinstance(last, httpx.Response):
             asked = last.headers.get("retry-after", "")
             pause = max(pause, float(asked)) if asked.isdecimal() else pause
-        return max(0.0, min(pause, self._left()))
+        return 0.0 if self.once else max(0.0, min(pause, self._left()))
 
     def failure(self) -> ServiceUnavailable:
         if isinstance(self.last, httpx.Response):

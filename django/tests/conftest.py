@@ -184,6 +184,7 @@ class Worker:
             stderr=subprocess.STDOUT,
             text=True,
             cwd=TESTS,
+            start_new_session=True,
             env={**os.environ, "NIGHTSHIFT_SERVER": url, "PYTHONUNBUFFERED": "1", **environment},
         )
         self.lines = []

@@ -11,6 +11,7 @@ SECRET_KEY = "not a secret"
 DEBUG = bool(os.environ.get("TEST_DEBUG"))
 ALLOWED_HOSTS = ["*"]
 USE_TZ = True
+STATIC_URL = "static/"
 ROOT_URLCONF = "site_app.urls"
 INSTALLED_APPS = [
     "django.contrib.admin",
@@ -18,6 +19,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.messages",
     "django.contrib.sessions",
+    "django.contrib.staticfiles",
     *([] if find_spec("django.tasks") else ["django_tasks"]),
     "django_nightshift",
     "site_app.apps.SiteConfig",

@@ -1,10 +1,11 @@
 """The admin's pages, and pruning."""
 
 import pytest
-from conftest import free_port, point_to
 from django.contrib.auth.models import Permission, User
 from django.core.management import call_command
 from django.test import Client
+
+from conftest import free_port, point_to
 from site_app import tasks
 
 LIST = "/admin/django_nightshift/task/"

@@ -10,12 +10,9 @@ import time
 
 import httpx
 import pytest
-from conftest import HTTP, TESTS, direct, free_port, point_to, until
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
-from site_app import tasks
-
 from django_nightshift import NightshiftBackend
 from django_nightshift.compat import (
     BaseTaskBackend,
@@ -24,6 +21,9 @@ from django_nightshift.compat import (
     task_enqueued,
 )
 from django_nightshift.exceptions import ServiceRefused, ServiceUnavailable
+
+from conftest import HTTP, TESTS, direct, free_port, point_to, until
+from site_app import tasks
 
 WAITS_FOR_COMMIT = hasattr(BaseTaskBackend, "_get_enqueue_on_commit_for_task")
 

@@ -7,14 +7,14 @@ import sys
 import time
 
 import pytest
-from conftest import HTTP, SOON, TESTS, free_port, until
 from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.test import Client
-from site_app import tasks
+from django_nightshift.compat import STATUS, TaskError
 from standardwebhooks import Webhook
 
-from django_nightshift.compat import STATUS, TaskError
+from conftest import HTTP, SOON, TESTS, free_port, until
+from site_app import tasks
 
 SUCCESSFUL, FAILED = STATUS["SUCCESSFUL"], STATUS["FAILED"]
 

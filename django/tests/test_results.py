@@ -5,10 +5,7 @@ from datetime import datetime, timedelta, timezone
 from importlib import import_module, metadata
 
 import pytest
-from conftest import HTTP, direct
 from django.core.exceptions import SuspiciousOperation
-from site_app import tasks
-
 from django_nightshift import NightshiftBackend
 from django_nightshift.compat import (
     FRAMEWORK,
@@ -19,6 +16,9 @@ from django_nightshift.compat import (
     TaskResultDoesNotExist,
     task_backends,
 )
+
+from conftest import HTTP, direct
+from site_app import tasks
 
 OLD = TaskError is None
 READY, RUNNING, FAILED, SUCCESSFUL = (

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import django
 import pytest
-from conftest import TESTS
-
 from django_nightshift.compat import FRAMEWORK, TaskError
+
+from conftest import TESTS
 
 SOURCES = os.environ.get("UPSTREAM_SOURCES")
 #: These two ask for DummyBackend itself.

@@ -7,10 +7,10 @@ import signal
 import time
 
 import pytest
+from django_nightshift.compat import STATUS, TaskContext, TaskError
+
 from conftest import SOON, until
 from site_app import tasks
-
-from django_nightshift.compat import STATUS, TaskContext, TaskError
 
 FAILED, SUCCESSFUL, READY = STATUS["FAILED"], STATUS["SUCCESSFUL"], STATUS["READY"]
 OLD = TaskError is None
@@ -119,6 +119,18 @@ def test_c27_a_signal_lets_running_tasks_end(site, start_worker, marker, number,
     waiting.refresh()
     assert (result.status, waiting.status) == (SUCCESSFUL, READY)
     assert site.task(waiting)["attempts"] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_c27_a_signal_to_the_whole_group_is_one_to_the_worker(site, start_worker, marker, number):
+    """As Ctrl+C in a terminal and a stop by systemd send it."""
+    result = tasks.mark_and_sleep.enqueue(marker, 1)
+    worker = start_worker()
+    begun(marker)
+    os.killpg(worker.process.pid, number)
+    assert worker.ends()[0] == 0
+    result.refresh()
+    assert result.status == SUCCESSFUL
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

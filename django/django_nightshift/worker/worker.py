@@ -21,6 +21,7 @@ logger = logging.getLogger("django_nightshift.worker")
 #: How long a request for tasks waits for the first one.
 WAIT_SECONDS = 20
 PAUSE_MAX = 10.0
+ANSWER_SECONDS = 10.0
 #: How long an answer that is on its way may take when the worker stops.
 LAST_ANSWER_SECONDS = 0.05
 
@@ -198,7 +199,10 @@ class Worker:
         }
         path = f"/executors/{self.backend.nightshift.executor}/leases"
         try:
-            answer = await self.service.arequest("POST", path, request, wait=wait, seconds=1)
+            # Once, and patiently: an answer that is not waited for may hold leases.
+            answer = await self.service.arequest(
+                "POST", path, request, wait=wait, seconds=ANSWER_SECONDS, once=True
+            )
         except ServiceRefused as error:
             if error.code != "executor_not_found":
                 raise
