@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from django.utils import timezone
@@ -52,8 +53,8 @@ class Attempt:
         self.lines: deque[dict[str, str]] = deque(maxlen=LOG_LINES_MAX)
         self.stopped: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-    async def run(self) -> None:
-        """Runs it to its end; returns when the slot is free again."""
+    async def run(self, free: Callable[[], None]) -> None:
+        """Runs it to its recorded end, and calls `free` as soon as the slot is."""
         work = asyncio.ensure_future(self.slot.run(self.lease["task"], self._heard))
         ended: set[asyncio.Future[Any]] = {work, self.stopped}
         watchers = [asyncio.create_task(w) for w in (self._beat(), self._tick(), self._hurry())]
@@ -69,9 +70,14 @@ class Attempt:
         finally:
             for watcher in watchers:
                 watcher.cancel()
-        await self._report(why, work.result() if work.done() else None)
-        if why != HURRY or self.slot.interruptible:
+        if work.done():
+            free()
+            await self._report(why, work.result())
+            return
+        await self._report(why, None)
+        if why != HURRY:
             await work
+            free()
 
     def _stop(self, why: int) -> None:
         if not self.stopped.done():

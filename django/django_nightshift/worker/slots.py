@@ -76,15 +76,13 @@ class ProcessSlot:
             raise WorkerLost(f"a worker process ended with {self._exit()} at its start") from None
 
     async def run(self, record: dict[str, Any], listener: Listener) -> Outcome:
-        await self.start()
+        await self._send(record)
         loop = asyncio.get_running_loop()
         messages: asyncio.Queue[Any] = asyncio.Queue()
-        self.why.value = 0
         reader = threading.Thread(
             target=_read, args=(self.connection, loop, messages), name="nightshift-reader"
         )
         reader.start()
-        self.connection.send(record)
         while (message := await messages.get()) is not None:
             if message[0] == "done":
                 outcome: Outcome = message[1]
@@ -93,6 +91,16 @@ class ProcessSlot:
         # The pipe is closed: the process is gone, or about to be.
         await loop.run_in_executor(None, self.process.join, KILL_AFTER)
         return Outcome.of(WorkerLost(f"the process of the task ended with {self._exit()}"))
+
+    async def _send(self, record: dict[str, Any]) -> None:
+        while True:
+            await self.start()
+            self.why.value = 0
+            try:
+                return self.connection.send(record)
+            except OSError:
+                # It has just died, and has begun nothing.
+                self.close()
 
     def _exit(self) -> str:
         code = self.process.exitcode

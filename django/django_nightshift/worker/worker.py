@@ -8,10 +8,11 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ..backend import NightshiftBackend
-from ..exceptions import NightshiftError, ServiceRefused, ServiceUnavailable
+from ..exceptions import NightshiftError, ServiceRefused, ServiceUnavailable, WorkerLost
 from ..registration import ensure_registered
 from .attempt import Attempt, released
 from .slots import ProcessSlot, Slot, ThreadSlot
@@ -57,7 +58,10 @@ class Worker:
         self.free: list[Slot] = [self._slot() for _ in range(settings.concurrency)]
         self.slots = list(self.free)
         self.running: set[asyncio.Task[None]] = set()
+        #: A slot is free, or an attempt has ended.
+        self.changed = asyncio.Event()
         self.left = settings.max_tasks
+        self.failure: Exception | None = None
         self.pause = 0.0
         self.reload = False
 
@@ -131,7 +135,7 @@ class Worker:
     async def _work(self) -> None:
         while not self.drain.is_set() and self.left != 0:
             if not self.free:
-                await self._wait_for_room()
+                await self._wait_for_change()
                 continue
             leases = await self._lease()
             if leases:
@@ -143,9 +147,11 @@ class Worker:
                         self.settings.worker_id,
                     )
                     return
-                await self._wait_for_room()
+                await self._wait_for_change()
         if self.running:
-            await asyncio.wait(self.running)
+            await asyncio.gather(*self.running)
+        if self.failure:
+            raise self.failure
         if self.left == 0:
             logger.info(
                 "Run maximum tasks (%d) on worker=%s - exiting gracefully.",
@@ -153,10 +159,12 @@ class Worker:
                 self.settings.worker_id,
             )
 
-    async def _wait_for_room(self) -> None:
-        drain = asyncio.ensure_future(self.drain.wait())
-        await asyncio.wait({drain, *self.running}, return_when=asyncio.FIRST_COMPLETED)
-        drain.cancel()
+    async def _wait_for_change(self) -> None:
+        self.changed.clear()
+        waiting = [asyncio.ensure_future(e.wait()) for e in (self.drain, self.changed)]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
 
     async def _sleep(self, seconds: float) -> None:
         """Sleeps, unless the worker is told to stop."""
@@ -232,23 +240,38 @@ class Worker:
         for lease in leases:
             if self.left is not None:
                 self.left -= 1
-            slot = self.free.pop()
-            attempt = asyncio.ensure_future(self._attempt(slot, lease))
+            attempt = asyncio.ensure_future(self._attempt(self.free.pop(), lease))
             self.running.add(attempt)
-            attempt.add_done_callback(self.running.discard)
+            attempt.add_done_callback(self._ended)
+
+    def _ended(self, attempt: asyncio.Task[None]) -> None:
+        self.running.discard(attempt)
+        self.changed.set()
+
+    def _free(self, slot: Slot) -> None:
+        self.free.append(slot)
+        self.changed.set()
 
     async def _attempt(self, slot: Slot, lease: dict[str, Any]) -> None:
+        attempt = Attempt(
+            self.service,
+            slot,
+            lease,
+            lease_seconds=self.lease_seconds,
+            timeout=self.settings.timeout,
+            hurry=self.hurry,
+        )
         try:
-            await Attempt(
-                self.service,
-                slot,
-                lease,
-                lease_seconds=self.lease_seconds,
-                timeout=self.settings.timeout,
-                hurry=self.hurry,
-            ).run()
-        except Exception:
-            # The lease runs out, and the task goes on as lost.
-            logger.exception("Task id=%s could not be run", lease["task"]["id"])
-        finally:
-            self.free.append(slot)
+            # The next task need not wait until the end of this one is recorded.
+            await attempt.run(partial(self._free, slot))
+        except WorkerLost as error:
+            # A process that cannot be started begins nothing.
+            await self._release(lease)
+            self._fail(error)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Ends the worker, when what runs has ended: whoever started it will see."""
+        self.failure = error
+        self.drain.set()

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from ...compat import DEFAULT_BACKEND_ALIAS, DEFAULT_QUEUE_NAME
-from ...exceptions import NightshiftError
+from ...exceptions import NightshiftError, WorkerLost
 from ...worker.logs import configure_logging
 from ...worker.reload import watch_files
 from ...worker.worker import Settings, Worker
@@ -121,7 +121,7 @@ class Command(BaseCommand):
             if options["reload"]:
                 watch_files(worker.stop_to_reload)
             await worker.run()
-        except NightshiftError as error:
+        except (NightshiftError, WorkerLost) as error:
             raise CommandError(str(error)) from error
         if worker.reload:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
