@@ -232,8 +232,10 @@ def start_worker(site):
         return workers[-1]
 
     yield start
+    # Shown where the test failed.
+    for task in site.get("/tasks")["items"]:
+        print(HTTP.get(f"{site.url}/tasks/{task['id']}").text)
     for worker in workers:
-        # Shown where the test failed.
         print("\n".join(["the worker:", *worker.lines]))
         if worker.process.poll() is None:
             worker.process.kill()

@@ -6,7 +6,9 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -67,8 +69,6 @@ def test_c34_the_newer_framework_sends_at_once(site, database):
 
 def test_c35_a_lost_answer_enqueues_one_task(site):
     """The first answer is lost on the way; the repetition finds the task."""
-    import threading
-
     with socket.create_server(("127.0.0.1", 0)) as proxy:
         port = proxy.getsockname()[1]
 
@@ -111,8 +111,6 @@ def test_c44_a_service_that_does_not_answer_is_not_waited_for(site):
 
 
 def test_an_enqueue_outlives_a_restart_of_the_service(own_service):
-    import threading
-
     point_to(own_service.url)
     own_service.stop()
     starting = threading.Timer(0.5, own_service.start)
@@ -169,8 +167,6 @@ def test_c43_checks(site):
     ],
 )
 def test_c43_checks_tell_a_wrong_token_from_a_wrong_address(answer, check_id, setting):
-    import threading
-
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
@@ -238,23 +234,45 @@ def test_importing_tasks_needs_no_service():
     assert done.stdout == "ok\n", done.stderr
 
 
-def test_connections_are_not_shared_over_a_fork(site):
-    tasks.noop.enqueue()
-    children = []
-    for _ in range(4):
+class OnlyProblems(BaseHTTPRequestHandler):
+    """Says that there is no task, and remembers which connections were used."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.peers.append(self.client_address)
+        body = b'{"code": "task_not_found", "detail": "none"}'
+        self.send_response(404)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_connections_are_kept_but_not_shared_over_a_fork():
+    with ThreadingHTTPServer(("127.0.0.1", 0), OnlyProblems) as server:
+        server.peers = []
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        own = backend(url=f"http://127.0.0.1:{server.server_port}")
+
+        def ask():
+            with pytest.raises(TaskResultDoesNotExist):
+                own.get_result("1")
+
+        ask()
+        ask()
         pid = os.fork()
         if pid == 0:
-            try:
-                for _ in range(20):
-                    tasks.noop.enqueue()
-                os._exit(0)
-            except BaseException:
-                os._exit(1)
-        children.append(pid)
-    for _ in range(20):
-        tasks.noop.enqueue()
-    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
-    assert len(site.get("/tasks", limit=1000)["items"]) == 101
+            ask()
+            os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        ask()
+        server.shutdown()
+    parent, again, child, later = server.peers
+    assert parent == again == later != child
 
 
 def test_c50_four_processes_enqueue_while_two_workers_run(site, start_worker):

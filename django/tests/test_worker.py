@@ -88,7 +88,7 @@ def test_c24_the_context(site, run_all, pool):
 @POOLS
 def test_progress_and_logs(site, start_worker, marker, pool):
     result = tasks.talk.enqueue(marker)
-    start_worker(*pool)
+    worker = start_worker(*pool)
     begun(marker)
 
     def progress():
@@ -102,6 +102,8 @@ def test_progress_and_logs(site, start_worker, marker, pool):
     assert [(line.level, line.message, line.attempt) for line in result.logs] == [
         ("warning", "a line of the task", 1)
     ]
+    # As a terminal shows it where nobody has set up logging.
+    worker.says("^a line of the task$")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -168,9 +170,9 @@ def test_c29_an_idle_worker_stops_at_once(site, start_worker, pool):
 @POOLS
 def test_c30_a_killed_worker_leaves_no_task_running(site, start_worker, marker, pool):
     site.put("/executors/django", {"kind": "worker", "task_paths": ["*"], "lease_seconds": 1})
-    once = tasks.mark_and_sleep.enqueue(marker, 60)
+    once = tasks.mark_and_sleep.enqueue(marker, 600)
     again = tasks.mark_and_sleep.using(max_attempts=2, backoff={"initial_seconds": 0}).enqueue(
-        marker, 60
+        marker, 600
     )
     worker = start_worker("--concurrency", "2", *pool)
     begun(marker, 2)
@@ -198,6 +200,14 @@ def test_a_process_that_crashes_fails_its_task_only(site, run_all):
     error = site.task(result)["errors"][0]
     assert error["exception_class_path"] == "django_nightshift.exceptions.WorkerLost"
     assert "exit status 7" in error["message"]
+
+
+@POOLS
+def test_database_connections_are_closed_as_around_a_request(site, run_all, pool, tmp_path):
+    results = [tasks.use_the_database.enqueue() for _ in range(3)]
+    # One in memory is never closed.
+    run_all(*pool, TEST_SITE_DATABASE=str(tmp_path / "site.db"))
+    assert [tasks.use_the_database.get_result(r.id).return_value for r in results] == [False] * 3
 
 
 def test_c32_a_task_longer_than_its_lease_runs_once(site, start_worker, marker):

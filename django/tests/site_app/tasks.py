@@ -131,12 +131,14 @@ async def asynchronous(value):
 
 
 @task()
-def database_name():
+def use_the_database():
+    """Whether a connection was open before."""
     from django.db import connection
 
+    was_open = connection.connection is not None
     with connection.cursor() as cursor:
         cursor.execute("SELECT 1")
-        return cursor.fetchone()[0]
+    return was_open
 
 
 def not_a_task():
