@@ -25,8 +25,8 @@ from .compat import (
 )
 from .exceptions import ServiceRefused
 from .options import Options
-from .results import NightshiftTaskResult, parse_time, result_of
-from .task import NightshiftTask, copy_task, known_or_missing_task, resolve_run_after
+from .results import TaskResult, parse_time, result_of
+from .task import Task, copy_task, known_or_missing_task, resolve_run_after
 
 #: Time-ordered ids keep the service's index small; Python has them since 3.14.
 new_id = getattr(uuid, "uuid7", uuid.uuid4)
@@ -37,7 +37,7 @@ BACKEND_LABEL = "django_backend"
 class NightshiftBackend(BaseTaskBackend):
     """Enqueues tasks in a Nightshift service, and asks it for their results."""
 
-    task_class = NightshiftTask
+    task_class = Task
 
     supports_defer = True
     supports_async_task = True
@@ -58,7 +58,7 @@ class NightshiftBackend(BaseTaskBackend):
             task = resolve_run_after(task)
         super().validate_task(task)
 
-    def enqueue(self, task: Any, args: Any, kwargs: Any) -> NightshiftTaskResult:
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> TaskResult:
         """Hands the task to the service; it is stored there when this returns.
 
         The id is chosen here, so that saying it again after a broken connection is safe.
@@ -74,7 +74,7 @@ class NightshiftBackend(BaseTaskBackend):
             self._send(result, body)
         return result
 
-    async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> NightshiftTaskResult:
+    async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> TaskResult:
         """As `enqueue`, without blocking the event loop."""
         if self._waits_for_commit(task):
             # Transactions belong to the thread that Django runs its sync code in.
@@ -84,7 +84,7 @@ class NightshiftBackend(BaseTaskBackend):
         await task_enqueued.asend(type(self), task_result=result)
         return result
 
-    def get_result(self, result_id: str, *, wait: int = 0) -> NightshiftTaskResult:
+    def get_result(self, result_id: str, *, wait: int = 0) -> TaskResult:
         """The task with that id; waits up to `wait` seconds (0 to 60) for its end."""
         if not isinstance(result_id, str) or not result_id:
             raise TaskResultDoesNotExist(result_id)
@@ -94,7 +94,7 @@ class NightshiftBackend(BaseTaskBackend):
             raise _not_found(result_id, error) from error
         return self.result_of(record)
 
-    async def aget_result(self, result_id: str, *, wait: int = 0) -> NightshiftTaskResult:
+    async def aget_result(self, result_id: str, *, wait: int = 0) -> TaskResult:
         """As `get_result`, without blocking the event loop."""
         if not isinstance(result_id, str) or not result_id:
             raise TaskResultDoesNotExist(result_id)
@@ -112,7 +112,7 @@ class NightshiftBackend(BaseTaskBackend):
         yield from super().check(**kwargs)
         yield from check_service(self)
 
-    def result_of(self, record: dict[str, Any]) -> NightshiftTaskResult:
+    def result_of(self, record: dict[str, Any]) -> TaskResult:
         """The service's record as the framework's result."""
         module_path = self.nightshift.module_path(record["task_path"])
         task = copy_task(
@@ -125,7 +125,7 @@ class NightshiftBackend(BaseTaskBackend):
         )
         return result_of(record, task, self.alias)
 
-    def _prepare(self, task: Any, args: Any, kwargs: Any) -> tuple[NightshiftTaskResult, bytes]:
+    def _prepare(self, task: Any, args: Any, kwargs: Any) -> tuple[TaskResult, bytes]:
         """The result to be, and the request for it."""
         self.validate_task(task)
         task = resolve_run_after(task)
@@ -142,7 +142,7 @@ class NightshiftBackend(BaseTaskBackend):
             "kwargs": kwargs,
             "backend": self.alias,
         }
-        return NightshiftTaskResult(**common, **empty_result_fields()), body
+        return TaskResult(**common, **empty_result_fields()), body
 
     def _request(self, task: Any, task_id: str, args: str, kwargs: str) -> bytes:
         options = self.nightshift
@@ -169,11 +169,11 @@ class NightshiftBackend(BaseTaskBackend):
         head = json.dumps(given, allow_nan=False)[:-1]
         return f'{head}, "args": {args}, "kwargs": {kwargs}}}'.encode()
 
-    def _send(self, result: NightshiftTaskResult, body: bytes) -> None:
+    def _send(self, result: TaskResult, body: bytes) -> None:
         self._enqueued(result, self.service.request("POST", "/tasks", body))
         task_enqueued.send(type(self), task_result=result)
 
-    def _enqueued(self, result: NightshiftTaskResult, record: dict[str, Any]) -> None:
+    def _enqueued(self, result: TaskResult, record: dict[str, Any]) -> None:
         stored = self.result_of(record)
         # Another id, where a task with its unique key was there before.
         for name in ("id", "enqueued_at", "status"):

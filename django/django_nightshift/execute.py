@@ -22,7 +22,7 @@ from .compat import (
 )
 from .context import NightshiftContext, Reporter, reporting
 from .exceptions import class_path
-from .results import NightshiftTaskResult
+from .results import TaskResult
 from .task import registered_task
 
 logger = logging.getLogger("django_nightshift.worker")
@@ -81,9 +81,7 @@ def execute(backend: NightshiftBackend, record: dict[str, Any], reporter: Report
         close_old_connections()
 
 
-def _run(
-    backend: NightshiftBackend, task: Any, result: NightshiftTaskResult, reporter: Reporter
-) -> Outcome:
+def _run(backend: NightshiftBackend, task: Any, result: TaskResult, reporter: Reporter) -> Outcome:
     sender = type(backend)
     try:
         if task_started is None:
@@ -107,18 +105,18 @@ def _run(
     return outcome
 
 
-def _line(result: NightshiftTaskResult) -> tuple[str, str, Any]:
+def _line(result: TaskResult) -> tuple[str, str, Any]:
     return result.id, result.task.module_path, result.status
 
 
-def _finish(result: NightshiftTaskResult, status: str, value: Any) -> None:
+def _finish(result: TaskResult, status: str, value: Any) -> None:
     now: datetime = timezone.now()
     object.__setattr__(result, "status", STATUS[status])
     object.__setattr__(result, "finished_at", now)
     object.__setattr__(result, "_return_value", value)
 
 
-def _add_error(result: NightshiftTaskResult, error: BaseException) -> None:
+def _add_error(result: TaskResult, error: BaseException) -> None:
     path, text = class_path(type(error)), _traceback(error)
     if TaskError is not None:
         result.errors.append(TaskError(exception_class_path=path, traceback=text))

@@ -63,11 +63,11 @@ class LogLine(NamedTuple):
     kw_only=True,
     slots="__slots__" in vars(BaseTaskResult),  # type: ignore[literal-required]
 )
-class NightshiftTaskResult(BaseTaskResult):
+class TaskResult(BaseTaskResult):
     """The framework's result, and what the service knows beyond it."""
 
     #: How far the task is; None while it has not said.
-    progress: Progress | None = field(init=False, default=None)
+    progress: Progress | None = field(init=False, default=None, repr=False)
 
     def refresh(self) -> None:
         """Asks the service for the state that the task has now."""
@@ -142,7 +142,7 @@ class NightshiftTaskResult(BaseTaskResult):
     def _service(self) -> Service:
         return self._backend.service
 
-    def _take(self, other: "NightshiftTaskResult") -> bool:
+    def _take(self, other: "TaskResult") -> bool:
         """Takes another one's state, and says whether the task has ended."""
         for name in {*REFRESHED, "progress"}:
             object.__setattr__(self, name, getattr(other, name))
@@ -187,7 +187,7 @@ def _log_line(line: dict[str, Any]) -> LogLine:
     return LogLine(parse_required(line["at"]), line["level"], line["message"], line["attempt"])
 
 
-def result_of(record: dict[str, Any], task: Any, alias: str) -> NightshiftTaskResult:
+def result_of(record: dict[str, Any], task: Any, alias: str) -> TaskResult:
     """The service's record as a result of that task."""
     fields_of_all = {
         "task": task,
@@ -202,7 +202,7 @@ def result_of(record: dict[str, Any], task: Any, alias: str) -> NightshiftTaskRe
     }
     errors = [_error(error) for error in record["errors"]]
     if TaskError is None:
-        result = NightshiftTaskResult(**fields_of_all)
+        result = TaskResult(**fields_of_all)
         if errors and result.is_finished and record["status"] != "SUCCESSFUL":
             path, traceback = errors[-1]
             object.__setattr__(result, "_exception_class", _importable(path))
@@ -212,7 +212,7 @@ def result_of(record: dict[str, Any], task: Any, alias: str) -> NightshiftTaskRe
         own["last_attempted_at"] = parse_time(record["last_attempted_at"])
         own["errors"] = [TaskError(exception_class_path=p, traceback=t) for p, t in errors]
         own["worker_ids"] = record["worker_ids"]
-        result = NightshiftTaskResult(**fields_of_all, **own)
+        result = TaskResult(**fields_of_all, **own)
     object.__setattr__(result, "_return_value", record["return_value"])
     if record["progress"] is not None:
         progress = Progress(record["progress"]["fraction"], record["progress"]["message"])

@@ -1,7 +1,7 @@
 """The task class: what Nightshift can do for a task beyond Django's own options."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,24 +13,24 @@ from .compat import BaseTask
 
 
 @dataclass(frozen=True, kw_only=True)
-class NightshiftTask(BaseTask):
+class Task(BaseTask):
     """A task with Nightshift's options, set by `.using(...)` or, from Django 6.1 on, `@task(...)`.
 
     What is left out comes from the backend's options.
     """
 
     #: Seconds that one attempt may take.
-    timeout: float | None = None
+    timeout: float | None = field(default=None, repr=False)
     #: How often the task is tried in all, 1 to 100.
-    max_attempts: int | None = None
+    max_attempts: int | None = field(default=None, repr=False)
     #: `{"initial_seconds": 5, "factor": 2, "max_seconds": 3600, "jitter": 0.2}`, or part of it.
-    backoff: Mapping[str, float] | None = None
+    backoff: Mapping[str, float] | None = field(default=None, repr=False)
     #: While a task with this key waits or runs, enqueuing another answers with that one.
-    unique_key: str | None = None
+    unique_key: str | None = field(default=None, repr=False)
     #: A task that has not started by then fails with TaskExpired.
-    expires_at: datetime | None = None
+    expires_at: datetime | None = field(default=None, repr=False)
 
-    def using(self, **changes: Any) -> "NightshiftTask":
+    def using(self, **changes: Any) -> "Task":
         """A copy with these options; None leaves one as it is."""
         own = {
             name: value
@@ -45,9 +45,9 @@ class NightshiftTask(BaseTask):
 def copy_task(task: Any, **changes: Any) -> Any:
     """A copy that is not validated again: its queue may be gone from the settings by now."""
     copy = object.__new__(type(task))
-    for field in fields(task):
-        value = changes[field.name] if field.name in changes else getattr(task, field.name)
-        object.__setattr__(copy, field.name, value)
+    for one in fields(task):
+        value = changes[one.name] if one.name in changes else getattr(task, one.name)
+        object.__setattr__(copy, one.name, value)
     return copy
 
 
@@ -79,9 +79,9 @@ def known_or_missing_task(module_path: str, alias: str) -> Any:
 
 
 def _missing_task(module_path: str, alias: str) -> Any:
-    task = object.__new__(NightshiftTask)
-    for field in fields(NightshiftTask):
-        object.__setattr__(task, field.name, None if field.default is MISSING else field.default)
+    task = object.__new__(Task)
+    for one in fields(Task):
+        object.__setattr__(task, one.name, None if one.default is MISSING else one.default)
     object.__setattr__(task, "priority", 0)
     object.__setattr__(task, "backend", alias)
     object.__setattr__(task, "func", _missing_function(module_path))

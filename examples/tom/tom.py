@@ -123,6 +123,7 @@ def switch_the_backend(terminal):
 def follow_the_manual(terminal):
     say("The worker, in a terminal of its own")
     worker = terminal.start("./manage.py", "nightshift_worker", "-v3", name="worker")
+    worker.says("Starting worker")
     say("A task, as the manual writes it")
     terminal.run("./manage.py", "startapp", "myapp")
     edit(
@@ -132,13 +133,15 @@ def follow_the_manual(terminal):
     )
     (terminal.folder / "myapp/tasks.py").write_text(MANUALS_TASK)
     print("\n".join(f"  | {line}" for line in MANUALS_TASK.splitlines()))
-    # It had started before the app was there, as in the manual; it need not be started again.
-    worker.says("Starting worker")
+    # The settings have changed, and the TOM is in debug mode.
+    worker.says("settings.py changed, reloading")
+    worker.says("Starting worker", times=2)
     said = shell(
         terminal,
         "from myapp.tasks import super_complicated_task; "
         "task = super_complicated_task.enqueue(); print(task)",
     )
+    expect("TaskResult(task=Task(" in said, "the result is shown as the manual shows it")
     expect("status=ResultStatus.NEW" in said, "the result is NEW at once")
     task_id = re.search(r"id='([0-9a-f-]+)'", said)[1]
     worker.says(f"Task id={task_id} path=myapp.tasks.super_complicated_task state=RUNNING")

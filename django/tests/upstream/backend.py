@@ -1,7 +1,7 @@
 """What Django's tests ask of DummyBackend, over the service's API."""
 
 from django_nightshift import NightshiftBackend
-from django_nightshift.results import NightshiftTaskResult
+from django_nightshift.results import TaskResult
 
 
 class Backend(NightshiftBackend):
@@ -14,6 +14,6 @@ class Backend(NightshiftBackend):
         self.service.request("POST", "/prune", ages)
 
     @property
-    def results(self) -> list[NightshiftTaskResult]:
+    def results(self) -> list[TaskResult]:
         tasks = self.service.request("GET", "/tasks")["items"]
         return [self.get_result(task["id"]) for task in tasks]
