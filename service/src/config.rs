@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::retention::Retention;
 
-/// Variables that begin like settings but belong to the client commands.
-const CLIENT_VARIABLES: &[&str] = &["server"];
+/// Variables that begin like settings but belong to clients.
+const CLIENT_VARIABLES: &[&str] = &["server", "token"];
 
 /// Every setting of the service. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -218,6 +218,16 @@ async fn wrong_settings_are_refused_with_the_way_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_variables_of_clients_are_no_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = binary();
+    command.arg("migrate").current_dir(folder.path());
+    command.env("NIGHTSHIFT_SERVER", "http://127.0.0.1:1").env("NIGHTSHIFT_TOKEN", "t");
+    let output = soon("the end", command.output()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_open_connections_keep_nobody_out() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
