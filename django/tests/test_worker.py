@@ -404,6 +404,21 @@ def test_an_executor_that_is_called_has_no_workers(site, start_worker):
     assert code == 1 and "['executor'] to another name" in said
 
 
+def test_a_worker_that_is_refused_finishes_what_runs(site, start_worker, marker):
+    results = [tasks.mark_and_sleep.enqueue(marker, seconds) for seconds in (1, 3)]
+    worker = start_worker("--concurrency", "2")
+    begun(marker, 2)
+    secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+    called = {"kind": "http", "url": "http://127.0.0.1:9/", "secret": secret, "task_paths": ["*"]}
+    site.put("/executors/django", called)
+    # When the first one has ended, the worker asks for the next.
+    code, said = worker.ends()
+    assert code == 1 and "executor_not_worker" in said
+    for result in results:
+        result.refresh()
+        assert (result.status, result.return_value) == (SUCCESSFUL, "slept")
+
+
 def test_a_worker_waits_for_the_service(own_service, start_worker):
     own_service.stop()
     worker = start_worker(url=own_service.url)

@@ -188,6 +188,10 @@ class Worker:
         except ServiceUnavailable as error:
             await self._pause(error)
             return None
+        except ServiceRefused as error:
+            # It will not change its mind; what runs is finished first.
+            self._fail(error)
+            return None
         self._answers()
         if self.drain.is_set():
             await asyncio.gather(*map(self._release, leases))
