@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import pytest
 from django_nightshift.compat import STATUS, TaskContext, TaskError
@@ -291,6 +292,15 @@ def test_c39_a_task_that_takes_too_long(site, start_worker, marker, limit, pool)
     assert issubclass(cls, TimeoutError)
     assert next_one.wait(SOON)
     assert len(runs(marker)) == 1
+
+
+@pytest.mark.parametrize("skew", ["+2d", "-2d"])
+def test_a_worker_whose_clock_is_wrong(site, run_all, skew):
+    (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    result = tasks.add.using(timeout=60).enqueue(1, 2)
+    run_all(LD_PRELOAD=str(library), FAKETIME=skew, FAKETIME_DONT_FAKE_MONOTONIC="1")
+    result.refresh()
+    assert (result.status, result.return_value) == (SUCCESSFUL, 3)
 
 
 def test_c40_retries(site, run_all, marker):

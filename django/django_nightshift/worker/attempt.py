@@ -7,9 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
-
 from ..client import Service
 from ..exceptions import ServiceRefused, ServiceUnavailable, TaskTimeout
 from ..execute import Outcome
@@ -125,9 +122,9 @@ class Attempt:
 
     async def _tick(self) -> None:
         """Stops what takes too long: longer than the task may, or than this worker lets it."""
-        deadline = parse_datetime(self.lease["deadline"])
-        seconds = (deadline - timezone.now()).total_seconds() if deadline else 0.0
-        await asyncio.sleep(max(0.0, min(seconds, self.timeout or seconds)))
+        # Counted from now on: this machine's clock may differ from the service's.
+        seconds = float(self.lease["task"]["timeout_seconds"])
+        await asyncio.sleep(min(seconds, self.timeout or seconds))
         self._stop(TIMEOUT)
 
     async def _hurry(self) -> None:
