@@ -73,9 +73,9 @@ def execute(backend: NightshiftBackend, record: dict[str, Any], reporter: Report
         path = backend.nightshift.module_path(record["task_path"])
         try:
             task = registered_task(path)
-        except (ImportError, SuspiciousOperation) as error:
+        except Exception as error:  # whatever its module raises
             logger.exception("Task id=%s failed unexpectedly", record["id"])
-            return Outcome.of(error, retryable=isinstance(error, ImportError))
+            return Outcome.of(error, retryable=not isinstance(error, SuspiciousOperation))
         return _run(backend, task, backend.result_of(record), reporter)
     finally:
         close_old_connections()

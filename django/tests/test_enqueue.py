@@ -84,7 +84,6 @@ def test_c35_a_lost_answer_enqueues_one_task(site):
                         answer = server.recv(65536)
                     if not loses:
                         client.sendall(answer)
-                        time.sleep(0.2)
 
         thread = threading.Thread(target=lose_the_first_answer)
         thread.start()

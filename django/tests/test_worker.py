@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django_nightshift.compat import STATUS, TaskContext, TaskError
 
-from conftest import SOON, until
+from conftest import HTTP, SOON, until
 from site_app import tasks
 
 FAILED, SUCCESSFUL, READY = STATUS["FAILED"], STATUS["SUCCESSFUL"], STATUS["READY"]
@@ -201,6 +201,18 @@ def test_a_process_that_crashes_fails_its_task_only(site, run_all):
     error = site.task(result)["errors"][0]
     assert error["exception_class_path"] == "django_nightshift.exceptions.WorkerLost"
     assert "exit status 7" in error["message"]
+
+
+@POOLS
+def test_a_module_that_cannot_be_imported_fails_its_task_only(site, run_all, pool):
+    body = {"task_path": "site_app.broken.task", "max_attempts": 1}
+    task_id = HTTP.post(f"{site.url}/tasks", json=body).json()["id"]
+    next_one = tasks.noop.enqueue()
+    run_all(*pool)
+    task = site.get(f"/tasks/{task_id}")
+    assert task["errors"][0]["exception_class_path"] == "builtins.RuntimeError"
+    next_one.refresh()
+    assert next_one.status == SUCCESSFUL
 
 
 @POOLS

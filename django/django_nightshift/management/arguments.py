@@ -15,7 +15,7 @@ def backend(text: str) -> NightshiftBackend:
         raise ArgumentTypeError(str(error)) from error
 
 
-def seconds_or_none(text: str) -> float:
+def seconds_from_zero(text: str) -> float:
     """A finite number of seconds, 0 or more."""
     number = float(text)
     if not math.isfinite(number):
@@ -27,7 +27,7 @@ def seconds_or_none(text: str) -> float:
 
 def seconds(text: str) -> float:
     """A finite number of seconds above 0."""
-    number = seconds_or_none(text)
+    number = seconds_from_zero(text)
     if not number:
         raise ArgumentTypeError("Must be greater than zero")
     return number

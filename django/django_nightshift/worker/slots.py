@@ -52,6 +52,7 @@ class ProcessSlot:
         self.verbosity = verbosity
         self.context = _context()
         self.process: Any = None
+        self.killing: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         if self.process is None or not self.process.is_alive():
@@ -85,10 +86,12 @@ class ProcessSlot:
         reader.start()
         while (message := await messages.get()) is not None:
             if message[0] == "done":
+                self._spare()
                 outcome: Outcome = message[1]
                 return outcome
             listener(message)
         # The pipe is closed: the process is gone, or about to be.
+        self._spare()
         await loop.run_in_executor(None, self.process.join, KILL_AFTER)
         return Outcome.of(WorkerLost(f"the process of the task ended with {self._exit()}"))
 
@@ -108,14 +111,14 @@ class ProcessSlot:
 
     def interrupt(self, why: int) -> None:
         self.why.value = why
-        process = self.process
-        os.kill(process.pid, child.INTERRUPT_SIGNAL)
-        asyncio.get_running_loop().call_later(KILL_AFTER, self._kill, process)
+        os.kill(self.process.pid, child.INTERRUPT_SIGNAL)
+        self.killing = asyncio.get_running_loop().call_later(KILL_AFTER, self.process.kill)
 
-    def _kill(self, process: Any) -> None:
-        # Not if the interrupted task has ended in the meantime and another one runs.
-        if process is self.process and self.why.value and process.is_alive():
-            process.kill()
+    def _spare(self) -> None:
+        """The interrupted task has ended by itself; the next one is not to be killed for it."""
+        if self.killing is not None:
+            self.killing.cancel()
+            self.killing = None
 
     def close(self) -> None:
         if self.process is not None:

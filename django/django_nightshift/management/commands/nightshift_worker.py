@@ -41,7 +41,7 @@ class Command(BaseCommand):
             "--interval",
             nargs="?",
             default=1,
-            type=arguments.seconds_or_none,
+            type=arguments.seconds_from_zero,
             help="The first pause, in seconds, after the service could not be reached. While "
             "nothing is to do, the service tells of new tasks at once (default: %(default)r)",
         )
