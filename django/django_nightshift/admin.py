@@ -8,9 +8,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 
-from .backend import NightshiftBackend
+from .backend import NightshiftBackend, nightshift_backends
 from .client import task_url
-from .compat import task_backends
 from .exceptions import NightshiftError, ServiceRefused
 from .models import Task
 from .results import parse_time
@@ -122,10 +121,8 @@ class TaskAdmin(admin.ModelAdmin):
 
 def _backend() -> NightshiftBackend:
     """The first Nightshift backend: the service is the same for all of a site's."""
-    for alias in task_backends:
-        backend = task_backends[alias]
-        if isinstance(backend, NightshiftBackend):
-            return backend
+    for backend in nightshift_backends():
+        return backend
     raise Http404("TASKS names no Nightshift backend")
 
 

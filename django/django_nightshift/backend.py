@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -194,6 +194,14 @@ def nightshift_backend(alias: str) -> NightshiftBackend:
     if not isinstance(backend, NightshiftBackend):
         raise InvalidTaskBackend(f"Backend {alias!r} is not a Nightshift backend")
     return backend
+
+
+def nightshift_backends() -> Iterator[NightshiftBackend]:
+    """The backends of this site that are ours, in the order of `TASKS`."""
+    for alias in task_backends:
+        backend = task_backends[alias]
+        if isinstance(backend, NightshiftBackend):
+            yield backend
 
 
 def _waiting(wait: int) -> dict[str, Any]:

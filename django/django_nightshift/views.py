@@ -1,7 +1,6 @@
 """The push form: the service calls this site for each task."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -10,8 +9,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from .backend import NightshiftBackend
-from .compat import task_backends
+from .backend import NightshiftBackend, nightshift_backends
 from .context import send_logs_along
 from .exceptions import NightshiftError
 from .execute import execute
@@ -53,7 +51,7 @@ def execute_task(request: HttpRequest) -> HttpResponse:
 
 def _sender(request: HttpRequest) -> NightshiftBackend | None:
     """The backend whose secret signed the request."""
-    for backend in _push_backends():
+    for backend in nightshift_backends():
         for secret in backend.nightshift.secrets:
             try:
                 Webhook(secret).verify(request.body, dict(request.headers), json_parse=False)
@@ -61,13 +59,6 @@ def _sender(request: HttpRequest) -> NightshiftBackend | None:
                 continue
             return backend
     return None
-
-
-def _push_backends() -> Iterator[NightshiftBackend]:
-    for alias in task_backends:
-        backend = task_backends[alias]
-        if isinstance(backend, NightshiftBackend):
-            yield backend
 
 
 def _record(data: dict[str, Any], backend: NightshiftBackend) -> dict[str, Any]:

@@ -1,10 +1,28 @@
 """Values of command line arguments."""
 
 import math
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
+from typing import Any
 
 from ..backend import NightshiftBackend, nightshift_backend
-from ..compat import InvalidTaskBackend
+from ..compat import DEFAULT_BACKEND_ALIAS, InvalidTaskBackend
+
+
+def add_backend(parser: ArgumentParser) -> None:
+    """The option `--backend`, which all commands have."""
+    parser.add_argument(
+        "--backend",
+        nargs="?",
+        default=DEFAULT_BACKEND_ALIAS,
+        type=backend,
+        help="The backend to operate on (default: %(default)r)",
+    )
+
+
+def chosen_backend(options: dict[str, Any]) -> NightshiftBackend:
+    """What `--backend` says; `call_command` hands over the alias as it is."""
+    chosen = options["backend"]
+    return backend(chosen) if isinstance(chosen, str) else chosen
 
 
 def backend(text: str) -> NightshiftBackend:

@@ -9,7 +9,7 @@ from django.utils.dateparse import parse_datetime
 
 from ...backend import NightshiftBackend
 from ...client import task_url
-from ...compat import DEFAULT_BACKEND_ALIAS, DEFAULT_QUEUE_NAME
+from ...compat import DEFAULT_QUEUE_NAME
 from ...exceptions import NightshiftError, ServiceRefused
 from .. import arguments
 
@@ -24,13 +24,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--backend",
-            nargs="?",
-            default=DEFAULT_BACKEND_ALIAS,
-            type=arguments.backend,
-            help="The backend to operate on (default: %(default)r)",
-        )
+        arguments.add_backend(parser)
         parser.add_argument(
             "--queue-name",
             nargs="?",
@@ -60,9 +54,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, verbosity: int, **options: Any) -> None:
-        backend = options["backend"]
-        if isinstance(backend, str):
-            backend = arguments.backend(backend)
+        backend = arguments.chosen_backend(options)
         failed_days = options["failed_min_age_days"]
         ages = {
             "ended": options["min_age_days"],

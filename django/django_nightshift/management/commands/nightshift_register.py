@@ -4,7 +4,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from ...compat import DEFAULT_BACKEND_ALIAS
 from ...exceptions import NightshiftError
 from ...registration import push_registration, worker_registration
 from .. import arguments
@@ -17,12 +16,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument(
-            "--backend",
-            default=DEFAULT_BACKEND_ALIAS,
-            type=arguments.backend,
-            help="The backend to operate on (default: %(default)r)",
-        )
+        arguments.add_backend(parser)
         parser.add_argument(
             "--url",
             help="Call the site at this address, where django_nightshift.urls is included, "
@@ -47,9 +41,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, **options: Any) -> None:
-        backend = options["backend"]
-        if isinstance(backend, str):
-            backend = arguments.backend(backend)
+        backend = arguments.chosen_backend(options)
         more = {name: options[name] for name in ("concurrency", "lease_seconds") if options[name]}
         if options["task_paths"]:
             more["task_paths"] = [backend.nightshift.task_path(p) for p in options["task_paths"]]

@@ -10,7 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from ...compat import DEFAULT_BACKEND_ALIAS, DEFAULT_QUEUE_NAME
+from ...compat import DEFAULT_QUEUE_NAME
 from ...exceptions import NightshiftError, WorkerLost
 from ...worker.logs import configure_logging
 from ...worker.reload import watch_files
@@ -58,13 +58,7 @@ class Command(BaseCommand):
             help="Start again when the code changes, once running tasks have ended "
             "(default: DEBUG)",
         )
-        parser.add_argument(
-            "--backend",
-            nargs="?",
-            default=DEFAULT_BACKEND_ALIAS,
-            type=arguments.backend,
-            help="The backend to operate on (default: %(default)r)",
-        )
+        arguments.add_backend(parser)
         parser.add_argument(
             "--no-startup-delay",
             action="store_false",
@@ -112,10 +106,7 @@ class Command(BaseCommand):
         asyncio.run(self._run(verbosity, options))
 
     async def _run(self, verbosity: int, options: dict[str, Any]) -> None:
-        backend = options["backend"]
-        if isinstance(backend, str):
-            # `call_command` does not convert defaults.
-            backend = arguments.backend(backend)
+        backend = arguments.chosen_backend(options)
         worker = Worker(backend, self._settings(verbosity, options))
         try:
             if options["reload"]:
