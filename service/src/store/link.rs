@@ -1,6 +1,8 @@
 //! One connection of either engine.
 
-use diesel::{Connection as _, pg::PgConnection, sqlite::SqliteConnection};
+use diesel::{
+    Connection as _, connection::SimpleConnection, pg::PgConnection, sqlite::SqliteConnection,
+};
 
 use super::error::{Error, Result};
 
@@ -43,6 +45,17 @@ pub(super) enum Failed {
 }
 
 impl Connection {
+    /// Leaves an SQLite file whole, without a log beside it. (Closing it would do that, too, but
+    /// not while a reader's connection is still being closed.)
+    pub(super) fn tidy_up(&mut self) {
+        let Self::Sqlite(connection) = self else {
+            return;
+        };
+        if let Err(error) = connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)") {
+            tracing::debug!(%error, "the log of the database file stays");
+        }
+    }
+
     /// Runs `body` in a transaction and commits it unless it fails. On SQLite no other writer
     /// can come between.
     pub(super) fn transaction<T>(

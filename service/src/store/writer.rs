@@ -67,6 +67,9 @@ impl Writer {
             }
             self.commit(batch);
         }
+        if let Some(connection) = &mut self.connection {
+            connection.tidy_up();
+        }
     }
 
     /// Commits a batch. Where a statement fails, its commands are tried one by one, so that a bad
