@@ -1,0 +1,93 @@
+//! Why a run ended in a way that its plugin did not choose.
+
+use wasmtime::{Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+use crate::state::State;
+
+/// What went wrong, for people, with what is known of where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub kind: FaultKind,
+    pub message: String,
+    /// The end of standard error and the functions that were active.
+    pub traceback: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FaultKind {
+    /// A panic, an abort, an exception that nobody caught, a wrong pointer.
+    Trap,
+    /// It recursed too deeply.
+    StackOverflow,
+    /// It asked for more memory than it may have, and did not cope with the refusal.
+    OutOfMemory,
+    /// It ran longer than it may.
+    Timeout,
+    /// What it passed to the host was too large.
+    TooLarge,
+    /// It left without an answer, by `exit`.
+    Exit,
+    /// It was not wanted any more.
+    Cancelled,
+    /// The run could not begin: something that it was granted is not there.
+    NotStarted,
+}
+
+impl Fault {
+    pub(crate) fn new(kind: FaultKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), traceback: None }
+    }
+
+    /// What an error of wasmtime means, seen from outside.
+    pub(crate) fn of(error: &wasmtime::Error, state: &State) -> Self {
+        let (kind, message) = classify(error, state);
+        Self { kind, message, traceback: traceback(error, state) }
+    }
+}
+
+fn classify(error: &wasmtime::Error, state: &State) -> (FaultKind, String) {
+    if state.limiter.has_refused() {
+        let mib = state.limiter.bytes_max() / (1024 * 1024);
+        return (FaultKind::OutOfMemory, format!("the plugin needed more than its {mib} MiB"));
+    }
+    if let Some(I32Exit(status)) = error.downcast_ref() {
+        return (FaultKind::Exit, format!("the plugin called exit({status})"));
+    }
+    match error.downcast_ref() {
+        Some(Trap::StackOverflow) => {
+            (FaultKind::StackOverflow, "the plugin recursed too deeply".to_owned())
+        }
+        Some(Trap::UnreachableCodeReached) => {
+            let message =
+                "the plugin gave up: a panic, an abort or an exception that was not caught";
+            (FaultKind::Trap, message.to_owned())
+        }
+        Some(trap) => (FaultKind::Trap, format!("the plugin trapped: {trap}")),
+        // Has no type of its own.
+        None if root(error).starts_with("too much data is being copied") => {
+            let message = format!(
+                "the plugin passed more than {} MiB at once to the host",
+                crate::sandbox::PASSED_BYTES_MAX / (1024 * 1024)
+            );
+            (FaultKind::TooLarge, message)
+        }
+        None => (FaultKind::Trap, format!("the plugin was ended: {}", root(error))),
+    }
+}
+
+/// The first cause. (The whole chain repeats the backtrace.)
+pub(crate) fn root(error: &wasmtime::Error) -> String {
+    error.root_cause().to_string()
+}
+
+fn traceback(error: &wasmtime::Error, state: &State) -> Option<String> {
+    let said = state.stderr.tail();
+    let said = said.trim_end();
+    let frames = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+    let parts: Vec<&str> = [said, frames.as_deref().unwrap_or_default().trim_end()]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    (!parts.is_empty()).then(|| parts.join("\n\n"))
+}

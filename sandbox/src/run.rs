@@ -1,0 +1,131 @@
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use crate::{Fault, bindings::nightshift::plugin::task_types, network::Reach};
+
+/// One attempt at a task.
+pub struct Run {
+    pub task_path: String,
+    /// A JSON array.
+    pub args: String,
+    /// A JSON object.
+    pub kwargs: String,
+    pub about: About,
+    /// How long it may take.
+    pub time: Duration,
+    pub grants: Grants,
+    pub limits: Limits,
+    pub journal: Arc<dyn Journal>,
+}
+
+/// What a plugin is told of its attempt. Times are milliseconds since 1970.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    pub task_id: String,
+    /// 1 for the first attempt.
+    pub attempt: u32,
+    pub max_attempts: u32,
+    pub queue_name: String,
+    pub priority: i32,
+    pub enqueued_at_ms: u64,
+    pub deadline_ms: u64,
+    pub traceparent: Option<String>,
+    pub labels: Vec<(String, String)>,
+}
+
+impl From<About> for task_types::TaskContext {
+    fn from(about: About) -> Self {
+        Self {
+            task_id: about.task_id,
+            attempt: about.attempt,
+            max_attempts: about.max_attempts,
+            queue_name: about.queue_name,
+            priority: about.priority,
+            enqueued_at_ms: about.enqueued_at_ms,
+            deadline_ms: about.deadline_ms,
+            traceparent: about.traceparent,
+            labels: about.labels,
+        }
+    }
+}
+
+/// What a run may reach; by default nothing.
+#[derive(Clone, Default)]
+pub struct Grants {
+    /// Where it may send HTTP requests.
+    pub http: Option<Arc<dyn Reach>>,
+    /// Directories that it may read.
+    pub directories: Vec<Directory>,
+    /// Its environment.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A directory that a plugin sees as `/data/NAME`, for reading only.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    pub name: String,
+    pub path: PathBuf,
+}
+
+/// Bounds of one run beside its time.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of all its memories together.
+    pub memory_bytes: usize,
+}
+
+/// Takes what a plugin says while it runs.
+pub trait Journal: Send + Sync {
+    fn log(&self, level: Level, line: String);
+    /// `fraction` is whatever the plugin says.
+    fn progress(&self, fraction: Option<f64>, message: Option<String>);
+}
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// With a text that should be JSON.
+    Returned(String),
+    /// With an error of its own.
+    Raised(Raised),
+    /// In a way that it did not choose.
+    Fault(Fault),
+}
+
+/// An error that a plugin reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raised {
+    pub class: String,
+    pub message: String,
+    pub traceback: Option<String>,
+    pub retryable: bool,
+}
+
+impl From<task_types::TaskError> for Raised {
+    fn from(error: task_types::TaskError) -> Self {
+        let task_types::TaskError { class, message, traceback, retryable } = error;
+        Self { class, message, traceback, retryable }
+    }
+}
+
+impl fmt::Debug for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grants")
+            .field("http", &self.http.is_some())
+            .field("directories", &self.directories)
+            // The values may be secrets.
+            .field(
+                "environment",
+                &self.environment.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            )
+            .finish()
+    }
+}
