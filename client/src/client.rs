@@ -88,15 +88,19 @@ impl Call {
         self
     }
 
-    pub(crate) fn json(mut self, body: &impl Serialize) -> Result<Self> {
+    pub(crate) fn body(mut self, content_type: &str, body: Vec<u8>) -> Self {
+        self.request = self.request.header(CONTENT_TYPE, content_type).body(body);
+        self
+    }
+
+    pub(crate) fn json(self, body: &impl Serialize) -> Result<Self> {
         let body = serde_json::to_vec(body).map_err(Error::Request)?;
-        self.request = self.request.header(CONTENT_TYPE, "application/json").body(body);
-        Ok(self)
+        Ok(self.body("application/json", body))
     }
 
     /// The answer and its status, or the error that it is.
     pub(crate) async fn send<T: DeserializeOwned>(self) -> Result<(StatusCode, T)> {
-        let (status, body) = self.body().await?;
+        let (status, body) = self.answer().await?;
         match serde_json::from_slice(&body) {
             Ok(answer) => Ok((status, answer)),
             Err(_) => Err(foreign(status, &body)),
@@ -105,10 +109,10 @@ impl Call {
 
     /// For answers without a body that matters.
     pub(crate) async fn send_for_nothing(self) -> Result<()> {
-        self.body().await.map(drop)
+        self.answer().await.map(drop)
     }
 
-    async fn body(self) -> Result<(StatusCode, Vec<u8>)> {
+    async fn answer(self) -> Result<(StatusCode, Vec<u8>)> {
         let answer = self.request.timeout(ANSWER_TIMEOUT + self.wait).send().await?;
         let status = answer.status();
         let retry_after = retry_after(&answer);

@@ -20,6 +20,7 @@ mod client;
 mod error;
 mod executors;
 mod leases;
+mod plugins;
 mod queues;
 mod service;
 mod tasks;

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -12,6 +14,8 @@ pub enum ExecutorKind {
     Http,
     /// Workers ask for tasks with `POST /executors/{name}/leases`.
     Worker,
+    /// The service runs `plugin` in a sandbox.
+    Wasm,
 }
 
 /// What `PUT /executors/{name}` takes. It replaces the whole registration.
@@ -22,10 +26,13 @@ pub struct ExecutorRequest {
     pub kind: ExecutorKind,
     /// 1 to 1,000 task paths that it serves: exact (`myapp.tasks.mail`), by prefix
     /// (`myapp.tasks.*`), or all (`*`). Of several executors the most specific one gets the task.
-    #[schema(min_items = 1, max_items = 1000, example = json!(["myapp.tasks.*"]))]
+    /// One of kind `wasm` may leave them out, and serves what its plugin describes, also what
+    /// later versions of it describe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 1000, example = json!(["myapp.tasks.*"]))]
     pub task_paths: Vec<String>,
-    /// Where an executor of kind `http` is called, http or https. One of kind `worker` has
-    /// neither address nor secret.
+    /// Where an executor of kind `http` is called, http or https. Other kinds have neither
+    /// address nor secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "http://127.0.0.1:9000/tasks")]
     pub url: Option<String>,
@@ -37,8 +44,23 @@ pub struct ExecutorRequest {
     /// Signs each call as well, so that a secret can be changed without a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_secret: Option<String>,
-    /// How many of its tasks may run at once, 1 to 10,000; by default 10 for kind `http`, and
-    /// as many as are asked for for kind `worker`.
+    /// The installed plugin that an executor of kind `wasm` runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "source-extraction")]
+    pub plugin: Option<String>,
+    /// MiB of memory that one run of the plugin may have, 1 to 4,096; 128 by default.
+    #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 4096, example = 128)]
+    pub memory_mib: Option<i64>,
+    /// What the plugin may reach; by default nothing.
+    #[serde(
+        default,
+        deserialize_with = "object::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub grants: Option<Grants>,
+    /// How many of its tasks may run at once, 1 to 10,000; by default as many as are
+    /// asked for for kind `worker`, and 10 for the others.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 10000, example = 10)]
     pub concurrency: Option<i64>,
@@ -66,6 +88,37 @@ pub struct ExecutorRequest {
     pub paused: bool,
 }
 
+/// What a plugin may reach, up to 100 of each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Grants {
+    /// Hosts that it may send HTTP requests to: `api.example.org` (with the scheme's own port),
+    /// `api.example.org:8443`, `*.example.org` (what lies below). A name has to lead to public
+    /// addresses; a host in a private network is granted as an address (`10.0.0.7:8000`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100, example = json!(["api.example.org"]))]
+    pub http: Vec<String>,
+    /// Names of directories in the service's setting `plugin_directories`. The plugin reads each
+    /// as `/data/NAME`, and cannot write.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100, example = json!(["images"]))]
+    pub directories: Vec<String>,
+    /// Environment variables and their values, which are never shown again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// What a plugin may reach, without values that may be secrets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Granted {
+    /// Hosts that it may send HTTP requests to.
+    pub http: Vec<String>,
+    /// Directories that it may read.
+    pub directories: Vec<String>,
+    /// Names of its environment variables.
+    pub environment: Vec<String>,
+}
+
 /// A registered executor, without its secrets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Executor {
@@ -77,6 +130,14 @@ pub struct Executor {
     pub task_paths: Vec<String>,
     /// Where it is called.
     pub url: Option<String>,
+    /// The plugin that it runs.
+    pub plugin: Option<String>,
+    /// SHA-256 of the plugin's active version.
+    pub plugin_digest: Option<String>,
+    /// MiB of memory that one run of the plugin may have.
+    pub memory_mib: Option<u32>,
+    /// What the plugin may reach.
+    pub grants: Option<Granted>,
     /// How many of its tasks may run at once; null: no limit.
     pub concurrency: Option<u32>,
     /// How long its lease lasts unless it is renewed.

@@ -23,6 +23,7 @@ mod json;
 mod lease;
 mod number;
 mod object;
+mod plugin;
 mod problem;
 mod queue;
 mod request;
@@ -31,13 +32,14 @@ mod task;
 mod timestamp;
 mod webhook;
 
-pub use executor::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Hold};
+pub use executor::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Granted, Grants, Hold};
 pub use json::Json;
 pub use lease::{
     ErrorReport, FinishAnswer, FinishAnswers, FinishBatch, FinishEntry, FinishRequest, Lease,
     LeaseList, LeaseRenewal, LeaseRequest, LogLevel, LogLine, LogLineRequest, LogList,
     RenewRequest,
 };
+pub use plugin::{Plugin, PluginList, PluginTask, PluginVersion, RollbackRequest};
 pub use problem::{ErrorCode, Problem};
 pub use queue::{Queue, QueueChange, QueueList};
 pub use request::{Backoff, TaskBatch, TaskIds, TaskRequest};

@@ -99,10 +99,14 @@ error_codes! {
         "The id is malformed, was never given, or the task has been deleted.";
     ExecutorNotFound "executor_not_found" 404 "There is no such executor"
         "Register it with PUT /executors/{name}.";
+    PluginNotFound "plugin_not_found" 404 "There is no such plugin, or no such version of it"
+        "Install it with PUT /plugins/{name}; GET /plugins/{name} lists the versions.";
     QueueNotFound "queue_not_found" 404 "No queue can have this name"
         "A name has 1 to 255 characters, and neither spaces nor `*`.";
     ExecutorNotWorker "executor_not_worker" 409 "The executor is not of kind worker"
         "The service calls it by itself; only executors of kind worker are asked for leases.";
+    PluginInUse "plugin_in_use" 409 "An executor runs the plugin"
+        "Forget the executor that `detail` names first, or let it run another plugin.";
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
         "Use a method that the `Allow` header names.";
     BodyTimeout "body_timeout" 408 "The body came too slowly"
@@ -122,13 +126,16 @@ error_codes! {
     BodyTooLarge "body_too_large" 413 "The body is too large"
         "Keep large inputs elsewhere and send a reference, or split the batch.";
     UnsupportedMediaType "unsupported_media_type" 415 "The content type is not taken here"
-        "Send `Content-Type: application/json` (a batch may be `application/x-ndjson`).";
+        "Send `Content-Type: application/json` (a batch may be `application/x-ndjson`; a plugin is \
+         `application/wasm`).";
     InvalidField "invalid_field" 422 "A field cannot be accepted"
         "Correct the field that `pointer` names.";
     TooDeep "too_deep" 422 "The JSON is nested too deeply"
         "Nest at most 128 deep.";
     BatchSize "batch_size" 422 "The batch has no tasks, or too many"
         "Send 1 to 10,000 tasks in one batch.";
+    InvalidPlugin "invalid_plugin" 422 "The component cannot be a plugin"
+        "Correct what `detail` says; `nightshift plugin check FILE` says the same without a service.";
     IdempotencyMismatch "idempotency_mismatch" 422 "The idempotency key came with other content before"
         "Use a new key for a new request.";
     Internal "internal" 500 "The service made a mistake"

@@ -6,9 +6,10 @@ use actix_web::{
     App as ActixApp, HttpServer,
     dev::{Server, ServerHandle},
     middleware,
-    web::Data,
+    web::{Bytes, Data},
 };
 use anyhow::Context;
+use async_trait::async_trait;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
@@ -17,8 +18,10 @@ use crate::{
     clock::{Clock, SystemClock},
     config::Config,
     dispatch::{Dispatcher, Drain, prune, reap},
+    domain::plugin::Digest,
     entropy::Entropy,
-    executor::{Execute, HttpExecutor, HttpSettings},
+    executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
+    plugin::{self, Components, Plugins},
     store::{Closing, Store},
 };
 
@@ -31,29 +34,31 @@ const HTTP_GRACE_SECONDS: u64 = 5;
 /// Connections that the kernel may hold until they are accepted.
 const BACKLOG: u32 = 2_048;
 
-/// Makes what calls executors, given the address at which they reach this service.
-pub type MakeExecutor = Box<dyn FnOnce(&str) -> anyhow::Result<Arc<dyn Execute>>>;
+/// Makes what calls executors over HTTP, given the address at which they reach this service.
+pub type MakeExecutor = Box<dyn FnOnce(&str) -> anyhow::Result<HttpExecutor>>;
 
 /// What comes from outside; tests bring their own.
 pub struct Outside {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub executor: MakeExecutor,
+    pub plugins: plugin::Settings,
 }
 
 impl Outside {
     /// The machine's clock and randomness, and real calls.
-    pub fn real(config: &Config) -> Self {
+    pub fn real(config: &Config) -> anyhow::Result<Self> {
         let response_bytes_max = config.return_value_bytes_max;
-        Self {
+        Ok(Self {
             clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(Entropy::from_system()),
             executor: Box::new(move |public_url| {
                 let public_url = public_url.to_owned();
                 let settings = HttpSettings { public_url, response_bytes_max };
-                Ok(Arc::new(HttpExecutor::new(settings)?))
+                Ok(HttpExecutor::new(settings)?)
             }),
-        }
+            plugins: config.plugins()?,
+        })
     }
 }
 
@@ -65,6 +70,7 @@ pub struct App {
     dispatching: JoinHandle<()>,
     reaping: JoinHandle<()>,
     pruning: JoinHandle<()>,
+    warming: JoinHandle<()>,
     stopping: CancellationToken,
     drain: Drain,
     store: Store,
@@ -74,7 +80,7 @@ pub struct App {
 impl App {
     /// Opens the store, binds the address and starts to work.
     pub fn start(config: &Config, outside: Outside) -> anyhow::Result<Self> {
-        let Outside { clock, entropy, executor } = outside;
+        let Outside { clock, entropy, executor, plugins } = outside;
         let opened = Store::open(
             &config.database()?,
             config.deliveries_max,
@@ -82,6 +88,7 @@ impl App {
             Arc::clone(&entropy),
         )?;
         let stopping = CancellationToken::new();
+        let plugins = Arc::new(Plugins::new(plugins));
         let state = State {
             store: opened.store.clone(),
             clock: Arc::clone(&clock),
@@ -90,15 +97,26 @@ impl App {
                 body_bytes_max: config.body_bytes_max,
                 batch_bytes_max: config.batch_bytes_max,
                 return_value_bytes_max: config.return_value_bytes_max,
+                plugin_bytes_max: config.plugin_bytes_max,
                 body_read_timeout: config.body_read_timeout(),
             },
+            plugins: Arc::clone(&plugins),
             retention: config.retention(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             stopping: stopping.clone(),
         };
         let (server, address) = serve(config, state)?;
         let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
-        let executor = executor(public_url.trim_end_matches('/'))?;
+        let wasm = Arc::new(WasmExecutor {
+            plugins,
+            components: Arc::new(Stored(opened.store.clone())),
+            directories: config.plugin_directories.clone(),
+            return_value_bytes_max: config.return_value_bytes_max,
+        });
+        let http = executor(public_url.trim_end_matches('/'))?;
+        let warming =
+            tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
+        let executor = Arc::new(Executors { http, wasm });
         let drain = Drain {
             stop_claiming: CancellationToken::new(),
             hurry: CancellationToken::new(),
@@ -122,6 +140,7 @@ impl App {
                 config.retention(),
                 stopping.clone(),
             )),
+            warming,
             stopping,
             drain,
             store: opened.store,
@@ -151,11 +170,39 @@ impl App {
         self.dispatching.await.context("the dispatcher panicked")?;
         self.reaping.await.context("the reaper panicked")?;
         self.pruning.await.context("the pruner panicked")?;
+        self.warming.await.context("getting plugins ready panicked")?;
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         drop(self.store);
         let closing = self.closing;
         tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")
+    }
+}
+
+/// The store's components.
+struct Stored(Store);
+
+#[async_trait]
+impl Components for Stored {
+    async fn component(&self, digest: Digest) -> anyhow::Result<Option<Bytes>> {
+        Ok(self.0.component(digest).await?.map(Bytes::from))
+    }
+}
+
+/// Gets the plugins ready that executors run, so that their first tasks need not wait.
+async fn warm_up(store: Store, wasm: Arc<WasmExecutor>, stopping: CancellationToken) {
+    let plugins = match store.plugins().await {
+        Ok(plugins) => plugins,
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "plugins cannot be read");
+            return;
+        }
+    };
+    for plugin in plugins {
+        tokio::select! {
+            () = stopping.cancelled() => return,
+            () = wasm.warm_up(&plugin.name, plugin.active) => {}
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Settings: flags over environment (`NIGHTSHIFT_...`) over `nightshift.toml` over defaults.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
+};
 
 use anyhow::{Context, bail};
 use figment::{
@@ -9,7 +11,10 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::domain::retention::Retention;
+use crate::{
+    domain::{names::DirectoryName, retention::Retention},
+    plugin,
+};
 
 /// Variables that begin like settings but belong to clients.
 const CLIENT_VARIABLES: &[&str] = &["server", "token"];
@@ -49,6 +54,19 @@ pub struct Config {
     pub batch_bytes_max: usize,
     /// Bytes of a return value, be it an HTTP executor's answer or a worker's report.
     pub return_value_bytes_max: usize,
+    /// Bytes of a plugin's component.
+    pub plugin_bytes_max: usize,
+    /// Where compiled plugins are kept; nightshift/plugins in the user's cache folder by default.
+    pub plugin_cache: Option<PathBuf>,
+    /// Seconds of processor time that compiling a plugin may take; the largest that is known,
+    /// of Python, takes 16 on a good machine.
+    pub plugin_compile_seconds: u32,
+    /// Threads that plugins run on; as many as there are processors by default.
+    pub plugin_threads: Option<usize>,
+    /// Plugins' attempts that run at once; others wait.
+    pub plugin_runs_max: u32,
+    /// Directories that executors may grant to plugins for reading, by the names that they use.
+    pub plugin_directories: BTreeMap<String, PathBuf>,
     /// How long the whole body of a request may take to arrive.
     pub body_read_seconds: u64,
     /// Connections that are open at once.
@@ -78,6 +96,12 @@ impl Default for Config {
             body_bytes_max: 4 * 1024 * 1024,
             batch_bytes_max: 64 * 1024 * 1024,
             return_value_bytes_max: 4 * 1024 * 1024,
+            plugin_bytes_max: 64 * 1024 * 1024,
+            plugin_cache: None,
+            plugin_compile_seconds: 120,
+            plugin_threads: None,
+            plugin_runs_max: 64,
+            plugin_directories: BTreeMap::new(),
             body_read_seconds: 30,
             connections_max: 10_000,
             http_workers: 2,
@@ -141,6 +165,8 @@ impl Config {
             ("database_readers", u64::from(self.database_readers)),
             ("attempts_max", u64::from(self.attempts_max)),
             ("deliveries_max", u64::from(self.deliveries_max)),
+            ("plugin_compile_seconds", u64::from(self.plugin_compile_seconds)),
+            ("plugin_runs_max", u64::from(self.plugin_runs_max)),
             ("body_read_seconds", self.body_read_seconds),
             ("http_workers", self.http_workers as u64),
             ("connections_max", self.connections_max as u64),
@@ -149,7 +175,24 @@ impl Config {
                 bail!("{name} must be at least 1");
             }
         }
+        for name in self.plugin_directories.keys() {
+            if let Err(invalid) = name.parse::<DirectoryName>() {
+                bail!("plugin_directories: the name {name:?} {}", invalid.reason);
+            }
+        }
         Ok(())
+    }
+
+    /// How plugins are compiled and run by this program.
+    pub fn plugins(&self) -> anyhow::Result<plugin::Settings> {
+        let threads = || std::thread::available_parallelism().map_or(1, Into::into);
+        Ok(plugin::Settings {
+            cache: self.plugin_cache.clone(),
+            compiler: std::env::current_exe().context("this program cannot be found")?,
+            compile_seconds: self.plugin_compile_seconds,
+            threads: self.plugin_threads.unwrap_or_else(threads),
+            runs_max: self.plugin_runs_max,
+        })
     }
 
     pub fn database(&self) -> anyhow::Result<Database> {

@@ -10,6 +10,7 @@ pub mod dispatch;
 pub mod domain;
 pub mod entropy;
 pub mod executor;
+pub mod plugin;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -8,7 +8,10 @@ use super::{
     extract::{Body, Query},
     responses::{BadQuery, NoSuchExecutor, Refused},
 };
-use crate::domain::{executor::Executor, names::ExecutorName};
+use crate::{
+    domain::{executor::Executor, names::ExecutorName},
+    store::NoSuchPlugin,
+};
 
 fn not_found() -> Error {
     Error::new(ErrorCode::ExecutorNotFound, "no executor has this name")
@@ -76,7 +79,9 @@ pub(super) async fn put_executor(
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
     let registration = convert::registration(name.parse()?, &body.0)?;
-    let registered = state.store.put_executor(registration).await?;
+    let registered = state.store.put_executor(registration).await?.map_err(|NoSuchPlugin| {
+        Error::new(ErrorCode::InvalidField, "no plugin has this name").at("/plugin")
+    })?;
     let mut answer = if registered.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_executor(registered.executor)))
 }

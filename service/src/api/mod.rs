@@ -13,6 +13,7 @@ mod leases;
 mod logs;
 mod openapi;
 mod peer;
+mod plugins;
 mod prune;
 mod queues;
 mod request;
@@ -38,6 +39,7 @@ use crate::{
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
+    plugin::Plugins,
     store::Store,
 };
 
@@ -48,6 +50,7 @@ pub struct State {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub limits: Limits,
+    pub plugins: Arc<Plugins>,
     pub retention: Retention,
     /// Room for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
@@ -61,6 +64,7 @@ pub struct Limits {
     pub body_bytes_max: usize,
     pub batch_bytes_max: usize,
     pub return_value_bytes_max: usize,
+    pub plugin_bytes_max: usize,
     pub body_read_timeout: Duration,
 }
 

@@ -32,6 +32,22 @@ pub(super) struct NoSuchExecutor(Problem);
 #[derive(IntoResponses)]
 #[response(
     status = 404,
+    description = "There is no such plugin, or no such version of it",
+    content_type = "application/problem+json"
+)]
+pub(super) struct NoSuchPlugin(Problem);
+
+#[derive(IntoResponses)]
+#[response(
+    status = 409,
+    description = "An executor runs the plugin",
+    content_type = "application/problem+json"
+)]
+pub(super) struct InUse(Problem);
+
+#[derive(IntoResponses)]
+#[response(
+    status = 404,
     description = "No queue can have this name",
     content_type = "application/problem+json"
 )]

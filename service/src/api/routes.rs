@@ -16,8 +16,8 @@ use utoipa::{
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
 use super::{
-    Error, batch, docs, executors, health, leases, logs, openapi, prune, queues, stats, steer,
-    tasks,
+    Error, batch, docs, executors, health, leases, logs, openapi, plugins, prune, queues, stats,
+    steer, tasks,
 };
 
 #[derive(OpenApi)]
@@ -31,6 +31,7 @@ use super::{
         (name = "tasks", description = "Enqueue work, ask after it, cancel it"),
         (name = "executors", description = "Who does the work"),
         (name = "leases", description = "How workers get tasks, and executors report"),
+        (name = "plugins", description = "WebAssembly components that the service runs itself"),
         (name = "queues", description = "What waits where; pause and limit it"),
         (name = "service", description = "The service itself"),
     ),
@@ -61,6 +62,11 @@ fn api(config: &mut ApiConfig<'_>) {
         .service(executors::get_executor)
         .service(executors::put_executor)
         .service(executors::delete_executor)
+        .service(plugins::list_plugins)
+        .service(plugins::get_plugin)
+        .service(plugins::put_plugin)
+        .service(plugins::roll_back_plugin)
+        .service(plugins::delete_plugin)
         .service(queues::list_queues)
         .service(queues::get_queue)
         .service(queues::update_queue)

@@ -110,7 +110,7 @@ impl Demo {
             shutdown_grace_seconds: 1,
             ..Config::default()
         };
-        let app = App::start(&config, Outside::real(&config))?;
+        let app = App::start(&config, Outside::real(&config)?)?;
         let server = format!("http://{}", app.address());
         say(&format!("nightshift listens on {server}, with a fresh SQLite file"))?;
         let client = Client::new(&server)?;

@@ -7,6 +7,7 @@ mod executor;
 mod migrate;
 mod openapi;
 mod output;
+mod plugin;
 mod queue;
 mod serve;
 mod service;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 use nightshift_client::Client;
 
 use self::output::Output;
+use crate::plugin::compile_main;
 
 /// Exit status of a command that could not do its work.
 const FAILURE: u8 = 2;
@@ -58,8 +60,19 @@ enum Command {
     Openapi(openapi::OpenApi),
     /// Take tasks of an executor and run a command for each
     Worker(worker::Worker),
+    /// Compile a component from standard input; for the service itself
+    #[command(hide = true)]
+    CompilePlugin(CompilePlugin),
     #[command(flatten)]
     Client(ClientCommand),
+}
+
+#[derive(clap::Args)]
+struct CompilePlugin {
+    /// Where machine code goes
+    cache: PathBuf,
+    /// Processor time that it may take
+    seconds: u32,
 }
 
 /// Commands that ask a running service.
@@ -86,6 +99,9 @@ enum ClientCommand {
     /// Register, list and forget executors
     #[command(subcommand)]
     Executor(executor::ExecutorCommand),
+    /// Install, list, try and forget plugins
+    #[command(subcommand)]
+    Plugin(plugin::PluginCommand),
     /// Show, pause, resume and limit queues
     #[command(subcommand)]
     Queue(queue::QueueCommand),
@@ -106,6 +122,10 @@ struct ConfigFile {
 /// Runs the command that the program was started with.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Before there are threads, which would take of the little memory that it may use.
+    if let Command::CompilePlugin(CompilePlugin { cache, seconds }) = &cli.command {
+        return compile_main(cache, *seconds).unwrap_or_else(|error| fail(&error));
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -123,6 +143,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Migrate(migrate) => migrate.run(),
         Command::Openapi(openapi) => openapi.run(),
         Command::Worker(worker) => worker.run(Client::new(&cli.server)?, cli.server).await,
+        Command::CompilePlugin(_) => anyhow::bail!("compiling needs no runtime"),
         Command::Client(command) => {
             let client = Client::new(&cli.server)?;
             ask(command, &client, Output { json: cli.json }).await
@@ -142,6 +163,7 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
         ClientCommand::Logs(one) => one.logs(client, out).await,
         ClientCommand::List(list) => list.run(client, out).await,
         ClientCommand::Executor(command) => command.run(client, out).await,
+        ClientCommand::Plugin(command) => command.run(client, out).await,
         ClientCommand::Queue(command) => command.run(client, out).await,
         ClientCommand::Stats => service::stats(client, out).await,
         ClientCommand::Prune(prune) => prune.run(client, out).await,

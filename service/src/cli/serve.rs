@@ -52,7 +52,7 @@ impl Serve {
         raise_open_files();
         // Listened for from the start: a signal must not find the default, which kills.
         let mut signals = StopSignals::listen()?;
-        let app = App::start(&config, Outside::real(&config))?;
+        let app = App::start(&config, Outside::real(&config)?)?;
         tracing::info!(
             address = %app.address(),
             database = ?config.database()?.url,

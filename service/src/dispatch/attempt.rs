@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -7,14 +7,17 @@ use crate::{
     clock::later,
     domain::{
         attempt::{Failure, FailureKind, Outcome},
-        lease::{Assignment, Claimed, Lease, LeaseToken},
+        lease::{Assignment, Claimed, Lease, LeaseToken, Renewal},
     },
-    executor::{Answer, CancelNotice},
-    store::{self, LeaseLost, RenewRequest},
+    executor::{Answer, CancelNotice, Journal, Said},
+    store::{self, LeaseLost, NewLogLine, RenewRequest},
 };
 
 /// Renewals in the life of a lease: two may fail before it runs out.
 const RENEWALS_PER_LEASE: u32 = 3;
+
+/// How long what an attempt says may wait until it is stored.
+const JOURNAL_PERIOD: Duration = Duration::from_millis(250);
 
 /// How often the end of an attempt is stored again while the database is away, and after what
 /// time: about as long as a lease lasts.
@@ -46,6 +49,7 @@ pub(super) struct Attempt<'a> {
     dispatcher: &'a Dispatcher,
     claimed: Claimed,
     stop: Stop,
+    journal: Arc<Journal>,
 }
 
 /// What ended the wait for the executor's answer.
@@ -59,11 +63,13 @@ enum End {
 
 impl<'a> Attempt<'a> {
     pub(super) fn new(dispatcher: &'a Dispatcher, claimed: Claimed, stop: Stop) -> Self {
-        Self { dispatcher, claimed, stop }
+        let journal = Arc::new(Journal::new(Arc::clone(&dispatcher.clock)));
+        Self { dispatcher, claimed, stop, journal }
     }
 
     pub(super) async fn run(self) {
         let end = self.wait().await;
+        self.store_last_words().await;
         let Self { dispatcher, claimed, .. } = self;
         let Claimed { lease, assignment, executor } = claimed;
         let stored = match end {
@@ -100,7 +106,9 @@ impl<'a> Attempt<'a> {
         let Dispatcher { executor: by, clock, .. } = self.dispatcher;
         tokio::select! {
             biased;
-            answer = by.execute(executor, assignment, clock.now()) => End::Answered(answer),
+            answer = by.execute(executor, assignment, Arc::clone(&self.journal), clock.now()) => {
+                End::Answered(answer)
+            }
             () = self.stop.cancelled.cancelled() => End::Cancelled,
             () = self.stop.shutdown.cancelled() => End::Shutdown,
             end = self.keep_alive() => end,
@@ -109,17 +117,17 @@ impl<'a> Attempt<'a> {
     }
 
     /// Renews the lease as long as it is ours: at fixed times, so that a slow answer does not
-    /// push the next renewal away.
+    /// push the next renewal away, and where the attempt has said something.
     async fn keep_alive(&self) -> End {
         let clock = &self.dispatcher.clock;
         let period = self.claimed.executor.registration.lease / RENEWALS_PER_LEASE;
-        let mut due = clock.now();
+        let mut due = later(clock.now(), period);
         loop {
-            due = later(due, period).max(clock.now());
-            clock.sleep_until(due).await;
-            let token = self.claimed.lease.token();
-            let request = RenewRequest { token, progress: None, logs: Vec::new() };
-            match self.dispatcher.store.renew(request).await {
+            tokio::select! {
+                () = clock.sleep_until(due) => due = later(due, period).max(clock.now()),
+                () = self.news() => {}
+            }
+            match self.renew(self.journal.take()).await {
                 // Asked through another process, whose word did not get here.
                 Ok(Ok(renewal)) if renewal.cancel_requested => return End::Cancelled,
                 Ok(Ok(_)) => {}
@@ -133,6 +141,44 @@ impl<'a> Attempt<'a> {
                     );
                 }
             }
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// Returns when the attempt has said something, and had time to say more.
+    async fn news(&self) {
+        self.journal.news().await;
+        self.dispatcher.clock.sleep(JOURNAL_PERIOD).await;
+    }
+
+    async fn renew(&self, said: Said) -> store::Result<std::result::Result<Renewal, LeaseLost>> {
+        let line = |(at, level, message)| NewLogLine { at: Some(at), level, message };
+        let request = RenewRequest {
+            token: self.claimed.lease.token(),
+            progress: said.progress,
+            logs: said.lines.into_iter().map(line).collect(),
+        };
+        self.dispatcher.store.renew(request).await
+    }
+
+    /// What was said last is stored while the lease still holds.
+    async fn store_last_words(&self) {
+        let said = self.journal.take();
+        if said.is_nothing() {
+            return;
+        }
+        match self.renew(said).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(LeaseLost)) => tracing::debug!(
+                task.id = %self.claimed.assignment.task.id,
+                "the last words of an attempt came after it was over"
+            ),
+            Err(error) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                task.id = %self.claimed.assignment.task.id,
+                "the last words of an attempt could not be stored"
+            ),
         }
     }
 }

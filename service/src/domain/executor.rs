@@ -6,15 +6,16 @@ use url::{Host, Url};
 use super::{
     Invalid, Timestamp,
     limits::{LEASE_SECONDS_MAX, RETRY_AFTER_MAX, TASK_PATHS_MAX, URL_CHARS_MAX},
-    names::ExecutorName,
+    names::{ExecutorName, PluginName},
+    plugin::{ActiveVersion, Grants},
     route::Pattern,
     task::Options,
 };
 
-/// Tasks of one executor of kind http that run at once, unless it says otherwise.
+/// Tasks of one executor that is not asked for them that run at once, unless it says otherwise.
 pub const CONCURRENCY_DEFAULT: u32 = 10;
-/// Seconds that a lease lasts, unless the executor says otherwise.
-pub const LEASE_SECONDS_DEFAULT: u32 = 30;
+/// How long a lease lasts, unless the executor says otherwise.
+pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Names a registered executor within the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +25,7 @@ pub struct ExecutorId(pub i64);
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
     pub name: ExecutorName,
+    /// Empty for an executor of kind wasm: whatever its plugin describes.
     pub task_paths: Vec<Pattern>,
     /// How many of its tasks may run at once; `None`: no limit.
     pub concurrency: Option<u32>,
@@ -37,8 +39,9 @@ impl Registration {
     /// Checks the numbers; the rest is checked by the types.
     pub fn checked(self) -> Result<Self, Invalid> {
         let paths = self.task_paths.len();
-        if paths == 0 || paths > TASK_PATHS_MAX {
-            let reason = format!("needs 1 to {TASK_PATHS_MAX} entries, has {paths}");
+        let least = if let Target::Wasm { .. } = self.target { 0 } else { 1 };
+        if !(least..=TASK_PATHS_MAX).contains(&paths) {
+            let reason = format!("needs {least} to {TASK_PATHS_MAX} entries, has {paths}");
             return Err(Invalid::new("task_paths", reason));
         }
         let lease_seconds = self.lease.as_secs();
@@ -56,6 +59,8 @@ pub enum Target {
     Http { url: CallUrl, secret: Secret, previous_secret: Option<Secret> },
     /// It asks the service.
     Worker,
+    /// The service runs it itself, in a sandbox.
+    Wasm { plugin: PluginName, memory_mib: u32, grants: Grants },
 }
 
 impl Target {
@@ -63,13 +68,14 @@ impl Target {
         match self {
             Self::Http { .. } => 0,
             Self::Worker => 1,
+            Self::Wasm { .. } => 2,
         }
     }
 
     /// Whether its tasks wait until they are asked for.
     pub fn is_worker(&self) -> bool {
         match self {
-            Self::Http { .. } => false,
+            Self::Http { .. } | Self::Wasm { .. } => false,
             Self::Worker => true,
         }
     }
@@ -164,9 +170,19 @@ impl fmt::Debug for Secret {
 pub struct Executor {
     pub id: ExecutorId,
     pub registration: Registration,
+    /// What it runs, if it is of kind wasm.
+    pub version: Option<ActiveVersion>,
     pub circuit: Circuit,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+impl Executor {
+    /// What holds for its tasks of this path: its own word, else its plugin's.
+    pub fn defaults_for(&self, task_path: &str) -> Options {
+        let described = self.version.as_ref().and_then(|version| version.defaults.get(task_path));
+        self.registration.defaults.or(described.copied().unwrap_or_default())
+    }
 }
 
 /// Whether an executor may be called. It opens when a delivery fails and stays open for longer

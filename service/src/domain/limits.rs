@@ -33,6 +33,21 @@ pub const TASK_PATHS_MAX: usize = 1_000;
 pub const CONCURRENCY_MAX: u32 = 10_000;
 /// Seconds that a lease may last.
 pub const LEASE_SECONDS_MAX: u32 = 3_600;
+/// MiB that one run of a plugin may have. A component for 32 bits cannot use more.
+pub const MEMORY_MIB_MIN: u32 = 1;
+pub const MEMORY_MIB_MAX: u32 = 4_096;
+/// Characters of the line that a plugin says of a task.
+pub const SUMMARY_CHARS_MAX: usize = 200;
+/// Bytes of the help that a plugin gives for a task.
+pub const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+/// Hosts, directories and variables that one executor grants its plugin.
+pub const GRANTS_MAX: usize = 100;
+/// Characters of the name of a variable that is granted.
+pub const ENVIRONMENT_NAME_CHARS_MAX: usize = 100;
+/// Bytes of its value.
+pub const ENVIRONMENT_BYTES_MAX: usize = 16 * 1024;
+/// Versions of a plugin that are kept beside the active one, to go back to.
+pub const OLD_VERSIONS_MAX: usize = 4;
 /// Characters of an executor's URL.
 pub const URL_CHARS_MAX: usize = 2_048;
 /// Bytes of an error's message; longer ones are cut at a character.

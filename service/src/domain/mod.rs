@@ -8,6 +8,7 @@ pub mod json;
 pub mod lease;
 pub mod limits;
 pub mod names;
+pub mod plugin;
 pub mod queue;
 pub mod retention;
 pub mod retry;

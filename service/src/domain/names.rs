@@ -48,6 +48,15 @@ name_type! {
     ExecutorName, "name", check_executor_name
 }
 
+name_type! {
+    /// Names a plugin; it is part of an address as well.
+    PluginName, "name", check_executor_name
+}
+name_type! {
+    /// Names a directory of this machine that the settings share with plugins.
+    DirectoryName, "grants/directories", check_executor_name
+}
+
 impl QueueName {
     /// The queue of tasks that name none.
     pub fn default_queue() -> Self {

@@ -40,15 +40,22 @@ impl Options {
     pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
     /// The task's own word, else its executor's, else the service's.
-    pub fn resolve(&self, executor: Option<&Self>) -> Terms {
-        let executor = executor.copied().unwrap_or_default();
+    pub fn resolve(self, executor: Option<Self>) -> Terms {
+        let Self { timeout, max_attempts, backoff } = self.or(executor.unwrap_or_default());
         Terms {
-            timeout: self.timeout.or(executor.timeout).unwrap_or(Self::TIMEOUT_DEFAULT),
-            max_attempts: self
-                .max_attempts
-                .or(executor.max_attempts)
-                .unwrap_or(Self::MAX_ATTEMPTS_DEFAULT),
-            backoff: self.backoff.or(executor.backoff).unwrap_or_default(),
+            timeout: timeout.unwrap_or(Self::TIMEOUT_DEFAULT),
+            max_attempts: max_attempts.unwrap_or(Self::MAX_ATTEMPTS_DEFAULT),
+            backoff: backoff.unwrap_or_default(),
+        }
+    }
+
+    /// With the word of the next in line for what is left out.
+    #[must_use]
+    pub fn or(self, next: Self) -> Self {
+        Self {
+            timeout: self.timeout.or(next.timeout),
+            max_attempts: self.max_attempts.or(next.max_attempts),
+            backoff: self.backoff.or(next.backoff),
         }
     }
 }

@@ -1,30 +1,73 @@
 //! Runs attempts.
 
 mod http;
+mod journal;
+mod wasm;
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::domain::{
     Timestamp,
     attempt::Outcome,
-    executor::Executor,
+    executor::{Executor, Target},
     lease::{Assignment, LeaseToken},
     task::TaskId,
 };
 
 pub use http::{HttpExecutor, HttpSettings};
+pub use journal::{Journal, Said};
+pub use wasm::{Hosts, WasmExecutor};
 
-/// Runs attempts of one kind of executor.
+/// Runs attempts.
 #[async_trait]
 pub trait Execute: Send + Sync {
     /// Runs one attempt and returns the executor's answer. Whoever wants to give up drops the
-    /// future, which closes the connection.
-    async fn execute(&self, executor: &Executor, assignment: &Assignment, now: Timestamp)
-    -> Answer;
+    /// future, which closes the connection and ends the plugin.
+    async fn execute(
+        &self,
+        executor: &Executor,
+        assignment: &Assignment,
+        journal: Arc<Journal>,
+        now: Timestamp,
+    ) -> Answer;
 
     /// Tells the executor that an attempt is not wanted any more. Best effort: the attempt is
     /// fenced off whatever comes of it.
     async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp);
+}
+
+/// Executors of every kind that does not ask for its tasks.
+pub struct Executors {
+    pub http: HttpExecutor,
+    pub wasm: Arc<WasmExecutor>,
+}
+
+#[async_trait]
+impl Execute for Executors {
+    async fn execute(
+        &self,
+        executor: &Executor,
+        assignment: &Assignment,
+        journal: Arc<Journal>,
+        now: Timestamp,
+    ) -> Answer {
+        match &executor.registration.target {
+            Target::Http { .. } | Target::Worker => {
+                self.http.execute(executor, assignment, now).await
+            }
+            Target::Wasm { .. } => self.wasm.execute(executor, assignment, journal, now).await,
+        }
+    }
+
+    async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp) {
+        match &executor.registration.target {
+            Target::Http { .. } | Target::Worker => self.http.cancel(executor, notice, now).await,
+            // Ended with the future of its attempt.
+            Target::Wasm { .. } => {}
+        }
+    }
 }
 
 /// What an executor answered.

@@ -12,6 +12,7 @@ use crate::{
     clock::later,
     domain::{
         attempt::{Outcome, Progress},
+        executor::LEASE_DEFAULT,
         lease::{LeaseToken, Renewal},
         limits::CANCEL_GRACE,
         state::Stage,
@@ -88,9 +89,7 @@ fn extend(tx: &Tx<'_>, row: &mut TaskRow) -> Result<()> {
     let lease = match executor {
         Some(executor) => executor.registration.lease,
         // Deregistered meanwhile; what runs may go on as before.
-        None => std::time::Duration::from_secs(u64::from(
-            crate::domain::executor::LEASE_SECONDS_DEFAULT,
-        )),
+        None => LEASE_DEFAULT,
     };
     let mut expires_at = micros(later(tx.now, lease));
     if let Some(deadline) = row.now.deadline_at {

@@ -7,7 +7,8 @@ use super::{
     claim::{self, ClaimRequest},
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
-    executors::{self, Registered},
+    executors::{self, NoSuchPlugin, Registered},
+    plugins::{self, ActivateAnswer, ActivateRequest, Installed, UninstallAnswer},
     prune::{self, PruneRequest, Pruned},
     queues::{self, QueueChange},
     steer::{self, CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
@@ -17,7 +18,8 @@ use super::{
 use crate::domain::{
     executor::Registration,
     lease::{Claimed, LeaseToken, Renewal},
-    names::ExecutorName,
+    names::{ExecutorName, PluginName},
+    plugin::NewPlugin,
     queue::QueueSettings,
     task::{NewTask, TaskId},
 };
@@ -120,7 +122,12 @@ macro_rules! commands {
 impl Batch {
     /// Whether it changes who serves which tasks.
     pub(super) fn changes_routing(&self) -> bool {
-        !(self.put.is_empty() && self.remove.is_empty() && self.set_queue.is_empty())
+        !(self.put.is_empty()
+            && self.remove.is_empty()
+            && self.install.is_empty()
+            && self.activate.is_empty()
+            && self.uninstall.is_empty()
+            && self.set_queue.is_empty())
     }
 
     /// The tasks that it is about, by place and by id.
@@ -150,8 +157,11 @@ impl Command {
 }
 
 commands! {
-    Put put: Registration => Registered, executors::put;
+    Put put: Registration => std::result::Result<Registered, NoSuchPlugin>, executors::put;
     Remove remove: ExecutorName => bool, executors::remove;
+    Install install: NewPlugin => Installed, plugins::install;
+    Activate activate: ActivateRequest => ActivateAnswer, plugins::activate;
+    Uninstall uninstall: PluginName => UninstallAnswer, plugins::uninstall;
     SetQueue set_queue: QueueChange => QueueSettings, queues::set;
     Enqueue enqueue: Vec<NewTask> => EnqueueAnswer, enqueue::enqueue;
     Cancel cancel: CancelRequest => CancelAnswer, steer::cancel;

@@ -83,12 +83,14 @@ struct Place {
 }
 
 fn place(tx: &Tx<'_>, new: &NewTask) -> Place {
-    let id = tx.registry.route(new.content.task_path.as_str());
-    let registration = id.and_then(|id| tx.registry.get(id)).map(|e| &e.registration);
+    let content = &new.content;
+    let path = content.task_path.as_str();
+    let id = tx.registry.route(path);
+    let executor = id.and_then(|id| tx.registry.get(id));
     Place {
-        executor: registration.map(|registration| registration.name.clone()),
+        executor: executor.map(|executor| executor.registration.name.clone()),
         executor_id: id.map(|id| id.0),
-        terms: new.content.options.resolve(registration.map(|r| &r.defaults)),
+        terms: content.options.resolve(executor.map(|e| e.defaults_for(path))),
     }
 }
 

@@ -4,6 +4,7 @@ use diesel::prelude::*;
 
 use super::{
     error::{Error, Result},
+    plugin_row::{self, digest},
     rows::{
         corrupt, count, duration, duration_micros, from_json, micros, number, options,
         options_columns, time, times, to_json,
@@ -13,6 +14,7 @@ use super::{
 use crate::domain::{
     Timestamp,
     executor::{Circuit, Executor, ExecutorId, Registration, Secret, Target},
+    plugin::ActiveVersion,
 };
 
 /// A `concurrency` without a limit, in a column that has to hold a number.
@@ -34,11 +36,21 @@ pub(super) struct RegistrationRow<'a> {
     url: Option<&'a str>,
     secret: Option<&'a str>,
     previous_secret: Option<&'a str>,
+    plugin: Option<&'a str>,
+    plugin_digest: Option<&'a [u8]>,
+    plugin_defaults: Option<String>,
+    memory_mib: Option<i32>,
+    grants: Option<String>,
     updated_at: i64,
 }
 
 impl<'a> RegistrationRow<'a> {
-    pub(super) fn new(registration: &'a Registration, now: Timestamp) -> Result<Self> {
+    /// With the plugin's version that an executor of kind wasm is to run.
+    pub(super) fn new(
+        registration: &'a Registration,
+        version: Option<&'a ActiveVersion>,
+        now: Timestamp,
+    ) -> Result<Self> {
         let patterns: Vec<String> =
             registration.task_paths.iter().map(ToString::to_string).collect();
         let (timeout_us, max_attempts, backoff) = options_columns(&registration.defaults)?;
@@ -46,7 +58,15 @@ impl<'a> RegistrationRow<'a> {
             Target::Http { url, secret, previous_secret } => {
                 (Some(url), Some(secret), previous_secret.as_ref())
             }
-            Target::Worker => (None, None, None),
+            Target::Worker | Target::Wasm { .. } => (None, None, None),
+        };
+        let (plugin, memory_mib, grants) = match &registration.target {
+            Target::Wasm { plugin, memory_mib, grants } => (
+                Some(plugin.as_str()),
+                Some(number(*memory_mib)),
+                Some(plugin_row::grants_text(grants)?),
+            ),
+            Target::Http { .. } | Target::Worker => (None, None, None),
         };
         Ok(Self {
             name: registration.name.as_str(),
@@ -61,6 +81,11 @@ impl<'a> RegistrationRow<'a> {
             url: url.map(|url| url.as_url().as_str()),
             secret: secret.map(Secret::expose),
             previous_secret: previous_secret.map(Secret::expose),
+            plugin,
+            plugin_digest: version.map(|version| version.digest.0.as_slice()),
+            plugin_defaults: version.map(plugin_row::defaults_text).transpose()?,
+            memory_mib,
+            grants,
             updated_at: micros(now),
         })
     }
@@ -87,6 +112,11 @@ pub(super) struct ExecutorRow {
     hold_reason: Option<String>,
     created_at: i64,
     updated_at: i64,
+    plugin: Option<String>,
+    plugin_digest: Option<Vec<u8>>,
+    plugin_defaults: Option<String>,
+    memory_mib: Option<i32>,
+    grants: Option<String>,
 }
 
 impl TryFrom<ExecutorRow> for Executor {
@@ -95,8 +125,8 @@ impl TryFrom<ExecutorRow> for Executor {
     fn try_from(row: ExecutorRow) -> Result<Self> {
         let wrong =
             |column: &str| corrupt(format!("the executor {} with a wrong {column}", row.id));
-        let target = match (row.kind, row.url, row.secret) {
-            (0, Some(url), Some(secret)) => Target::Http {
+        let target = match (row.kind, row.url, row.secret, row.plugin) {
+            (0, Some(url), Some(secret), None) => Target::Http {
                 url: url.parse().map_err(|_invalid| wrong("url"))?,
                 secret: secret.parse().map_err(|_invalid| wrong("secret"))?,
                 previous_secret: row
@@ -104,8 +134,20 @@ impl TryFrom<ExecutorRow> for Executor {
                     .map(|secret| secret.parse().map_err(|_invalid| wrong("previous_secret")))
                     .transpose()?,
             },
-            (1, None, None) => Target::Worker,
+            (1, None, None, None) => Target::Worker,
+            (2, None, None, Some(plugin)) => Target::Wasm {
+                plugin: plugin.parse().map_err(|_invalid| wrong("plugin"))?,
+                memory_mib: row.memory_mib.map(count).ok_or_else(|| wrong("memory_mib"))?,
+                grants: plugin_row::grants(row.grants.as_deref().unwrap_or("{}"))?,
+            },
             _ => return Err(wrong("kind")),
+        };
+        let version = match (row.plugin_digest, row.plugin_defaults) {
+            (Some(of), Some(defaults)) => Some(ActiveVersion {
+                digest: digest(&of)?,
+                defaults: plugin_row::defaults(&defaults)?,
+            }),
+            _ => None,
         };
         let patterns: Vec<String> = from_json(&row.task_paths, "task_paths")?;
         let registration = Registration {
@@ -123,6 +165,7 @@ impl TryFrom<ExecutorRow> for Executor {
         Ok(Self {
             id: ExecutorId(row.id),
             registration,
+            version,
             circuit: Circuit {
                 failures: count(row.failures),
                 failed_at: times(row.failed_at)?,

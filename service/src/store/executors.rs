@@ -6,14 +6,15 @@ use super::{
     error::Result,
     executor_row::RegistrationRow,
     link::on_engine,
-    registry,
+    plugins, registry,
     rows::{corrupt, micros},
     schema::executors,
     tx::Tx,
 };
 use crate::domain::{
-    executor::{Executor, ExecutorId, Registration},
+    executor::{Executor, ExecutorId, Registration, Target},
     names::ExecutorName,
+    plugin::{ActiveVersion, PluginVersion},
 };
 
 /// What registering did.
@@ -23,14 +24,53 @@ pub struct Registered {
     pub created: bool,
 }
 
+/// The registration names a plugin that is not installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoSuchPlugin;
+
 /// Registers executors anew or in place of what was registered under their names. A new
 /// registration closes the circuit: whoever registers is there.
-pub(super) fn put(tx: &mut Tx<'_>, registrations: &[&Registration]) -> Result<Vec<Registered>> {
+pub(super) fn put(
+    tx: &mut Tx<'_>,
+    registrations: &[&Registration],
+) -> Result<Vec<std::result::Result<Registered, NoSuchPlugin>>> {
     registrations.iter().map(|registration| put_one(tx, registration)).collect()
 }
 
-fn put_one(tx: &mut Tx<'_>, registration: &Registration) -> Result<Registered> {
-    let row = RegistrationRow::new(registration, tx.now)?;
+pub(super) fn put_one(
+    tx: &mut Tx<'_>,
+    registration: &Registration,
+) -> Result<std::result::Result<Registered, NoSuchPlugin>> {
+    let Ok(version) = version_of(tx, registration)? else {
+        return Ok(Err(NoSuchPlugin));
+    };
+    let mut registration = registration.clone();
+    if let Some(version) = version.as_ref().filter(|_| registration.task_paths.is_empty()) {
+        registration.task_paths = plugins::patterns(version);
+    }
+    let version = version.as_ref().map(ActiveVersion::from);
+    store(tx, &registration, version.as_ref()).map(Ok)
+}
+
+/// The version that it is to run, if it runs a plugin.
+fn version_of(
+    tx: &mut Tx<'_>,
+    registration: &Registration,
+) -> Result<std::result::Result<Option<PluginVersion>, NoSuchPlugin>> {
+    let Target::Wasm { plugin, .. } = &registration.target else {
+        return Ok(Ok(None));
+    };
+    let plugin = plugins::one(&mut tx.link, plugin.as_str())?;
+    let version = plugin.as_ref().and_then(|plugin| plugin.active_version());
+    Ok(version.cloned().map(Some).ok_or(NoSuchPlugin))
+}
+
+fn store(
+    tx: &mut Tx<'_>,
+    registration: &Registration,
+    version: Option<&ActiveVersion>,
+) -> Result<Registered> {
+    let row = RegistrationRow::new(registration, version, tx.now)?;
     let known = executors::table
         .filter(executors::name.eq(registration.name.as_str()))
         .select(executors::id);

@@ -6,12 +6,14 @@ use tokio::sync::watch;
 
 use super::{
     Error, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskPage, TaskState, explain,
-    link::Link, list, logs, prune, queues, reads, registry, rows, stats, writes::ANSWER_TIMEOUT,
+    link::Link, list, logs, plugins, prune, queues, reads, registry, rows, stats,
+    writes::ANSWER_TIMEOUT,
 };
 use crate::domain::{
     Timestamp,
     executor::Executor,
     names::QueueName,
+    plugin::{Digest, Plugin},
     queue::QueueState,
     retention::{EndedCounts, Retention},
     state::Stage,
@@ -121,6 +123,20 @@ impl Store {
 
     pub async fn executor(&self, name: String) -> Result<Option<Executor>> {
         self.read(move |mut link| registry::load_one(&mut link, &name)).await
+    }
+
+    /// All plugins, by name.
+    pub async fn plugins(&self) -> Result<Vec<Plugin>> {
+        self.read(|mut link| plugins::all(&mut link)).await
+    }
+
+    pub async fn plugin(&self, name: String) -> Result<Option<Plugin>> {
+        self.read(move |mut link| plugins::one(&mut link, &name)).await
+    }
+
+    /// A stored component.
+    pub async fn component(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
+        self.read(move |mut link| plugins::component(&mut link, digest)).await
     }
 
     /// Returns once the task has ended, or `limit` has passed, or there is no such task.

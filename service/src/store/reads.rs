@@ -62,7 +62,7 @@ pub(super) fn records<'e>(
         let task = Task {
             id: transition::task_id(&row)?,
             stage: row.stage()?,
-            terms: row.options()?.resolve(executor.map(|e| &e.registration.defaults)),
+            terms: row.options()?.resolve(executor.map(|e| e.defaults_for(&row.task_path))),
             executor: executor.map(|executor| executor.registration.name.clone()),
             attempts: count(row.now.attempts),
             deliveries: count(row.now.deliveries),

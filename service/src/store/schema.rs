@@ -24,6 +24,31 @@ table! {
         hold_reason -> Nullable<Text>,
         created_at -> BigInt,
         updated_at -> BigInt,
+        plugin -> Nullable<Text>,
+        plugin_digest -> Nullable<Binary>,
+        plugin_defaults -> Nullable<Text>,
+        memory_mib -> Nullable<Integer>,
+        grants -> Nullable<Text>,
+    }
+}
+
+table! {
+    plugins (name) {
+        name -> Text,
+        digest -> Binary,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+table! {
+    plugin_versions (plugin_name, digest) {
+        plugin_name -> Text,
+        digest -> Binary,
+        bytes -> BigInt,
+        tasks -> Text,
+        installed_at -> BigInt,
+        component -> Binary,
     }
 }
 

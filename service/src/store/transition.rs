@@ -40,7 +40,7 @@ pub(super) fn state(tx: &Tx<'_>, row: &TaskRow) -> Result<State> {
 /// What holds for the task's attempts now.
 pub(super) fn terms(tx: &Tx<'_>, row: &TaskRow) -> Result<Terms> {
     let executor = row.executor_id().and_then(|id| tx.registry.get(id));
-    Ok(row.options()?.resolve(executor.map(|executor| &executor.registration.defaults)))
+    Ok(row.options()?.resolve(executor.map(|executor| executor.defaults_for(&row.task_path))))
 }
 
 pub(super) fn task_id(row: &TaskRow) -> Result<TaskId> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    CancelAnswer, CancelRequest, ClaimRequest, DeleteAnswer, Ended, EnqueueAnswer, Error,
-    FinishRequest, LeaseLost, Pruned, QueueChange, Registered, RenewRequest, Result, RetryAnswer,
-    Store,
+    ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, DeleteAnswer,
+    Ended, EnqueueAnswer, Error, FinishRequest, Installed, LeaseLost, NoSuchPlugin, Pruned,
+    QueueChange, Registered, RenewRequest, Result, RetryAnswer, Store, UninstallAnswer,
     claim::Claimer,
     command::{Command, Pending},
     prune::PruneRequest,
@@ -19,7 +19,8 @@ use crate::{
         attempt::Outcome,
         executor::{ExecutorId, Registration},
         lease::{Claimed, Lease, LeaseToken, Renewal},
-        names::ExecutorName,
+        names::{ExecutorName, PluginName},
+        plugin::NewPlugin,
         queue::QueueSettings,
         retention::Retention,
         task::{NewTask, TaskId},
@@ -118,13 +119,31 @@ impl Store {
         self.ask(Command::Delete, id).await
     }
 
-    pub async fn put_executor(&self, registration: Registration) -> Result<Registered> {
+    pub async fn put_executor(
+        &self,
+        registration: Registration,
+    ) -> Result<std::result::Result<Registered, NoSuchPlugin>> {
         self.ask(Command::Put, registration).await
     }
 
     /// Says whether it was there.
     pub async fn remove_executor(&self, name: ExecutorName) -> Result<bool> {
         self.ask(Command::Remove, name).await
+    }
+
+    /// Stores a plugin's component and lets it run.
+    pub async fn install_plugin(&self, new: NewPlugin) -> Result<Installed> {
+        self.ask(Command::Install, new).await
+    }
+
+    /// Lets another stored version of a plugin run.
+    pub async fn activate_plugin(&self, request: ActivateRequest) -> Result<ActivateAnswer> {
+        self.ask(Command::Activate, request).await
+    }
+
+    /// Forgets a plugin with all its versions.
+    pub async fn uninstall_plugin(&self, name: PluginName) -> Result<UninstallAnswer> {
+        self.ask(Command::Uninstall, name).await
     }
 
     /// Changes a queue's settings and returns what holds now.

@@ -17,6 +17,7 @@ mod leases;
 mod lists;
 mod model;
 mod order;
+mod plugins;
 mod postgres;
 mod process;
 mod push;

@@ -7,8 +7,9 @@ use crate::{
     api::Error,
     domain::{
         Invalid,
-        executor::{CONCURRENCY_DEFAULT, Executor, LEASE_SECONDS_DEFAULT, Registration, Target},
+        executor::{CONCURRENCY_DEFAULT, Executor, LEASE_DEFAULT, Registration, Target},
         names::ExecutorName,
+        plugin::{self, Grants, MEMORY_MIB_DEFAULT},
         queue,
     },
 };
@@ -21,20 +22,17 @@ pub(in crate::api) fn registration(
     let task_paths = request.task_paths.iter().enumerate().map(|(index, text)| {
         text.parse().map_err(|invalid| Error::from(invalid).below_index(index))
     });
-    let lease_seconds = match request.lease_seconds {
-        None => LEASE_SECONDS_DEFAULT,
-        // What does not fit is out of bounds anyhow.
-        Some(given) => u32::try_from(given).unwrap_or(0),
-    };
+    // What does not fit is out of bounds anyhow.
+    let lease = |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let concurrency = request.concurrency.map(queue::concurrency).transpose()?;
     let registration = Registration {
         name,
         task_paths: task_paths.collect::<Result<_, _>>()?,
         concurrency: match target {
-            Target::Http { .. } => concurrency.or(Some(CONCURRENCY_DEFAULT)),
+            Target::Http { .. } | Target::Wasm { .. } => concurrency.or(Some(CONCURRENCY_DEFAULT)),
             Target::Worker => concurrency,
         },
-        lease: Duration::from_secs(u64::from(lease_seconds)),
+        lease: request.lease_seconds.map_or(LEASE_DEFAULT, lease),
         defaults: options(request.timeout_seconds, request.max_attempts, request.backoff)?,
         paused: request.paused,
         target,
@@ -43,6 +41,7 @@ pub(in crate::api) fn registration(
 }
 
 fn target(request: &wire::ExecutorRequest) -> Result<Target, Error> {
+    refuse_foreign_fields(request)?;
     match request.kind {
         wire::ExecutorKind::Http => {
             let missing = |field| Invalid::new(field, "is required for an executor of kind http");
@@ -55,20 +54,48 @@ fn target(request: &wire::ExecutorRequest) -> Result<Target, Error> {
                     .map_err(|invalid: Invalid| Invalid::new("previous_secret", invalid.reason))?,
             })
         }
-        wire::ExecutorKind::Worker => {
-            for (field, given) in [
-                ("url", &request.url),
-                ("secret", &request.secret),
-                ("previous_secret", &request.previous_secret),
-            ] {
-                if given.is_some() {
-                    let reason = "is not for an executor of kind worker, which is not called";
-                    return Err(Invalid::new(field, reason).into());
-                }
-            }
-            Ok(Target::Worker)
+        wire::ExecutorKind::Worker => Ok(Target::Worker),
+        wire::ExecutorKind::Wasm => {
+            let missing = || Invalid::new("plugin", "is required for an executor of kind wasm");
+            let plugin = request.plugin.as_deref().ok_or_else(missing)?.parse();
+            let memory_mib = request.memory_mib.map(plugin::memory_mib).transpose()?;
+            Ok(Target::Wasm {
+                plugin: plugin
+                    .map_err(|invalid: Invalid| Invalid::new("plugin", invalid.reason))?,
+                memory_mib: memory_mib.unwrap_or(MEMORY_MIB_DEFAULT),
+                grants: request.grants.as_ref().map(grants).transpose()?.unwrap_or_default(),
+            })
         }
     }
+}
+
+/// What belongs to executors of another kind was not meant so.
+fn refuse_foreign_fields(request: &wire::ExecutorRequest) -> Result<(), Invalid> {
+    use wire::ExecutorKind::{Http, Wasm};
+    for (field, owner, given) in [
+        ("url", Http, request.url.is_some()),
+        ("secret", Http, request.secret.is_some()),
+        ("previous_secret", Http, request.previous_secret.is_some()),
+        ("plugin", Wasm, request.plugin.is_some()),
+        ("memory_mib", Wasm, request.memory_mib.is_some()),
+        ("grants", Wasm, request.grants.is_some()),
+    ] {
+        if given && request.kind != owner {
+            let owner = if owner == Http { "http" } else { "wasm" };
+            let reason = format!("is for executors of kind {owner} only");
+            return Err(Invalid::new(field, reason));
+        }
+    }
+    Ok(())
+}
+
+fn grants(wire: &wire::Grants) -> Result<Grants, Invalid> {
+    let grants = Grants {
+        http: wire.http.iter().map(|host| host.parse()).collect::<Result<_, _>>()?,
+        directories: wire.directories.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
+        environment: wire.environment.clone(),
+    };
+    grants.checked()
 }
 
 impl Error {
@@ -79,15 +106,32 @@ impl Error {
     }
 }
 
+fn granted(grants: &Grants) -> wire::Granted {
+    wire::Granted {
+        http: grants.http.iter().map(ToString::to_string).collect(),
+        directories: grants.directories.iter().map(ToString::to_string).collect(),
+        environment: grants.environment.keys().cloned().collect(),
+    }
+}
+
 pub(in crate::api) fn wire_executor(executor: Executor) -> wire::Executor {
-    let Executor { registration, circuit, .. } = executor;
-    let (kind, url) = match &registration.target {
-        Target::Http { url, .. } => (wire::ExecutorKind::Http, Some(url.as_url().to_string())),
-        Target::Worker => (wire::ExecutorKind::Worker, None),
+    let Executor { registration, version, circuit, .. } = executor;
+    let (kind, url, plugin) = match registration.target {
+        Target::Http { url, .. } => {
+            (wire::ExecutorKind::Http, Some(url.as_url().to_string()), None)
+        }
+        Target::Worker => (wire::ExecutorKind::Worker, None, None),
+        Target::Wasm { plugin, memory_mib, grants } => {
+            (wire::ExecutorKind::Wasm, None, Some((plugin.to_string(), memory_mib, grants)))
+        }
     };
     wire::Executor {
         kind,
         url,
+        plugin_digest: version.map(|version| version.digest.to_string()),
+        memory_mib: plugin.as_ref().map(|(_, memory_mib, _)| *memory_mib),
+        grants: plugin.as_ref().map(|(_, _, grants)| granted(grants)),
+        plugin: plugin.map(|(name, _, _)| name),
         task_paths: registration.task_paths.iter().map(ToString::to_string).collect(),
         name: registration.name.as_str().to_owned(),
         concurrency: registration.concurrency,

@@ -3,6 +3,7 @@
 mod attempt;
 mod executor;
 mod lease;
+mod plugin;
 mod queue;
 mod reason;
 mod stats;
@@ -23,6 +24,7 @@ pub(super) use self::{
     attempt::{log_lines, outcome, progress, too_large, wire_log_line},
     executor::{registration, wire_executor},
     lease::{lease_request, lease_wait, wire_lease},
+    plugin::wire_plugin,
     queue::{queue_change, wire_queue},
     reason::wire_reason,
     stats::{wire_pruned, wire_stats},

@@ -6,14 +6,13 @@ mod resolver;
 
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use reqwest::{Client, RequestBuilder, Response, dns::Resolve, redirect};
 
 use self::{
     message::Message,
     resolver::{Checked, RefusedAddress, SystemResolver},
 };
-use super::{Answer, CancelNotice, Execute};
+use super::{Answer, CancelNotice};
 use crate::domain::{
     Timestamp,
     attempt::{Failure, FailureKind, Outcome},
@@ -90,9 +89,8 @@ impl Call {
     }
 }
 
-#[async_trait]
-impl Execute for HttpExecutor {
-    async fn execute(
+impl HttpExecutor {
+    pub(super) async fn execute(
         &self,
         executor: &Executor,
         assignment: &Assignment,
@@ -109,7 +107,7 @@ impl Execute for HttpExecutor {
         }
     }
 
-    async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp) {
+    pub(super) async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp) {
         let message = Message::cancel(notice, &self.settings.public_url, now);
         let Ok(Call { request, place }) = self.request(executor, &message) else {
             return;

@@ -94,10 +94,14 @@ impl Builder {
                 let public_url = public_url.to_owned();
                 let settings = HttpSettings { public_url, response_bytes_max };
                 Ok(match resolver {
-                    Some(resolver) => Arc::new(HttpExecutor::with_resolver(settings, resolver)?),
-                    None => Arc::new(HttpExecutor::new(settings)?),
+                    Some(resolver) => HttpExecutor::with_resolver(settings, resolver)?,
+                    None => HttpExecutor::new(settings)?,
                 })
             }),
+            plugins: nightshift::plugin::Settings {
+                compiler: env!("CARGO_BIN_EXE_nightshift").into(),
+                ..self.config.plugins().unwrap()
+            },
         };
         let app = App::start(&self.config, outside).unwrap();
         let server = format!("http://{}", app.address());

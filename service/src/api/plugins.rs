@@ -1,0 +1,177 @@
+use actix_web::{
+    HttpMessage, HttpRequest, HttpResponse, delete, get, post, put,
+    web::{Path, Payload},
+};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+
+use super::{
+    Error, Shared, convert,
+    cursor::ByName,
+    extract::{self, Query, Report},
+    responses::{BadQuery, InUse, NoSuchPlugin, Refused, TryLater},
+};
+use crate::{
+    domain::{
+        names::PluginName,
+        plugin::{Digest, NewPlugin},
+    },
+    plugin::Refusal,
+    store::{ActivateAnswer, ActivateRequest, UninstallAnswer},
+};
+
+fn not_found() -> Error {
+    Error::new(ErrorCode::PluginNotFound, "no plugin has this name")
+}
+
+/// A name that cannot be installed is not installed.
+fn known_name(name: &str) -> Result<PluginName, Error> {
+    name.parse().map_err(|_malformed| not_found())
+}
+
+/// List plugins, by name
+#[utoipa::path(
+    tag = "plugins",
+    operation_id = "list_plugins",
+    params(ByName),
+    responses(
+        (status = 200, description = "One page", body = wire::PluginList),
+        BadQuery,
+    )
+)]
+#[get("/plugins")]
+pub(super) async fn list_plugins(
+    state: Shared,
+    query: Query<ByName>,
+) -> Result<HttpResponse, Error> {
+    let plugins = state.store.plugins().await?;
+    let (page, next_cursor) = query.0.page(plugins, |plugin| plugin.name.as_str())?;
+    let items = page.iter().map(convert::wire_plugin).collect();
+    Ok(HttpResponse::Ok().json(wire::PluginList { items, next_cursor }))
+}
+
+/// Read what a plugin describes, and its versions
+#[utoipa::path(
+    tag = "plugins",
+    operation_id = "get_plugin",
+    params(("name" = String, Path, description = "The plugin's name")),
+    responses(
+        (status = 200, description = "The plugin", body = wire::Plugin),
+        NoSuchPlugin,
+    )
+)]
+#[get("/plugins/{name}")]
+pub(super) async fn get_plugin(state: Shared, name: Path<String>) -> Result<HttpResponse, Error> {
+    let plugin = state.store.plugin(name.into_inner()).await?.ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(convert::wire_plugin(&plugin)))
+}
+
+/// Install a plugin
+///
+/// The body is a WebAssembly component for the world `nightshift:plugin/plugin@0.1.0`. It is
+/// compiled and asked for its tasks; if either fails nothing changes. From then on new attempts
+/// run it, while those that run go on with the version that they have. Unless an executor has the
+/// plugin's name, one of kind `wasm` is registered for the tasks that it describes.
+#[utoipa::path(
+    tag = "plugins",
+    operation_id = "put_plugin",
+    params(("name" = String, Path, description = "1 to 100 of A-Z a-z 0-9 . _ -")),
+    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    responses(
+        (status = 200, description = "Another version runs under the name", body = wire::Plugin),
+        (status = 201, description = "The plugin is installed", body = wire::Plugin),
+        Refused,
+        TryLater,
+    )
+)]
+#[put("/plugins/{name}")]
+pub(super) async fn put_plugin(
+    state: Shared,
+    name: Path<String>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Error> {
+    let name = name.parse()?;
+    if request.content_type() != "application/wasm" {
+        return Err(extract::unsupported(&request, "application/wasm"));
+    }
+    let bytes_max = state.limits.plugin_bytes_max;
+    let component = extract::read(&request, payload.into_inner(), bytes_max).await?;
+    let inspected = state.plugins.inspect(&component).await.map_err(refused)?;
+    let (digest, description) = (inspected.digest, inspected.description);
+    let new = NewPlugin { name, digest, description, component };
+    let installed = state.store.install_plugin(new).await?;
+    let mut answer = if installed.created { HttpResponse::Created() } else { HttpResponse::Ok() };
+    Ok(answer.json(convert::wire_plugin(&installed.plugin)))
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Unfit(reason) => Error::new(ErrorCode::InvalidPlugin, reason),
+        Refusal::Broken(error) => {
+            tracing::error!(error = %format!("{error:#}"), "a component could not be inspected");
+            Error::new(ErrorCode::Internal, "the cause is in the service's log")
+        }
+    }
+}
+
+/// Go back to an earlier version of a plugin
+///
+/// The four versions before the active one are kept.
+#[utoipa::path(
+    tag = "plugins",
+    operation_id = "roll_back_plugin",
+    params(("name" = String, Path, description = "The plugin's name")),
+    request_body = Option<wire::RollbackRequest>,
+    responses(
+        (status = 200, description = "The version runs from now on", body = wire::Plugin),
+        NoSuchPlugin,
+        Refused,
+    )
+)]
+#[post("/plugins/{name}/rollback")]
+pub(super) async fn roll_back_plugin(
+    state: Shared,
+    name: Path<String>,
+    body: Report<wire::RollbackRequest>,
+) -> Result<HttpResponse, Error> {
+    let name = known_name(&name)?;
+    let digest: Option<Digest> = body.0.digest.as_deref().map(str::parse).transpose()?;
+    match state.store.activate_plugin(ActivateRequest { name, digest }).await? {
+        ActivateAnswer::Done(plugin) => Ok(HttpResponse::Ok().json(convert::wire_plugin(&plugin))),
+        ActivateAnswer::NoPlugin => Err(not_found()),
+        ActivateAnswer::NoVersion => {
+            Err(Error::new(ErrorCode::PluginNotFound, "the plugin has no such version"))
+        }
+    }
+}
+
+/// Forget a plugin
+///
+/// All its versions go, and the executor of its name. What runs goes on; waiting tasks wait for
+/// another executor.
+#[utoipa::path(
+    tag = "plugins",
+    operation_id = "delete_plugin",
+    params(("name" = String, Path, description = "The plugin's name")),
+    responses(
+        (status = 204, description = "The plugin is forgotten"),
+        NoSuchPlugin,
+        InUse,
+    )
+)]
+#[delete("/plugins/{name}")]
+pub(super) async fn delete_plugin(
+    state: Shared,
+    name: Path<String>,
+) -> Result<HttpResponse, Error> {
+    let name = known_name(&name)?;
+    match state.store.uninstall_plugin(name).await? {
+        UninstallAnswer::Done => Ok(HttpResponse::NoContent().finish()),
+        UninstallAnswer::NoPlugin => Err(not_found()),
+        UninstallAnswer::InUse(executor) => {
+            let detail = format!("the executor {executor} runs it");
+            Err(Error::new(ErrorCode::PluginInUse, detail))
+        }
+    }
+}

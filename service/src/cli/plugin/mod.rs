@@ -1,0 +1,137 @@
+//! Commands about plugins.
+
+mod check;
+mod run;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use comfy_table::Cell;
+use nightshift_client::{
+    Client,
+    types::{Plugin, PluginList, PluginTask, RollbackRequest},
+};
+
+use super::output::{Output, details, table};
+
+/// Digits of a digest that are shown where there is little room.
+const SHORT_DIGEST: usize = 12;
+
+#[derive(Subcommand)]
+pub(super) enum PluginCommand {
+    /// Install a component, in place of what runs under the name
+    Install(Install),
+    /// List plugins
+    List,
+    /// Show a plugin, its tasks and its versions
+    Get(Name),
+    /// Let the version run that was installed before
+    Rollback(Rollback),
+    /// Forget a plugin and the executor of its name
+    Remove(Name),
+    /// Say whether a component can be a plugin, and what it describes; needs no service
+    Check(check::Check),
+    /// Run a task of a component here, without a service
+    Run(run::Run),
+}
+
+#[derive(Args)]
+pub(super) struct Name {
+    /// The plugin's name
+    name: String,
+}
+
+#[derive(Args)]
+pub(super) struct Install {
+    /// The plugin's name
+    name: String,
+    /// The component
+    file: PathBuf,
+}
+
+#[derive(Args)]
+pub(super) struct Rollback {
+    /// The plugin's name
+    name: String,
+    /// The version, by its digest
+    #[arg(long, value_name = "DIGEST")]
+    to: Option<String>,
+}
+
+impl PluginCommand {
+    pub(super) async fn run(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Install(Install { name, file }) => {
+                out.print(&client.put_plugin(&name, read(&file)?).await?, show)?;
+            }
+            Self::List => out.print(&all(client).await?, show_list)?,
+            Self::Get(Name { name }) => out.print(&client.get_plugin(&name).await?, show)?,
+            Self::Rollback(Rollback { name, to }) => {
+                let request = RollbackRequest { digest: to };
+                out.print(&client.roll_back_plugin(&name, &request).await?, show)?;
+            }
+            Self::Remove(Name { name }) => client.delete_plugin(&name).await?,
+            Self::Check(check) => check.run(out).await?,
+            Self::Run(run) => return run.run(out).await,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn read(file: &PathBuf) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+async fn all(client: &Client) -> anyhow::Result<PluginList> {
+    let mut list = client.list_plugins(None, None).await?;
+    while let Some(cursor) = list.next_cursor.take() {
+        let page = client.list_plugins(Some(&cursor), None).await?;
+        list.items.extend(page.items);
+        list.next_cursor = page.next_cursor;
+    }
+    Ok(list)
+}
+
+fn show(plugin: &Plugin) -> String {
+    let versions: Vec<String> = plugin
+        .versions
+        .iter()
+        .map(|version| {
+            let mark = if version.active { "  (active)" } else { "" };
+            format!("{}  {}{mark}", version.installed_at, version.digest)
+        })
+        .collect();
+    let about = details(vec![
+        ("name", Some(plugin.name.clone())),
+        ("size", Some(format!("{} bytes", plugin.size_bytes))),
+        ("versions", Some(versions.join("\n          "))),
+    ]);
+    format!("{about}\n\n{}", show_tasks(&plugin.tasks))
+}
+
+fn show_tasks(tasks: &[PluginTask]) -> String {
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let rows = tasks.iter().map(|task| {
+        vec![
+            Cell::new(&task.task_path),
+            Cell::new(or_dash(task.timeout_seconds.map(|seconds| format!("{seconds} s")))),
+            Cell::new(or_dash(task.max_attempts.map(|attempts| attempts.to_string()))),
+            Cell::new(&task.summary),
+        ]
+    });
+    table(&["task path", "timeout", "attempts", "summary"], rows.collect())
+}
+
+fn show_list(list: &PluginList) -> String {
+    let rows = list.items.iter().map(|plugin| {
+        let paths: Vec<&str> = plugin.tasks.iter().map(|task| task.task_path.as_str()).collect();
+        vec![
+            Cell::new(&plugin.name),
+            Cell::new(plugin.digest.get(..SHORT_DIGEST).unwrap_or(&plugin.digest)),
+            Cell::new(plugin.size_bytes),
+            Cell::new(paths.join(" ")),
+        ]
+    });
+    table(&["name", "digest", "bytes", "task paths"], rows.collect())
+}

@@ -1,0 +1,168 @@
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use nightshift_client::types::Json;
+use nightshift_sandbox::{
+    About, Directory, Ending, Fault, Grants, Journal, Level, Limits, Raised, Reach, Run as Attempt,
+};
+use serde::Serialize;
+
+use super::check::inspect;
+use crate::{
+    cli::{executor::variable, output::Output},
+    domain::plugin::{HttpHost, MEMORY_MIB_DEFAULT},
+};
+
+/// Exit status of a task that did not succeed.
+const UNSUCCESSFUL: u8 = 1;
+
+#[derive(Args)]
+pub(in crate::cli) struct Run {
+    /// The component
+    file: PathBuf,
+    /// The task to run
+    task_path: String,
+    /// Positional arguments, a JSON array
+    #[arg(long, default_value = "[]", value_name = "JSON")]
+    args: Json,
+    /// Arguments by name, a JSON object
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    kwargs: Json,
+    /// Let it send HTTP requests to this host
+    #[arg(long, value_name = "HOST[:PORT]")]
+    http: Vec<HttpHost>,
+    /// Let it read a directory, as /data/NAME
+    #[arg(long, value_name = "NAME=PATH", value_parser = directory)]
+    directory: Vec<Directory>,
+    /// Set a variable in its environment
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    env: Vec<(String, String)>,
+    /// How much memory it may have
+    #[arg(long, default_value_t = MEMORY_MIB_DEFAULT, value_name = "MIB")]
+    memory_mib: u32,
+    /// How long it may take
+    #[arg(long, default_value_t = 300.0, value_name = "SECONDS")]
+    timeout: f64,
+    /// Run it so often, each time in a fresh instance, and say how long one run took
+    #[arg(long, default_value_t = 1, value_name = "TIMES")]
+    repeat: u32,
+}
+
+fn directory(text: &str) -> Result<Directory, String> {
+    let (name, path) = variable(text)?;
+    Ok(Directory { name, path: path.into() })
+}
+
+/// Which hosts were given.
+struct Hosts(Vec<HttpHost>);
+
+impl Reach for Hosts {
+    fn may_reach(&self, url: &url::Url) -> bool {
+        self.0.iter().any(|host| host.allows(url))
+    }
+}
+
+/// An error that the plugin raised, or in which it ended.
+#[derive(Serialize)]
+struct Failed {
+    class: String,
+    message: String,
+    traceback: Option<String>,
+    retryable: bool,
+}
+
+impl Run {
+    pub(super) async fn run(self, out: Output) -> anyhow::Result<ExitCode> {
+        let (plugins, inspected) = inspect(&self.file).await?;
+        let sandbox = plugins.sandbox().await?;
+        let ending = sandbox.run(&inspected.plugin, self.attempt(Arc::new(Shown))).await;
+        if self.repeat > 1 {
+            let began = Instant::now();
+            for _ in 1..self.repeat {
+                sandbox.run(&inspected.plugin, self.attempt(Arc::new(Silent))).await;
+            }
+            let mean = began.elapsed() / (self.repeat - 1);
+            writeln!(std::io::stderr().lock(), "{mean:?} a run, mean of {}", self.repeat - 1)?;
+        }
+        match failed(ending) {
+            Ok(value) => {
+                out.print(&value, Clone::clone)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(failed) => {
+                out.print(&failed, |failed| {
+                    let Failed { class, message, traceback, retryable } = failed;
+                    let again = if *retryable { "may be tried again" } else { "is final" };
+                    let traceback = traceback.as_deref().unwrap_or_default().trim_end();
+                    format!("{class}: {message} ({again})\n{traceback}")
+                })?;
+                Ok(ExitCode::from(UNSUCCESSFUL))
+            }
+        }
+    }
+
+    fn attempt(&self, journal: Arc<dyn Journal>) -> Attempt {
+        Attempt {
+            task_path: self.task_path.clone(),
+            args: self.args.as_str().to_owned(),
+            kwargs: self.kwargs.as_str().to_owned(),
+            about: About {
+                task_id: "00000000-0000-0000-0000-000000000000".to_owned(),
+                attempt: 1,
+                max_attempts: 1,
+                queue_name: "default".to_owned(),
+                ..About::default()
+            },
+            time: Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::MAX),
+            grants: Grants {
+                http: Some(Arc::new(Hosts(self.http.clone()))),
+                directories: self.directory.clone(),
+                environment: self.env.clone(),
+            },
+            limits: Limits { memory_bytes: self.memory_mib as usize * 1024 * 1024 },
+            journal,
+        }
+    }
+}
+
+fn failed(ending: Ending) -> Result<String, Failed> {
+    match ending {
+        Ending::Returned(value) => Ok(value),
+        Ending::Raised(Raised { class, message, traceback, retryable }) => {
+            Err(Failed { class, message, traceback, retryable })
+        }
+        Ending::Fault(Fault { kind, message, traceback }) => {
+            Err(Failed { class: format!("{kind:?}"), message, traceback, retryable: false })
+        }
+    }
+}
+
+/// Shows what the plugin says, beside its result.
+struct Shown;
+
+impl Journal for Shown {
+    #[expect(clippy::print_stderr, reason = "a person tries the plugin out")]
+    fn log(&self, level: Level, line: String) {
+        eprintln!("{level:?}: {line}");
+    }
+
+    #[expect(clippy::print_stderr, reason = "a person tries the plugin out")]
+    fn progress(&self, fraction: Option<f64>, message: Option<String>) {
+        let percent = fraction.map(|fraction| format!("{:.0} % ", fraction * 100.0));
+        eprintln!("{}{}", percent.unwrap_or_default(), message.unwrap_or_default());
+    }
+}
+
+/// Hears nothing.
+struct Silent;
+
+impl Journal for Silent {
+    fn log(&self, _level: Level, _line: String) {}
+    fn progress(&self, _fraction: Option<f64>, _message: Option<String>) {}
+}

@@ -1,0 +1,60 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::{
+    clock::Clock,
+    domain::{
+        Timestamp,
+        attempt::{LogLevel, Progress},
+    },
+};
+
+/// Takes down what an attempt says while it runs, until somebody comes for it.
+pub struct Journal {
+    clock: Arc<dyn Clock>,
+    said: Mutex<Said>,
+    news: Notify,
+}
+
+/// What an attempt has said since somebody came last.
+#[derive(Debug, Default, PartialEq)]
+pub struct Said {
+    pub lines: Vec<(Timestamp, LogLevel, String)>,
+    pub progress: Option<Progress>,
+}
+
+impl Said {
+    pub fn is_nothing(&self) -> bool {
+        self.lines.is_empty() && self.progress.is_none()
+    }
+}
+
+impl Journal {
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, said: Mutex::default(), news: Notify::new() }
+    }
+
+    pub fn log(&self, level: LogLevel, line: String) {
+        self.said().lines.push((self.clock.now(), level, line));
+        self.news.notify_one();
+    }
+
+    pub fn progress(&self, progress: Progress) {
+        self.said().progress = Some(progress);
+        self.news.notify_one();
+    }
+
+    /// Returns when something was said.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    pub fn take(&self) -> Said {
+        std::mem::take(&mut self.said())
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

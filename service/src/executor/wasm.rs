@@ -1,0 +1,211 @@
+//! Executors that the service runs itself.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use nightshift_sandbox::{
+    About, Directory, Ending, Fault, FaultKind, Grants, Journal as SandboxJournal, Level, Limits,
+    Raised, Reach, Run,
+};
+use serde_json::value::RawValue;
+use url::Url;
+
+use super::{Answer, Journal};
+use crate::{
+    domain::{
+        Timestamp,
+        attempt::{Failure, FailureKind, LogLevel, Outcome, Progress},
+        executor::{Executor, Target},
+        json::JsonText,
+        lease::Assignment,
+        names::PluginName,
+        plugin::{Digest, Grants as Granted, HttpHost},
+    },
+    plugin::{Components, Plugins},
+};
+
+/// Runs plugins.
+pub struct WasmExecutor {
+    pub plugins: Arc<Plugins>,
+    pub components: Arc<dyn Components>,
+    /// What may be granted, by its names.
+    pub directories: BTreeMap<String, PathBuf>,
+    /// Bytes of a return value; a longer one fails the attempt.
+    pub return_value_bytes_max: usize,
+}
+
+impl WasmExecutor {
+    pub(super) async fn execute(
+        &self,
+        executor: &Executor,
+        assignment: &Assignment,
+        journal: Arc<Journal>,
+        now: Timestamp,
+    ) -> Answer {
+        Answer::Ended(match self.run(executor, assignment, journal, now).await {
+            Ok(ending) => self.outcome(ending),
+            Err(reason) => Outcome::Undelivered { reason, retry_after: None },
+        })
+    }
+
+    /// An error is why the run could not begin.
+    async fn run(
+        &self,
+        executor: &Executor,
+        assignment: &Assignment,
+        journal: Arc<Journal>,
+        now: Timestamp,
+    ) -> Result<Ending, String> {
+        let (Target::Wasm { plugin, memory_mib, grants }, Some(version)) =
+            (&executor.registration.target, &executor.version)
+        else {
+            return Err("the executor has no plugin".to_owned());
+        };
+        let cannot = |error: anyhow::Error| format!("the plugin {plugin} cannot run: {error:#}");
+        let grants = self.grants(grants)?;
+        let ready = self.plugins.get(plugin, version.digest, &*self.components).await;
+        let (plugin, sandbox) =
+            (ready.map_err(cannot)?, self.plugins.sandbox().await.map_err(cannot)?);
+        let left = assignment.deadline.duration_since(now);
+        let memory_bytes = usize::try_from(*memory_mib).unwrap_or(0).saturating_mul(1024 * 1024);
+        let content = &assignment.task.content;
+        let run = Run {
+            task_path: content.task_path.to_string(),
+            args: content.args.as_str().to_owned(),
+            kwargs: content.kwargs.as_str().to_owned(),
+            about: about(assignment),
+            time: Duration::try_from(left).unwrap_or_default(),
+            grants,
+            limits: Limits { memory_bytes },
+            journal: Arc::new(Record(journal)),
+        };
+        Ok(sandbox.run(&plugin, run).await)
+    }
+
+    fn grants(&self, granted: &Granted) -> Result<Grants, String> {
+        let mut directories = Vec::with_capacity(granted.directories.len());
+        for name in &granted.directories {
+            let path = self.directories.get(name.as_str()).ok_or_else(|| {
+                format!("the directory {name} is not among plugin_directories of this service")
+            })?;
+            directories.push(Directory { name: name.to_string(), path: path.clone() });
+        }
+        Ok(Grants {
+            http: (!granted.http.is_empty())
+                .then(|| Arc::new(Hosts(granted.http.clone())) as Arc<dyn Reach>),
+            directories,
+            environment: granted.environment.clone().into_iter().collect(),
+        })
+    }
+
+    /// What the end of a run means.
+    fn outcome(&self, ending: Ending) -> Outcome {
+        match ending {
+            Ending::Returned(value) => returned(&value, self.return_value_bytes_max),
+            Ending::Raised(Raised { class, message, traceback, retryable }) => {
+                let base = Failure::new(FailureKind::Exception, message);
+                let class = Some(class).filter(|class| !class.is_empty());
+                let exception_class_path = class;
+                Outcome::Failed(Failure { exception_class_path, traceback, retryable, ..base })
+            }
+            Ending::Fault(Fault { kind: FaultKind::NotStarted, message, .. }) => {
+                Outcome::Undelivered { reason: message, retry_after: None }
+            }
+            Ending::Fault(Fault { kind: FaultKind::Cancelled, .. }) => Outcome::Cancelled,
+            Ending::Fault(Fault { kind, message, traceback }) => {
+                let (kind, class) = fault(kind);
+                let exception_class_path = Some(class.to_owned());
+                let base = Failure::new(kind, message);
+                Outcome::Failed(Failure { exception_class_path, traceback, ..base })
+            }
+        }
+    }
+
+    /// Gets a plugin ready before its first task comes.
+    pub async fn warm_up(&self, name: &PluginName, digest: Digest) {
+        if let Err(error) = self.plugins.get(name, digest, &*self.components).await {
+            tracing::warn!(plugin = %name, error = %format!("{error:#}"), "a plugin is not ready");
+        }
+    }
+}
+
+/// The table of docs/PLUGINS.md: which kind of failure a fault is, and what it is called.
+fn fault(kind: FaultKind) -> (FailureKind, &'static str) {
+    match kind {
+        FaultKind::Trap | FaultKind::NotStarted | FaultKind::Cancelled => {
+            (FailureKind::Trap, "wasm.Trap")
+        }
+        FaultKind::StackOverflow => (FailureKind::Trap, "wasm.StackOverflow"),
+        FaultKind::OutOfMemory => (FailureKind::Trap, "wasm.OutOfMemory"),
+        FaultKind::Exit => (FailureKind::Trap, "wasm.Exit"),
+        FaultKind::Timeout => (FailureKind::Timeout, "wasm.Timeout"),
+        FaultKind::TooLarge => (FailureKind::Rejected, "wasm.TooLarge"),
+    }
+}
+
+fn returned(value: &str, bytes_max: usize) -> Outcome {
+    let rejected = |why: String| {
+        let message = format!("the plugin's return value cannot be kept: {why}");
+        Outcome::Failed(Failure::new(FailureKind::Rejected, message))
+    };
+    if value.len() > bytes_max {
+        return rejected(format!("it has more than {bytes_max} bytes"));
+    }
+    match serde_json::from_str::<&RawValue>(value) {
+        Ok(value) => match JsonText::from_valid(value.get()) {
+            Ok(value) => Outcome::Succeeded(value),
+            Err(_too_deep) => rejected("it is nested too deeply".to_owned()),
+        },
+        Err(error) => rejected(format!("it is not JSON ({error})")),
+    }
+}
+
+fn about(assignment: &Assignment) -> About {
+    let task = &assignment.task;
+    About {
+        task_id: task.id.to_string(),
+        attempt: assignment.attempt(),
+        max_attempts: assignment.max_attempts,
+        queue_name: task.content.queue_name.to_string(),
+        priority: task.content.priority.into(),
+        enqueued_at_ms: milliseconds(task.times.enqueued_at),
+        deadline_ms: milliseconds(assignment.deadline),
+        traceparent: assignment.traceparent.clone(),
+        labels: task.content.labels.clone().into_iter().collect(),
+    }
+}
+
+fn milliseconds(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
+}
+
+/// The hosts that an executor grants.
+pub struct Hosts(pub Vec<HttpHost>);
+
+impl Reach for Hosts {
+    fn may_reach(&self, url: &Url) -> bool {
+        self.0.iter().any(|host| host.allows(url))
+    }
+}
+
+/// Takes down what a plugin says.
+struct Record(Arc<Journal>);
+
+impl SandboxJournal for Record {
+    fn log(&self, level: Level, line: String) {
+        let level = match level {
+            Level::Debug => LogLevel::Debug,
+            Level::Info => LogLevel::Info,
+            Level::Warning => LogLevel::Warning,
+            Level::Error => LogLevel::Error,
+        };
+        self.0.log(level, line);
+    }
+
+    fn progress(&self, fraction: Option<f64>, message: Option<String>) {
+        // What cannot be is not worth an attempt.
+        let fraction = fraction.filter(|fraction| (0.0..=1.0).contains(fraction));
+        if let Ok(progress) = Progress::new(fraction, message) {
+            self.0.progress(progress);
+        }
+    }
+}

@@ -1,0 +1,76 @@
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail};
+
+use crate::domain::plugin::Digest;
+
+/// The folder of compiled plugins. Whoever can write there can run code as this process, so it
+/// belongs to this user alone.
+#[derive(Debug)]
+pub(super) struct Cache {
+    path: PathBuf,
+    /// Where there is no lasting folder, one that goes with the process.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+impl Cache {
+    pub(super) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(path) = path {
+            return Self::at(path).with_context(|| format!("cannot use {}", path.display()));
+        }
+        if let Some(cache) = users_cache().and_then(|path| Self::at(&path).ok()) {
+            return Ok(cache);
+        }
+        tracing::warn!(
+            "there is no folder for compiled plugins, so each start compiles them: set plugin_cache"
+        );
+        let temporary = tempfile::tempdir().context("no temporary folder can be made")?;
+        Ok(Self { path: temporary.path().to_owned(), _temporary: Some(temporary) })
+    }
+
+    fn at(path: &Path) -> anyhow::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        // Wasmtime wants it without symbolic links.
+        let path = path.canonicalize()?;
+        let about = fs::metadata(&path)?;
+        if about.mode() & 0o022 != 0 || about.uid() != nix::unistd::geteuid().as_raw() {
+            bail!("others can write there, and could run code as this process");
+        }
+        Ok(Self { path, _temporary: None })
+    }
+
+    /// Where wasmtime keeps machine code, and nothing else is kept: it clears the folder of what
+    /// it does not know.
+    pub(super) fn code(&self) -> PathBuf {
+        self.path.join("code")
+    }
+
+    /// Whether this version of the program has compiled the component before. (If its machine
+    /// code was cleaned away since, it is compiled once more in this process, which is harmless:
+    /// it is known to end.)
+    pub(super) fn has(&self, digest: Digest) -> bool {
+        self.mark(digest).exists()
+    }
+
+    pub(super) fn remember(&self, digest: Digest) {
+        if let Err(error) = fs::write(self.mark(digest), "") {
+            tracing::debug!(%error, "a compiled plugin cannot be marked");
+        }
+    }
+
+    fn mark(&self, digest: Digest) -> PathBuf {
+        self.path.join(format!("{digest}-{}", env!("CARGO_PKG_VERSION")))
+    }
+}
+
+/// By the XDG Base Directory Specification.
+fn users_cache() -> Option<PathBuf> {
+    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    let base = variable("XDG_CACHE_HOME").map(PathBuf::from);
+    let base = base.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".cache")))?;
+    Some(base.join("nightshift/plugins"))
+}

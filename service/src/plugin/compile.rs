@@ -1,0 +1,112 @@
+//! Compiles components in a process of its own. A small component may take minutes and gigabytes
+//! to compile, by accident or not: there it hurts nobody.
+
+use std::{
+    io::{Read, Write},
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{ExitCode, Output, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use nix::sys::resource::{Resource, setrlimit};
+use tokio::{io::AsyncWriteExt, process::Command};
+
+use super::Refusal;
+
+/// Bytes of memory that compiling may take.
+const MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// How much longer than its processor time it may take, on a machine that has other things to do.
+const PATIENCE: u32 = 2;
+/// The exit status of a component that was tried and does not fit.
+const UNFIT: u8 = 3;
+
+/// Compiles into the cache, in another process.
+pub(super) struct Job<'a> {
+    pub(super) program: &'a Path,
+    pub(super) cache: &'a Path,
+    /// Seconds of processor time that it may take.
+    pub(super) seconds: u32,
+}
+
+impl Job<'_> {
+    pub(super) async fn compile(&self, component: &Bytes) -> Result<(), Refusal> {
+        let timeout = Duration::from_secs(self.seconds.into()) * PATIENCE;
+        let output = match tokio::time::timeout(timeout, self.feed(component)).await {
+            Ok(output) => output.context("a plugin cannot be compiled")?,
+            Err(_elapsed) => return Err(too_much(&format!("{} s", timeout.as_secs()))),
+        };
+        if output.status.success() {
+            return Ok(());
+        }
+        if output.status.code() == Some(i32::from(UNFIT)) {
+            let said = String::from_utf8_lossy(&output.stdout);
+            return Err(Refusal::Unfit(said.trim().to_owned()));
+        }
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        match output.status.signal() {
+            Some(posix::SIGKILL | posix::SIGXCPU) => {
+                Err(too_much(&format!("{} s of processor time", self.seconds)))
+            }
+            Some(posix::SIGABRT) if complaint.contains("memory allocation") => {
+                Err(too_much(&format!("{} MiB of memory", MEMORY_BYTES_MAX / (1024 * 1024))))
+            }
+            _ => {
+                let status = output.status;
+                Err(anyhow!("the compiler of plugins ended with {status}: {complaint}").into())
+            }
+        }
+    }
+
+    async fn feed(&self, component: &Bytes) -> anyhow::Result<Output> {
+        let mut child = Command::new(self.program)
+            .arg("compile-plugin")
+            .arg(self.cache)
+            .arg(self.seconds.to_string())
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        let mut stdin = child.stdin.take().context("the compiler has no input")?;
+        let component = component.clone();
+        // What it does not read it does not want: its answer says why.
+        let feeding = tokio::spawn(async move { stdin.write_all(&component).await });
+        let output = child.wait_with_output().await?;
+        feeding.abort();
+        Ok(output)
+    }
+}
+
+/// The numbers of POSIX.
+mod posix {
+    use nix::sys::signal::Signal;
+
+    pub(super) const SIGKILL: i32 = Signal::SIGKILL as i32;
+    pub(super) const SIGXCPU: i32 = Signal::SIGXCPU as i32;
+    pub(super) const SIGABRT: i32 = Signal::SIGABRT as i32;
+}
+
+fn too_much(bound: &str) -> Refusal {
+    Refusal::Unfit(format!("compiling it takes more than {bound}"))
+}
+
+/// The other process: reads a component from standard input.
+pub fn main(cache: &Path, seconds: u32) -> anyhow::Result<ExitCode> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    setrlimit(Resource::RLIMIT_CPU, seconds.into(), seconds.into())?;
+    setrlimit(Resource::RLIMIT_AS, MEMORY_BYTES_MAX, MEMORY_BYTES_MAX)?;
+    let mut component = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut component)?;
+    match nightshift_sandbox::compile(&component, cache) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(unfit) => {
+            writeln!(std::io::stdout().lock(), "{unfit}")?;
+            Ok(ExitCode::from(UNFIT))
+        }
+    }
+}

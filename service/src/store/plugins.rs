@@ -1,0 +1,249 @@
+//! Keeps plugins: their components, what they describe, and which version runs.
+
+use diesel::prelude::*;
+
+use super::{
+    error::Result,
+    executors,
+    link::{Link, on_engine},
+    plugin_row::{PluginRow, VersionRow, description_text, digest},
+    rows::{corrupt, micros, time},
+    schema::{plugin_versions, plugins},
+    tx::Tx,
+};
+use crate::domain::{
+    executor::{CONCURRENCY_DEFAULT, LEASE_DEFAULT, Registration, Target},
+    limits::OLD_VERSIONS_MAX,
+    names::{ExecutorName, PluginName},
+    plugin::{Digest, Grants, MEMORY_MIB_DEFAULT, NewPlugin, Plugin, PluginVersion},
+    route::Pattern,
+    task::Options,
+};
+
+/// What installing did.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    pub plugin: Plugin,
+    pub created: bool,
+}
+
+/// Which version is to run from now on.
+#[derive(Clone, Debug)]
+pub struct ActivateRequest {
+    pub name: PluginName,
+    /// `None`: the one installed before the active one.
+    pub digest: Option<Digest>,
+}
+
+/// What became of a wish to run another version.
+#[derive(Clone, Debug)]
+pub enum ActivateAnswer {
+    Done(Plugin),
+    NoPlugin,
+    NoVersion,
+}
+
+/// What became of a wish to forget a plugin.
+#[derive(Clone, Debug)]
+pub enum UninstallAnswer {
+    Done,
+    NoPlugin,
+    /// Another executor than its own runs it.
+    InUse(ExecutorName),
+}
+
+/// Stores components and lets them run. What runs goes on with the version that it has.
+pub(super) fn install(tx: &mut Tx<'_>, news: &[&NewPlugin]) -> Result<Vec<Installed>> {
+    news.iter().map(|new| install_one(tx, new)).collect()
+}
+
+fn install_one(tx: &mut Tx<'_>, new: &NewPlugin) -> Result<Installed> {
+    let before = one(&mut tx.link, new.name.as_str())?;
+    let now = micros(tx.now);
+    if before.is_none() {
+        let row = (
+            plugins::name.eq(new.name.as_str()),
+            plugins::digest.eq(new.digest.0.as_slice()),
+            plugins::created_at.eq(now),
+            plugins::updated_at.eq(now),
+        );
+        on_engine!(&mut tx.link, c => diesel::insert_into(plugins::table).values(row).execute(c))?;
+    }
+    let known = before.iter().flat_map(|plugin| &plugin.versions);
+    if known.into_iter().any(|version| version.digest == new.digest) {
+        let again = plugin_versions::table.find((new.name.as_str(), new.digest.0.as_slice()));
+        let again = diesel::update(again).set(plugin_versions::installed_at.eq(now));
+        on_engine!(&mut tx.link, c => again.execute(c))?;
+    } else {
+        let row = (
+            plugin_versions::plugin_name.eq(new.name.as_str()),
+            plugin_versions::digest.eq(new.digest.0.as_slice()),
+            plugin_versions::bytes.eq(i64::try_from(new.component.len()).unwrap_or(i64::MAX)),
+            plugin_versions::tasks.eq(description_text(&new.description)?),
+            plugin_versions::installed_at.eq(now),
+            plugin_versions::component.eq(new.component.as_ref()),
+        );
+        let insert = diesel::insert_into(plugin_versions::table).values(row);
+        on_engine!(&mut tx.link, c => insert.execute(c))?;
+    }
+    let created = before.is_none();
+    let plugin = activate_version(tx, &new.name, new.digest, before.as_ref())?;
+    drop_old_versions(tx, &plugin)?;
+    Ok(Installed { plugin: stored(tx, &new.name)?, created })
+}
+
+/// Lets other versions run than those that do.
+pub(super) fn activate(
+    tx: &mut Tx<'_>,
+    requests: &[&ActivateRequest],
+) -> Result<Vec<ActivateAnswer>> {
+    requests.iter().map(|request| activate_one(tx, request)).collect()
+}
+
+fn activate_one(tx: &mut Tx<'_>, request: &ActivateRequest) -> Result<ActivateAnswer> {
+    let Some(before) = one(&mut tx.link, request.name.as_str())? else {
+        return Ok(ActivateAnswer::NoPlugin);
+    };
+    let mut versions = before.versions.iter();
+    let wanted = match request.digest {
+        Some(digest) => versions.find(|version| version.digest == digest),
+        None => versions.skip_while(|version| version.digest != before.active).nth(1),
+    };
+    let Some(PluginVersion { digest, .. }) = wanted else {
+        return Ok(ActivateAnswer::NoVersion);
+    };
+    let plugin = activate_version(tx, &request.name, *digest, Some(&before))?;
+    Ok(ActivateAnswer::Done(plugin))
+}
+
+/// Makes a stored version the active one, for the plugin and for its executors.
+fn activate_version(
+    tx: &mut Tx<'_>,
+    name: &PluginName,
+    digest: Digest,
+    before: Option<&Plugin>,
+) -> Result<Plugin> {
+    let change = diesel::update(plugins::table.find(name.as_str()))
+        .set((plugins::digest.eq(digest.0.as_slice()), plugins::updated_at.eq(micros(tx.now))));
+    on_engine!(&mut tx.link, c => change.execute(c))?;
+    let plugin = stored(tx, name)?;
+    let described = before.and_then(Plugin::active_version).map(patterns);
+    for mut registration in executors_of(tx, name) {
+        // Whoever chose other paths keeps them.
+        if described.as_ref() == Some(&registration.task_paths) {
+            registration.task_paths = Vec::new();
+        }
+        executors::put_one(tx, &registration)?.map_err(|_gone| corrupt("no such plugin"))?;
+    }
+    let own = own_registration(name)?;
+    if tx.registry.all().all(|executor| executor.registration.name != own.name) {
+        executors::put_one(tx, &own)?.map_err(|_gone| corrupt("no such plugin"))?;
+    }
+    Ok(plugin)
+}
+
+/// The task paths that a version describes.
+pub(super) fn patterns(version: &PluginVersion) -> Vec<Pattern> {
+    version.description.tasks().iter().map(|task| Pattern::Exact(task.path.clone())).collect()
+}
+
+fn executors_of(tx: &Tx<'_>, name: &PluginName) -> Vec<Registration> {
+    let runs_it = |registration: &&Registration| match &registration.target {
+        Target::Wasm { plugin, .. } => plugin == name,
+        Target::Http { .. } | Target::Worker => false,
+    };
+    tx.registry.all().map(|executor| &executor.registration).filter(runs_it).cloned().collect()
+}
+
+/// What makes a plugin's tasks run unless somebody registers something else.
+fn own_registration(name: &PluginName) -> Result<Registration> {
+    Ok(Registration {
+        name: own_name(name)?,
+        task_paths: Vec::new(),
+        concurrency: Some(CONCURRENCY_DEFAULT),
+        lease: LEASE_DEFAULT,
+        defaults: Options::default(),
+        paused: false,
+        target: Target::Wasm {
+            plugin: name.clone(),
+            memory_mib: MEMORY_MIB_DEFAULT,
+            grants: Grants::default(),
+        },
+    })
+}
+
+/// Plugins and executors are named by the same rule.
+fn own_name(name: &PluginName) -> Result<ExecutorName> {
+    name.as_str().parse().map_err(|_invalid| corrupt("a plugin's name"))
+}
+
+fn drop_old_versions(tx: &mut Tx<'_>, plugin: &Plugin) -> Result<()> {
+    let old = plugin.versions.iter().filter(|version| version.digest != plugin.active);
+    for version in old.skip(OLD_VERSIONS_MAX) {
+        let gone = plugin_versions::table.find((plugin.name.as_str(), version.digest.0.as_slice()));
+        on_engine!(&mut tx.link, c => diesel::delete(gone).execute(c))?;
+    }
+    Ok(())
+}
+
+/// Forgets plugins, and with each the executor of its name.
+pub(super) fn uninstall(tx: &mut Tx<'_>, names: &[&PluginName]) -> Result<Vec<UninstallAnswer>> {
+    names.iter().map(|name| uninstall_one(tx, name)).collect()
+}
+
+fn uninstall_one(tx: &mut Tx<'_>, name: &PluginName) -> Result<UninstallAnswer> {
+    let own = own_name(name)?;
+    let used = executors_of(tx, name);
+    if let Some(other) = used.iter().find(|registration| registration.name != own) {
+        return Ok(UninstallAnswer::InUse(other.name.clone()));
+    }
+    let gone = diesel::delete(plugins::table.find(name.as_str()));
+    if on_engine!(&mut tx.link, c => gone.execute(c))? == 0 {
+        return Ok(UninstallAnswer::NoPlugin);
+    }
+    if !used.is_empty() {
+        executors::remove(tx, &[&own])?;
+    }
+    Ok(UninstallAnswer::Done)
+}
+
+fn stored(tx: &mut Tx<'_>, name: &PluginName) -> Result<Plugin> {
+    one(&mut tx.link, name.as_str())?.ok_or_else(|| corrupt("a plugin that was just stored"))
+}
+
+/// The plugin with this name.
+pub(super) fn one(link: &mut Link<'_>, name: &str) -> Result<Option<Plugin>> {
+    let row = plugins::table.find(name);
+    let row: Option<PluginRow> = on_engine!(&mut *link, c => row.first(c).optional())?;
+    row.map(|row| with_versions(link, &row)).transpose()
+}
+
+/// All plugins, by name.
+pub(super) fn all(link: &mut Link<'_>) -> Result<Vec<Plugin>> {
+    let rows: Vec<PluginRow> =
+        on_engine!(&mut *link, c => plugins::table.order(plugins::name).load(c))?;
+    rows.iter().map(|row| with_versions(link, row)).collect()
+}
+
+fn with_versions(link: &mut Link<'_>, row: &PluginRow) -> Result<Plugin> {
+    let versions = plugin_versions::table
+        .filter(plugin_versions::plugin_name.eq(&row.name))
+        .order((plugin_versions::installed_at.desc(), plugin_versions::digest));
+    let versions: Vec<VersionRow> =
+        on_engine!(link, c => versions.select(VersionRow::as_select()).load(c))?;
+    Ok(Plugin {
+        name: row.name.parse().map_err(|_invalid| corrupt("a plugin's name"))?,
+        active: digest(&row.digest)?,
+        versions: versions.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
+        created_at: time(row.created_at)?,
+        updated_at: time(row.updated_at)?,
+    })
+}
+
+/// A stored component, whichever plugin has it.
+pub(super) fn component(link: &mut Link<'_>, digest: Digest) -> Result<Option<Vec<u8>>> {
+    let component = plugin_versions::table
+        .filter(plugin_versions::digest.eq(digest.0.as_slice()))
+        .select(plugin_versions::component);
+    Ok(on_engine!(link, c => component.first(c).optional())?)
+}
