@@ -31,13 +31,15 @@ impl fmt::Debug for Plugin {
 /// Why a component cannot be a plugin.
 #[derive(Clone, Debug, Error)]
 pub enum Unfit {
-    #[error("it is not a WebAssembly component: {0}")]
-    NotAComponent(String),
+    #[error("it is not WebAssembly: it does not begin like it")]
+    NotWebAssembly,
     #[error(
         "it is a core module, not a component: link it for the target wasm32-wasip2, or wrap it \
          with `wasm-tools component new`"
     )]
     CoreModule,
+    #[error("it cannot be compiled: {0}")]
+    NotCompiled(String),
     #[error("it does not fit the world nightshift:plugin/plugin@0.1.0: {0}")]
     WrongWorld(String),
     #[error("describe() ended badly: {}", .0.message)]

@@ -222,9 +222,9 @@ fn unfit(error: &wasmtime::Error, bytes: &[u8]) -> Unfit {
         return Unfit::CoreModule;
     }
     if !bytes.starts_with(WEBASSEMBLY) {
-        return Unfit::NotAComponent("it does not begin like WebAssembly".to_owned());
+        return Unfit::NotWebAssembly;
     }
-    Unfit::NotAComponent(format!("{error:#}"))
+    Unfit::NotCompiled(format!("{error:#}"))
 }
 
 /// Hears nothing.

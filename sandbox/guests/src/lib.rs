@@ -1,6 +1,6 @@
-//! Plugins that misbehave, for the tests: made of text, so that no other language's tools are
-//! needed.
-#![expect(clippy::unwrap_used, reason = "only tests use it, and what is wrong fails them")]
+//! Plugins made of text, so that no other language's tools are needed: the demo's, and for the
+//! tests some that misbehave.
+#![expect(clippy::unwrap_used, reason = "what is wrong fails the build, or the test")]
 
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;

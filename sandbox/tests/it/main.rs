@@ -4,6 +4,7 @@
 mod wasi;
 
 use std::{
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,7 +12,7 @@ use std::{
 use nightshift_guests::{self as guests, changed};
 use nightshift_sandbox::{
     About, Ending, Fault, FaultKind, Grants, Journal, Level, Limits, Plugin, Raised, Reach, Run,
-    Sandbox, Settings, Unfit,
+    Sandbox, Settings, Unfit, compile,
 };
 
 const LONG: Duration = Duration::from_mins(1);
@@ -134,6 +135,19 @@ async fn an_endless_loop_ends_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn an_instance_that_is_never_made_ends_at_its_deadline() {
+    let sandbox = sandbox();
+    let start = "(start $start) (func $start (loop $forever (br $forever))) (func $recurse";
+    let plugin = sandbox.load(&changed("(func $recurse", start)).unwrap();
+    let run = Run { time: Duration::from_millis(200), ..run("echo", "[]") };
+    let ending = sandbox.run(&plugin, run).await;
+    assert!(
+        matches!(&ending, Ending::Fault(fault) if fault.kind == FaultKind::Timeout),
+        "{ending:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_polite_plugin_stops_by_itself_before_its_deadline() {
     let run = Run { time: Duration::from_secs(1), ..run("polite", "[7]") };
     assert_eq!(returned(run).await, "[7]");
@@ -203,7 +217,12 @@ fn what_is_no_plugin_is_refused_with_the_reason() {
     let sandbox = sandbox();
     let core = wat::parse_str("(module)").unwrap();
     assert!(matches!(sandbox.load(&core), Err(Unfit::CoreModule)));
-    assert!(matches!(sandbox.load(b"hello"), Err(Unfit::NotAComponent(_))));
+    assert!(matches!(sandbox.load(b"hello"), Err(Unfit::NotWebAssembly)));
+    let broken = guests::plugin(guests::GUEST).iter().take(2_000).copied().collect::<Vec<_>>();
+    assert!(matches!(sandbox.load(&broken), Err(Unfit::NotCompiled(_))));
+    let table = changed("(memory (export", "(table 1000000 funcref) (memory (export");
+    let Err(Unfit::NotCompiled(reason)) = sandbox.load(&table) else { panic!("it fits") };
+    assert!(reason.contains("exceeds the limit of 200000"), "{reason}");
     let empty = wat::parse_str("(component)").unwrap();
     let Err(Unfit::WrongWorld(reason)) = sandbox.load(&empty) else { panic!("it fits") };
     assert!(reason.contains("nightshift:plugin/tasks@0.1.0"), "{reason}");
@@ -213,6 +232,30 @@ fn what_is_no_plugin_is_refused_with_the_reason() {
         panic!("it fits")
     };
     assert!(reason.contains("acme:rocket/launch"), "{reason}");
+}
+
+/// Everything below a folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn what_was_compiled_apart_is_not_compiled_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().canonicalize().unwrap();
+    let component = guests::plugin(guests::GUEST);
+    let code = || {
+        let of_modules =
+            |path: &PathBuf| path.components().any(|part| part.as_os_str() == "modules");
+        let is_code = |path: &PathBuf| of_modules(path) && path.extension().is_none();
+        files(&cache).into_iter().filter(is_code).count()
+    };
+    compile(&component, &cache).unwrap();
+    assert_eq!(code(), 1);
+    let settings = Settings { cache: Some(cache.clone()), threads: 1, runs_max: 1 };
+    Sandbox::new(&settings).unwrap().load(&component).unwrap();
+    assert_eq!(code(), 1, "both engines make the same code of it");
 }
 
 #[tokio::test]

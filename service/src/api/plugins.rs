@@ -166,8 +166,11 @@ pub(super) async fn delete_plugin(
     name: Path<String>,
 ) -> Result<HttpResponse, Error> {
     let name = known_name(&name)?;
-    match state.store.uninstall_plugin(name).await? {
-        UninstallAnswer::Done => Ok(HttpResponse::NoContent().finish()),
+    match state.store.uninstall_plugin(name.clone()).await? {
+        UninstallAnswer::Done => {
+            state.plugins.forget(&name);
+            Ok(HttpResponse::NoContent().finish())
+        }
         UninstallAnswer::NoPlugin => Err(not_found()),
         UninstallAnswer::InUse(executor) => {
             let detail = format!("the executor {executor} runs it");

@@ -1,4 +1,4 @@
-//! Shows the whole way once: a service, an executor in Python, and five tasks.
+//! Shows the whole way once: a service, an executor in Python, a plugin, and their tasks.
 
 use std::{
     io::Write, net::SocketAddr, path::Path, process::ExitCode, process::Stdio, time::Duration,
@@ -26,12 +26,14 @@ use crate::{
 
 /// The executor, so that the demo needs no other file.
 const EXECUTOR: &str = include_str!("../../../examples/executor.py");
+/// The plugin, made of examples/plugin.wat.
+const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plugin.wasm"));
 /// How often a task's state is looked at.
 const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// How long the whole demo may take.
 const DEMO_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Show a service, an executor in Python and five tasks at work.
+/// Show a service, an executor in Python, a plugin and their tasks at work.
 #[derive(Args)]
 pub(super) struct Demo {
     /// Listen here [default: a free port of 127.0.0.1]
@@ -49,7 +51,7 @@ pub(super) struct Demo {
 
 /// One task of the demo and how it should end.
 struct Act {
-    name: &'static str,
+    task_path: &'static str,
     args: &'static str,
     kwargs: &'static str,
     ends: TaskStatus,
@@ -57,9 +59,9 @@ struct Act {
     cancel_while_running: bool,
 }
 
-const ACTS: [Act; 5] = [
+const ACTS: [Act; 7] = [
     Act {
-        name: "super_complicated_task",
+        task_path: "demo.tasks.super_complicated_task",
         args: "[7]",
         kwargs: r#"{"y": 40}"#,
         ends: TaskStatus::Successful,
@@ -67,7 +69,7 @@ const ACTS: [Act; 5] = [
         cancel_while_running: false,
     },
     Act {
-        name: "send_mail_to_co_investigators",
+        task_path: "demo.tasks.send_mail_to_co_investigators",
         args: r#"[["ada@example.org", "vera@example.org", "cecilia@example.org"]]"#,
         kwargs: "{}",
         ends: TaskStatus::Successful,
@@ -75,7 +77,7 @@ const ACTS: [Act; 5] = [
         cancel_while_running: false,
     },
     Act {
-        name: "reduce_broken_image",
+        task_path: "demo.tasks.reduce_broken_image",
         args: r#"["m31.fits"]"#,
         kwargs: "{}",
         ends: TaskStatus::Failed,
@@ -83,7 +85,7 @@ const ACTS: [Act; 5] = [
         cancel_while_running: false,
     },
     Act {
-        name: "stack_all_images",
+        task_path: "demo.tasks.stack_all_images",
         args: "[]",
         kwargs: "{}",
         ends: TaskStatus::Cancelled,
@@ -91,11 +93,27 @@ const ACTS: [Act; 5] = [
         cancel_while_running: true,
     },
     Act {
-        name: "forced_photometry",
+        task_path: "demo.tasks.forced_photometry",
         args: r#"["SN 2026abc"]"#,
         kwargs: "{}",
         ends: TaskStatus::Successful,
         returns: Some("[[60000.5, 17.25], [60001.5, 17.5]]"),
+        cancel_while_running: false,
+    },
+    Act {
+        task_path: "demo.plugin.count_primes",
+        args: "[100000]",
+        kwargs: "{}",
+        ends: TaskStatus::Successful,
+        returns: Some("9592"),
+        cancel_while_running: false,
+    },
+    Act {
+        task_path: "demo.plugin.never_ends",
+        args: "[]",
+        kwargs: "{}",
+        ends: TaskStatus::Failed,
+        returns: None,
         cancel_while_running: false,
     },
 ];
@@ -108,6 +126,7 @@ impl Demo {
             bind: self.bind,
             database_url: format!("sqlite://{}", folder.path().join("demo.db").display()),
             shutdown_grace_seconds: 1,
+            plugin_cache: Some(folder.path().join("plugins")),
             ..Config::default()
         };
         let app = App::start(&config, Outside::real(&config)?)?;
@@ -117,6 +136,7 @@ impl Demo {
         let secret = make_secret(&Entropy::from_system());
         let (mut executor, port) = start_executor(folder.path(), &secret).await?;
         register(&client, port, secret).await?;
+        install(&client).await?;
         let played = tokio::select! {
             played = tokio::time::timeout(DEMO_TIMEOUT, play(&client)) => {
                 played.context("the demo took too long")??
@@ -164,9 +184,17 @@ async fn register(client: &Client, port: u16, secret: String) -> anyhow::Result<
     };
     let executor = client.put_executor("demo", &request).await?;
     say(&format!(
-        "examples/executor.py listens on port {port}, registered as {:?} for {}\n",
+        "examples/executor.py listens on port {port}, registered as {:?} for {}",
         executor.name,
         executor.task_paths.join(" "),
+    ))
+}
+
+async fn install(client: &Client) -> anyhow::Result<()> {
+    let plugin = client.put_plugin("primes", PLUGIN.to_vec()).await?;
+    say(&format!(
+        "examples/plugin.wat is installed as plugin {:?}, and runs inside the service\n",
+        plugin.name
     ))
 }
 
@@ -183,14 +211,15 @@ async fn play_one(client: &Client, act: &Act) -> anyhow::Result<bool> {
     let request = TaskRequest {
         args: Some(act.args.parse()?),
         kwargs: Some(act.kwargs.parse()?),
-        ..TaskRequest::new(format!("demo.tasks.{}", act.name))
+        ..TaskRequest::new(act.task_path)
     };
     let id = client.create_task(&request, &EnqueueOptions::default()).await?.task.id;
+    let name = act.task_path.rsplit('.').next().unwrap_or_default();
     let mut seen: Option<TaskState> = None;
     let end = loop {
         let state = client.get_task_status(id).await?;
         for line in news(seen.as_ref(), &state) {
-            say(&format!("{:30} {line}", act.name))?;
+            say(&format!("{name:30} {line}"))?;
         }
         if state.status.is_finished() {
             break client.get_task(id, None).await?;
@@ -202,7 +231,7 @@ async fn play_one(client: &Client, act: &Act) -> anyhow::Result<bool> {
         seen = Some(state);
         sleep(LOOK_PERIOD).await;
     };
-    say(&format!("{:30} {}", act.name, ending(&end)))?;
+    say(&format!("{name:30} {}", ending(&end)))?;
     let returned = end.return_value.as_ref().map(Json::as_str);
     Ok(end.status == act.ends && returned == act.returns)
 }

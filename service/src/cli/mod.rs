@@ -52,7 +52,7 @@ struct Cli {
 enum Command {
     /// Run the service
     Serve(serve::Serve),
-    /// Show a service, an executor in Python and five tasks at work
+    /// Show a service, an executor in Python, a plugin and their tasks at work
     Demo(demo::Demo),
     /// Bring the database's schema up to date, and stop
     Migrate(migrate::Migrate),

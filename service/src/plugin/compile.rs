@@ -18,6 +18,10 @@ use super::Refusal;
 
 /// Bytes of memory that compiling may take.
 const MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Threads that compile: each takes of the memory.
+const THREADS: &str = "2";
+/// How much less this process is worth to the system than the service.
+const NICENESS: i32 = 10;
 /// How much longer than its processor time it may take, on a machine that has other things to do.
 const PATIENCE: u32 = 2;
 /// The exit status of a component that was tried and does not fit.
@@ -66,6 +70,7 @@ impl Job<'_> {
             .arg(self.cache)
             .arg(self.seconds.to_string())
             .env_clear()
+            .env("RAYON_NUM_THREADS", THREADS)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -97,6 +102,7 @@ fn too_much(bound: &str) -> Refusal {
 
 /// The other process: reads a component from standard input.
 pub fn main(cache: &Path, seconds: u32) -> anyhow::Result<ExitCode> {
+    rustix::process::nice(NICENESS)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
     setrlimit(Resource::RLIMIT_CPU, seconds.into(), seconds.into())?;
     setrlimit(Resource::RLIMIT_AS, MEMORY_BYTES_MAX, MEMORY_BYTES_MAX)?;

@@ -152,6 +152,11 @@ impl Plugins {
         Ok(plugin)
     }
 
+    /// Lets go of a plugin that is no longer installed.
+    pub fn forget(&self, name: &PluginName) {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
     pub async fn sandbox(&self) -> anyhow::Result<&Sandbox> {
         Ok(&self.place().await?.sandbox)
     }

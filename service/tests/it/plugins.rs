@@ -79,7 +79,7 @@ on_both_engines! {
         let attempts = changed("(i32.store offset=52 (local.get $at) (i32.const 2))",
             "(i32.store offset=52 (local.get $at) (i32.const 0))");
         for (component, code, reason) in [
-            (b"hello".to_vec(), ErrorCode::InvalidPlugin, "does not begin like WebAssembly"),
+            (b"hello".to_vec(), ErrorCode::InvalidPlugin, "it is not WebAssembly"),
             (core, ErrorCode::InvalidPlugin, "core module"),
             (empty, ErrorCode::InvalidPlugin, "nightshift:plugin/plugin@0.1.0"),
             (guests::wasi(), ErrorCode::InvalidPlugin, "describe() ended badly"),
@@ -161,7 +161,10 @@ on_both_engines! {
         install_guest(&app).await;
         register(&app, |_| {}).await;
         let id = app.enqueue_with(task("flood", "[]")).await.id;
-        assert_eq!(app.end(id).await.status, TaskStatus::Successful);
+        let ended = app.end(id).await;
+        assert_eq!(ended.status, TaskStatus::Successful);
+        let progress = ended.progress.unwrap();
+        assert_eq!((progress.fraction, progress.message.as_deref()), (Some(0.5), Some("half of it")));
         let lines = app.client.get_task_logs(id, None, Some(1_000)).await.unwrap();
         assert_eq!(lines.items.len(), 1_000);
         assert_eq!((lines.items[0].message.as_str(), lines.items[0].level), ("a line", LogLevel::Info));

@@ -314,5 +314,5 @@ async fn the_demo_ends_as_it_should() {
         soon("the end of the demo", binary().args(["demo", "--ci"]).output()).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("5 of 5 tasks ended as they should"), "{text}");
+    assert!(text.contains("7 of 7 tasks ended as they should"), "{text}");
 }

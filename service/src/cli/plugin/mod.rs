@@ -1,6 +1,7 @@
 //! Commands about plugins.
 
 mod check;
+mod measure;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};

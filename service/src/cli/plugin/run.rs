@@ -1,10 +1,4 @@
-use std::{
-    io::Write,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use nightshift_client::types::Json;
@@ -13,7 +7,7 @@ use nightshift_sandbox::{
 };
 use serde::Serialize;
 
-use super::check::inspect;
+use super::{check::inspect, measure::measure};
 use crate::{
     cli::{executor::variable, output::Output},
     domain::plugin::{HttpHost, MEMORY_MIB_DEFAULT},
@@ -49,9 +43,12 @@ pub(in crate::cli) struct Run {
     /// How long it may take
     #[arg(long, default_value_t = 300.0, value_name = "SECONDS")]
     timeout: f64,
-    /// Run it so often, each time in a fresh instance, and say how long one run took
-    #[arg(long, default_value_t = 1, value_name = "TIMES")]
-    repeat: u32,
+    /// Then run it so often more, without its words, and say how long a run takes
+    #[arg(long, value_name = "TIMES")]
+    repeat: Option<u32>,
+    /// Run so many at once meanwhile
+    #[arg(long, default_value_t = 1, requires = "repeat", value_name = "NUMBER")]
+    at_once: usize,
 }
 
 fn directory(text: &str) -> Result<Directory, String> {
@@ -82,17 +79,14 @@ impl Run {
         let (plugins, inspected) = inspect(&self.file).await?;
         let sandbox = plugins.sandbox().await?;
         let ending = sandbox.run(&inspected.plugin, self.attempt(Arc::new(Shown))).await;
-        if self.repeat > 1 {
-            let began = Instant::now();
-            for _ in 1..self.repeat {
-                sandbox.run(&inspected.plugin, self.attempt(Arc::new(Silent))).await;
-            }
-            let mean = began.elapsed() / (self.repeat - 1);
-            writeln!(std::io::stderr().lock(), "{mean:?} a run, mean of {}", self.repeat - 1)?;
+        if let Some(times) = self.repeat {
+            let silent = || sandbox.run(&inspected.plugin, self.attempt(Arc::new(Silent)));
+            let measured = measure(times, self.at_once, silent).await;
+            writeln!(std::io::stderr().lock(), "{measured}")?;
         }
-        match failed(ending) {
+        match ended(ending) {
             Ok(value) => {
-                out.print(&value, Clone::clone)?;
+                out.print(&value, ToString::to_string)?;
                 Ok(ExitCode::SUCCESS)
             }
             Err(failed) => {
@@ -131,9 +125,15 @@ impl Run {
     }
 }
 
-fn failed(ending: Ending) -> Result<String, Failed> {
+/// The value, or why there is none.
+fn ended(ending: Ending) -> Result<Json, Failed> {
     match ending {
-        Ending::Returned(value) => Ok(value),
+        Ending::Returned(text) => text.parse().map_err(|error: serde_json::Error| Failed {
+            class: "Rejected".to_owned(),
+            message: format!("what the plugin returned is not JSON ({error}): {text}"),
+            traceback: None,
+            retryable: false,
+        }),
         Ending::Raised(Raised { class, message, traceback, retryable }) => {
             Err(Failed { class, message, traceback, retryable })
         }
