@@ -7,17 +7,21 @@ export PATH := $(TOOLS)/bin:$(TOOLS)/venv/bin:$(PATH)
 
 CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
+WIT_BINDGEN := 0.63.0
+
+# Absolute, since scripts change folders.
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 .PHONY: help
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 .PHONY: demo
-demo: ## Show a service, an executor in Python and five tasks; CI=1 stops by itself
+demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 stops by itself
 	cargo run --locked --quiet -p nightshift -- demo $(if $(CI),--ci)
 
 .PHONY: test
-test: check test-code chaos-short test-django ## Everything that CI runs
+test: check test-code chaos-short plugins test-django ## Everything that CI runs
 	$(MAKE) tom CI=1
 
 .PHONY: check
@@ -41,23 +45,29 @@ chaos: MINUTES ?= 10
 chaos: SEED ?= 1
 chaos: tools ## Hurt three replicas and all around them for MINUTES, by SEED
 	cargo build --locked --release -p nightshift
-	chaos/chaos.py --minutes $(MINUTES) --seed $(SEED) --binary $${CARGO_TARGET_DIR:-target}/release/nightshift
+	chaos/chaos.py --minutes $(MINUTES) --seed $(SEED) --binary $(TARGET)/release/nightshift
 
 .PHONY: chaos-short
 chaos-short: tools ## The same for one minute, with the build that the tests use
 	cargo build --locked -p nightshift
 	chaos/chaos.py --minutes 1
 
+.PHONY: plugins
+plugins: tools ## Build the example plugins, run their tests and try them
+	cargo build --locked -p nightshift
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift OUT=$(TARGET)/plugins \
+		WIT_BINDGEN=$(WIT_BINDGEN) scripts/plugins.sh
+
 .PHONY: test-django
 test-django: tools ## The Django package on each generation of Django's task framework
 	cargo build --locked -p nightshift
-	TOOLS="$(TOOLS)" NIGHTSHIFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/nightshift \
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
 		scripts/postgres.sh scripts/django.sh
 
 .PHONY: tom
 tom: tools ## Follow the TOM manual with Nightshift, then do a TOM's work; CI=1 stops by itself
 	cargo build --locked -p nightshift
-	TOOLS="$(TOOLS)" CI=$(CI) NIGHTSHIFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/debug/nightshift \
+	TOOLS="$(TOOLS)" CI=$(CI) NIGHTSHIFT=$(TARGET)/debug/nightshift \
 		scripts/tom.sh
 
 .PHONY: docs
@@ -77,8 +87,19 @@ bench-full: ## Whether a million finished tasks slow a drain down, on both engin
 .PHONY: bench-django
 bench-django: tools ## The Django package beside django-tasks-db
 	cargo build --locked --release -p nightshift
-	TOOLS="$(TOOLS)" NIGHTSHIFT=$(abspath $(or $(CARGO_TARGET_DIR),target))/release/nightshift \
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/release/nightshift \
 		bench/django.sh
+
+.PHONY: bench-plugins
+bench-plugins: plugins ## What plugins cost, and whether they leave the service alone
+	cargo build --locked --release -p nightshift -p nightshift-guests
+	$(TARGET)/release/nightshift-guests > $(TARGET)/plugins/guest.component
+	python3 bench/plugins.py $(TARGET)/release/nightshift $(TARGET)/plugins/guest.component \
+		$(TARGET)/plugins
+	"$$(TOOLS="$(TOOLS)" scripts/python.sh plugins/examples/plugins.txt 11)/bin/python" \
+		plugins/examples/source-extraction/compare.py $(TARGET)/release/nightshift \
+		$(TARGET)/plugins/images $(TARGET)/plugins/source-extraction-c.wasm \
+		$(TARGET)/plugins/source-extraction-python.wasm
 
 .PHONY: bench-enqueue
 bench-enqueue: ## How many single POST /tasks a second (needs wrk)

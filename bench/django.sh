@@ -3,6 +3,8 @@
 # NIGHTSHIFT (the release binary).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-venv=$("$here/../scripts/python.sh" django61 12 || "$here/../scripts/python.sh" django52)
+requirements=$here/../django/requirements
+venv=$("$here/../scripts/python.sh" "$requirements/django61.txt" 12 ||
+    "$here/../scripts/python.sh" "$requirements/django52.txt")
 "$venv/bin/python" -c 'import sys, django; print("Python", sys.version.split()[0], "Django", django.__version__)'
 PYTHONPATH=$here/../django PYTHONDONTWRITEBYTECODE=1 "$venv/bin/python" "$here/django/compare.py"

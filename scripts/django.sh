@@ -33,12 +33,12 @@ between() {
         tests/test_results.py -k "not postgres"
 }
 
-tom=$("$here/python.sh" tom)
-django52=$("$here/python.sh" django52)
+tom=$("$here/python.sh" requirements/tom.txt)
+django52=$("$here/python.sh" requirements/django52.txt)
 fetch "$django52/bin/python" django_tasks_db 0.13.0
 
 missing=
-if django61=$("$here/python.sh" django61 12); then
+if django61=$("$here/python.sh" requirements/django61.txt 12); then
     fetch "$django61/bin/python" django 6.1.3
     "$django61/bin/ruff" check --no-cache .
     "$django61/bin/ruff" format --no-cache --check .

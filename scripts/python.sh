@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Makes a virtual environment of one of django/requirements/*.txt in $TOOLS, and prints its folder.
-# Usage: scripts/python.sh NAME [LEAST_MINOR]; exit status 3 without a Python 3.LEAST_MINOR or later.
+# Makes a virtual environment of a requirements file in $TOOLS, and prints its folder.
+# Usage: scripts/python.sh FILE [LEAST_MINOR]; exit status 3 without a Python 3.LEAST_MINOR or later.
 set -euo pipefail
 
-name=$1
+requirements=$1
+name=$(basename "$requirements" .txt)
 least=${2:-10}
-requirements=$(dirname "$0")/../django/requirements/$name.txt
 # One for each set of requirements, so that an old one is never mistaken for a new one.
 venv=$TOOLS/python/$name-$(sha256sum "$requirements" | cut -c1-12)
 

@@ -4,7 +4,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-venv=$("$here/python.sh" tom)
+venv=$("$here/python.sh" "$here/../django/requirements/tom.txt")
 packages=$(mktemp -d)
 trap 'rm -rf "$packages"' EXIT
 # From a copy, as a build leaves files beside what it builds.

@@ -80,8 +80,8 @@ def run_plugin(nightshift: str, component: str, path: Path) -> tuple[dict, float
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(f"{path.name} with {component}:\n{done.stdout}{done.stderr}")
-    mean, unit = re.search(r"([\d.]+)(m?s) a run", done.stderr).groups()
-    return json.loads(done.stdout), float(mean) / (1 if unit == "s" else 1000)
+    mean = re.search(r"mean ([\d.]+) ms", done.stderr).group(1)
+    return json.loads(done.stdout), float(mean) / 1000
 
 
 def run_native(path: Path) -> tuple[np.ndarray, float, float]:
