@@ -239,13 +239,15 @@ fn top_level(list: &str) -> Vec<String> {
     entries.iter().map(|entry| first_word(entry.trim()).to_owned()).collect()
 }
 
-/// The picture of one request in ARCHITECTURE.md names functions that are there.
+/// The pictures of one request and of a plugin in ARCHITECTURE.md name functions that are there.
 #[test]
 fn the_way_of_one_request_is_as_drawn() {
     let text = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
-    let drawn = text.split("```text").nth(1).unwrap().split("```").next().unwrap();
+    let blocks: Vec<&str> =
+        text.split("```text").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     let mut steps = BTreeMap::new();
-    for line in drawn.lines().filter(|line| line.contains(".rs")) {
+    let drawn = blocks.iter().take(2).flat_map(|block| block.lines());
+    for line in drawn.filter(|line| line.contains(".rs")) {
         let mut words = line.split_whitespace();
         let (file, function) = (words.next().unwrap(), words.next().unwrap());
         let code = fs::read_to_string(root().join("service/src").join(file))
@@ -256,5 +258,5 @@ fn the_way_of_one_request_is_as_drawn() {
         );
         steps.insert(function, file);
     }
-    assert!(steps.len() >= 6, "{steps:?}");
+    assert!(steps.len() >= 12, "{steps:?}");
 }
