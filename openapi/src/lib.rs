@@ -39,7 +39,7 @@ pub use lease::{
     LeaseList, LeaseRenewal, LeaseRequest, LogLevel, LogLine, LogLineRequest, LogList,
     RenewRequest,
 };
-pub use plugin::{Plugin, PluginList, PluginTask, PluginVersion, RollbackRequest};
+pub use plugin::{Component, Plugin, PluginList, PluginTask, PluginVersion, RollbackRequest};
 pub use problem::{ErrorCode, Problem};
 pub use queue::{Queue, QueueChange, QueueList};
 pub use request::{Backoff, TaskBatch, TaskIds, TaskRequest};

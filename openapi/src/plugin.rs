@@ -3,6 +3,11 @@ use utoipa::ToSchema;
 
 use crate::Timestamp;
 
+/// The bytes of a WebAssembly component.
+#[derive(Clone, Debug, ToSchema)]
+#[schema(value_type = String, format = Binary)]
+pub struct Component(pub Vec<u8>);
+
 /// An installed plugin.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Plugin {

@@ -5,6 +5,8 @@ use wasmtime_wasi::I32Exit;
 
 use crate::state::State;
 
+const MIB: usize = 1024 * 1024;
+
 /// What went wrong, for people, with what is known of where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -47,16 +49,24 @@ impl Fault {
 }
 
 fn classify(error: &wasmtime::Error, state: &State) -> (FaultKind, String) {
-    if state.limiter.has_refused() {
-        let mib = state.limiter.bytes_max() / (1024 * 1024);
-        return (FaultKind::OutOfMemory, format!("the plugin needed more than its {mib} MiB"));
-    }
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return (FaultKind::Exit, format!("the plugin called exit({status})"));
     }
+    let cause = root(error);
     match error.downcast_ref() {
         Some(Trap::StackOverflow) => {
             (FaultKind::StackOverflow, "the plugin recursed too deeply".to_owned())
+        }
+        // Has no type of its own.
+        None if cause.starts_with("too much data is being copied") => {
+            let mib = crate::sandbox::PASSED_BYTES_MAX / MIB;
+            let message = format!("the plugin passed more than {mib} MiB at once to the host");
+            (FaultKind::TooLarge, message)
+        }
+        // Languages' runtimes give up when there is no memory left.
+        None | Some(Trap::UnreachableCodeReached) if state.limiter.has_refused() => {
+            let mib = state.limiter.bytes_max() / MIB;
+            (FaultKind::OutOfMemory, format!("the plugin needed more than its {mib} MiB"))
         }
         Some(Trap::UnreachableCodeReached) => {
             let message =
@@ -64,15 +74,7 @@ fn classify(error: &wasmtime::Error, state: &State) -> (FaultKind, String) {
             (FaultKind::Trap, message.to_owned())
         }
         Some(trap) => (FaultKind::Trap, format!("the plugin trapped: {trap}")),
-        // Has no type of its own.
-        None if root(error).starts_with("too much data is being copied") => {
-            let message = format!(
-                "the plugin passed more than {} MiB at once to the host",
-                crate::sandbox::PASSED_BYTES_MAX / (1024 * 1024)
-            );
-            (FaultKind::TooLarge, message)
-        }
-        None => (FaultKind::Trap, format!("the plugin was ended: {}", root(error))),
+        None => (FaultKind::Trap, format!("the plugin was ended: {cause}")),
     }
 }
 

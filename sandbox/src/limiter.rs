@@ -53,3 +53,21 @@ impl ResourceLimiter for Limiter {
         Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use wasmtime::ResourceLimiter;
+
+    use super::Limiter;
+
+    #[test]
+    fn memories_share_one_limit() {
+        let mut limiter = Limiter::new(100);
+        let mut grows = |from, to| limiter.memory_growing(from, to, None).unwrap();
+        assert!(grows(0, 60), "one memory");
+        assert!(grows(0, 30), "another");
+        assert!(!grows(60, 71));
+        assert!(grows(60, 70));
+        assert!(limiter.has_refused());
+    }
+}

@@ -61,6 +61,8 @@ pub struct Config {
     /// Seconds of processor time that compiling a plugin may take; the largest that is known,
     /// of Python, takes 16 on a good machine.
     pub plugin_compile_seconds: u32,
+    /// MiB of memory that compiling a plugin may take.
+    pub plugin_compile_mib: u32,
     /// Threads that plugins run on; as many as there are processors by default.
     pub plugin_threads: Option<usize>,
     /// Plugins' attempts that run at once; others wait.
@@ -99,6 +101,7 @@ impl Default for Config {
             plugin_bytes_max: 64 * 1024 * 1024,
             plugin_cache: None,
             plugin_compile_seconds: 120,
+            plugin_compile_mib: 2_048,
             plugin_threads: None,
             plugin_runs_max: 64,
             plugin_directories: BTreeMap::new(),
@@ -166,6 +169,7 @@ impl Config {
             ("attempts_max", u64::from(self.attempts_max)),
             ("deliveries_max", u64::from(self.deliveries_max)),
             ("plugin_compile_seconds", u64::from(self.plugin_compile_seconds)),
+            ("plugin_compile_mib", u64::from(self.plugin_compile_mib)),
             ("plugin_runs_max", u64::from(self.plugin_runs_max)),
             ("body_read_seconds", self.body_read_seconds),
             ("http_workers", self.http_workers as u64),
@@ -189,7 +193,10 @@ impl Config {
         Ok(plugin::Settings {
             cache: self.plugin_cache.clone(),
             compiler: std::env::current_exe().context("this program cannot be found")?,
-            compile_seconds: self.plugin_compile_seconds,
+            bounds: plugin::Bounds {
+                seconds: self.plugin_compile_seconds,
+                mib: self.plugin_compile_mib,
+            },
             threads: self.plugin_threads.unwrap_or_else(threads),
             runs_max: self.plugin_runs_max,
         })

@@ -1,5 +1,5 @@
 ;; A plugin that looks for what it may reach by WASI. A test chooses the task by its name after
-;; "guest."; only the first letter counts. Results are one digit, or two.
+;; "guest."; only the first letter counts. Results are numbers of up to two digits.
 (module
   (import "wasi:cli/environment@0.2.0" "get-environment" (func $environment (param i32)))
   (import "wasi:cli/stderr@0.2.0" "get-stderr" (func $stderr (result i32)))
@@ -27,8 +27,16 @@
     (global.set $free (i32.add (local.get $at) (local.get $new)))
     (local.get $at))
 
+  ;; One task: path, summary, no description, no defaults.
+  (data (i32.const 112) "guest.read")
   (func (export "nightshift:plugin/tasks@0.1.0#describe") (result i32)
-    (unreachable))
+    (i32.store (i32.const 1024) (i32.const 112))
+    (i32.store (i32.const 1028) (i32.const 10))
+    (i32.store (i32.const 1032) (i32.const 112))
+    (i32.store (i32.const 1036) (i32.const 10))
+    (i32.store (i32.const 1000) (i32.const 1024))
+    (i32.store (i32.const 1004) (i32.const 1))
+    (i32.const 1000))
 
   ;; A number of up to two digits.
   (func $returns (param $number i32) (result i32)
@@ -37,8 +45,14 @@
     (i32.store8 (i32.const 4097)
       (i32.add (i32.const 0x30) (i32.rem_u (local.get $number) (i32.const 10))))
     (i32.store8 (i32.const 2048) (i32.const 0))
-    (i32.store (i32.const 2052) (i32.const 4096))
-    (i32.store (i32.const 2056) (i32.const 2))
+    ;; JSON has no zero in front.
+    (if (i32.lt_u (local.get $number) (i32.const 10))
+      (then
+        (i32.store (i32.const 2052) (i32.const 4097))
+        (i32.store (i32.const 2056) (i32.const 1)))
+      (else
+        (i32.store (i32.const 2052) (i32.const 4096))
+        (i32.store (i32.const 2056) (i32.const 2))))
     (i32.const 2048))
 
   ;; Opens a path in the first directory: 0, or 10 and more by the kind of error.

@@ -76,7 +76,7 @@ pub(super) async fn get_plugin(state: Shared, name: Path<String>) -> Result<Http
     tag = "plugins",
     operation_id = "put_plugin",
     params(("name" = String, Path, description = "1 to 100 of A-Z a-z 0-9 . _ -")),
-    request_body(content = Vec<u8>, content_type = "application/wasm"),
+    request_body(content = wire::Component, content_type = "application/wasm"),
     responses(
         (status = 200, description = "Another version runs under the name", body = wire::Plugin),
         (status = 201, description = "The plugin is installed", body = wire::Plugin),

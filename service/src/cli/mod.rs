@@ -20,7 +20,7 @@ use clap::{Parser, Subcommand};
 use nightshift_client::Client;
 
 use self::output::Output;
-use crate::plugin::compile_main;
+use crate::plugin::{Bounds, compile_main};
 
 /// Exit status of a command that could not do its work.
 const FAILURE: u8 = 2;
@@ -73,6 +73,8 @@ struct CompilePlugin {
     cache: PathBuf,
     /// Processor time that it may take
     seconds: u32,
+    /// Memory that it may take
+    mib: u32,
 }
 
 /// Commands that ask a running service.
@@ -123,8 +125,9 @@ struct ConfigFile {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     // Before there are threads, which would take of the little memory that it may use.
-    if let Command::CompilePlugin(CompilePlugin { cache, seconds }) = &cli.command {
-        return compile_main(cache, *seconds).unwrap_or_else(|error| fail(&error));
+    if let Command::CompilePlugin(CompilePlugin { cache, seconds, mib }) = &cli.command {
+        let bounds = Bounds { seconds: *seconds, mib: *mib };
+        return compile_main(cache, bounds).unwrap_or_else(|error| fail(&error));
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -5,9 +5,10 @@ use url::{Host, Url};
 
 use super::{
     Invalid, Timestamp,
+    grants::Grants,
     limits::{LEASE_SECONDS_MAX, RETRY_AFTER_MAX, TASK_PATHS_MAX, URL_CHARS_MAX},
     names::{ExecutorName, PluginName},
-    plugin::{ActiveVersion, Grants},
+    plugin::ActiveVersion,
     route::Pattern,
     task::Options,
 };

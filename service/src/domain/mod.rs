@@ -4,6 +4,7 @@
 
 pub mod attempt;
 pub mod executor;
+pub mod grants;
 pub mod json;
 pub mod lease;
 pub mod limits;

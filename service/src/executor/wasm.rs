@@ -7,7 +7,6 @@ use nightshift_sandbox::{
     Raised, Reach, Run,
 };
 use serde_json::value::RawValue;
-use url::Url;
 
 use super::{Answer, Journal};
 use crate::{
@@ -15,12 +14,13 @@ use crate::{
         Timestamp,
         attempt::{Failure, FailureKind, LogLevel, Outcome, Progress},
         executor::{Executor, Target},
+        grants::Grants as Granted,
         json::JsonText,
         lease::Assignment,
         names::PluginName,
-        plugin::{Digest, Grants as Granted, HttpHost},
+        plugin::Digest,
     },
-    plugin::{Components, Plugins},
+    plugin::{Components, Hosts, Plugins},
 };
 
 /// Runs plugins.
@@ -176,15 +176,6 @@ fn about(assignment: &Assignment) -> About {
 
 fn milliseconds(at: Timestamp) -> u64 {
     u64::try_from(at.as_millisecond()).unwrap_or(0)
-}
-
-/// The hosts that an executor grants.
-pub struct Hosts(pub Vec<HttpHost>);
-
-impl Reach for Hosts {
-    fn may_reach(&self, url: &Url) -> bool {
-        self.0.iter().any(|host| host.allows(url))
-    }
 }
 
 /// Takes down what a plugin says.

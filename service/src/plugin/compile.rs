@@ -16,8 +16,6 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::Refusal;
 
-/// Bytes of memory that compiling may take.
-const MEMORY_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Threads that compile: each takes of the memory.
 const THREADS: &str = "2";
 /// How much less this process is worth to the system than the service.
@@ -27,17 +25,25 @@ const PATIENCE: u32 = 2;
 /// The exit status of a component that was tried and does not fit.
 const UNFIT: u8 = 3;
 
+/// What compiling may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Of processor time.
+    pub seconds: u32,
+    /// Of memory.
+    pub mib: u32,
+}
+
 /// Compiles into the cache, in another process.
 pub(super) struct Job<'a> {
     pub(super) program: &'a Path,
     pub(super) cache: &'a Path,
-    /// Seconds of processor time that it may take.
-    pub(super) seconds: u32,
+    pub(super) bounds: Bounds,
 }
 
 impl Job<'_> {
     pub(super) async fn compile(&self, component: &Bytes) -> Result<(), Refusal> {
-        let timeout = Duration::from_secs(self.seconds.into()) * PATIENCE;
+        let timeout = Duration::from_secs(self.bounds.seconds.into()) * PATIENCE;
         let output = match tokio::time::timeout(timeout, self.feed(component)).await {
             Ok(output) => output.context("a plugin cannot be compiled")?,
             Err(_elapsed) => return Err(too_much(&format!("{} s", timeout.as_secs()))),
@@ -52,10 +58,10 @@ impl Job<'_> {
         let complaint = String::from_utf8_lossy(&output.stderr);
         match output.status.signal() {
             Some(posix::SIGKILL | posix::SIGXCPU) => {
-                Err(too_much(&format!("{} s of processor time", self.seconds)))
+                Err(too_much(&format!("{} s of processor time", self.bounds.seconds)))
             }
             Some(posix::SIGABRT) if complaint.contains("memory allocation") => {
-                Err(too_much(&format!("{} MiB of memory", MEMORY_BYTES_MAX / (1024 * 1024))))
+                Err(too_much(&format!("{} MiB of memory", self.bounds.mib)))
             }
             _ => {
                 let status = output.status;
@@ -68,7 +74,8 @@ impl Job<'_> {
         let mut child = Command::new(self.program)
             .arg("compile-plugin")
             .arg(self.cache)
-            .arg(self.seconds.to_string())
+            .arg(self.bounds.seconds.to_string())
+            .arg(self.bounds.mib.to_string())
             .env_clear()
             .env("RAYON_NUM_THREADS", THREADS)
             .stdin(Stdio::piped())
@@ -101,11 +108,12 @@ fn too_much(bound: &str) -> Refusal {
 }
 
 /// The other process: reads a component from standard input.
-pub fn main(cache: &Path, seconds: u32) -> anyhow::Result<ExitCode> {
+pub fn main(cache: &Path, bounds: Bounds) -> anyhow::Result<ExitCode> {
     rustix::process::nice(NICENESS)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-    setrlimit(Resource::RLIMIT_CPU, seconds.into(), seconds.into())?;
-    setrlimit(Resource::RLIMIT_AS, MEMORY_BYTES_MAX, MEMORY_BYTES_MAX)?;
+    let (seconds, bytes) = (bounds.seconds.into(), u64::from(bounds.mib) * 1024 * 1024);
+    setrlimit(Resource::RLIMIT_CPU, seconds, seconds)?;
+    setrlimit(Resource::RLIMIT_AS, bytes, bytes)?;
     let mut component = Vec::new();
     std::io::stdin().lock().read_to_end(&mut component)?;
     match nightshift_sandbox::compile(&component, cache) {

@@ -13,14 +13,16 @@ use std::{
 use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
-use nightshift_sandbox::{Plugin, Sandbox, Settings as SandboxSettings, TaskInfo, Unfit};
+use nightshift_sandbox::{Plugin, Reach, Sandbox, Settings as SandboxSettings, TaskInfo, Unfit};
 use sha2::Digest as _;
 use tokio::sync::{OnceCell, Semaphore};
+use url::Url;
 
-pub use self::compile::main as compile_main;
+pub use self::compile::{Bounds, main as compile_main};
 use self::{cache::Cache, compile::Job};
 use crate::domain::{
     Invalid,
+    grants::HttpHost,
     names::{PluginName, TaskPath},
     plugin::{Description, Digest, PluginTask},
     retry,
@@ -32,11 +34,10 @@ use crate::domain::{
 pub struct Settings {
     /// Where machine code is kept for the next start; `None`: the user's cache folder.
     pub cache: Option<PathBuf>,
-    /// A program that compiles when it is called as `PROGRAM compile-plugin CACHE SECONDS`: this
-    /// one.
+    /// A program that compiles when it is called as `PROGRAM compile-plugin CACHE SECONDS MIB`:
+    /// this one.
     pub compiler: PathBuf,
-    /// Seconds of processor time that compiling may take.
-    pub compile_seconds: u32,
+    pub bounds: Bounds,
     /// Threads that plugins run on.
     pub threads: usize,
     /// Runs at once, of all plugins.
@@ -85,6 +86,15 @@ impl From<Refusal> for anyhow::Error {
 #[async_trait]
 pub trait Components: Send + Sync {
     async fn component(&self, digest: Digest) -> anyhow::Result<Option<Bytes>>;
+}
+
+/// The hosts that a run may send requests to.
+pub struct Hosts(pub Vec<HttpHost>);
+
+impl Reach for Hosts {
+    fn may_reach(&self, url: &Url) -> bool {
+        self.0.iter().any(|host| host.allows(url))
+    }
 }
 
 /// The plugins of this process. Whoever has none pays nothing for them: the sandbox is made when
@@ -168,7 +178,7 @@ impl Plugins {
             let job = Job {
                 program: &self.settings.compiler,
                 cache: &place.cache.code(),
-                seconds: self.settings.compile_seconds,
+                bounds: self.settings.bounds,
             };
             job.compile(component).await?;
             place.cache.remember(digest);

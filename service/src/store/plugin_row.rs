@@ -11,7 +11,8 @@ use super::{
     schema::plugin_versions,
 };
 use crate::domain::{
-    plugin::{ActiveVersion, Description, Digest, Grants, PluginTask, PluginVersion},
+    grants::Grants,
+    plugin::{ActiveVersion, Description, Digest, PluginTask, PluginVersion},
     task::Options,
 };
 

@@ -13,9 +13,10 @@ use super::{
 };
 use crate::domain::{
     executor::{CONCURRENCY_DEFAULT, LEASE_DEFAULT, Registration, Target},
+    grants::Grants,
     limits::OLD_VERSIONS_MAX,
     names::{ExecutorName, PluginName},
-    plugin::{Digest, Grants, MEMORY_MIB_DEFAULT, NewPlugin, Plugin, PluginVersion},
+    plugin::{Digest, MEMORY_MIB_DEFAULT, NewPlugin, Plugin, PluginVersion},
     route::Pattern,
     task::Options,
 };

@@ -17,6 +17,7 @@ mod leases;
 mod lists;
 mod model;
 mod order;
+mod plugin_command;
 mod plugins;
 mod postgres;
 mod process;

@@ -1,6 +1,6 @@
 //! Plugins: installing and replacing them, and what becomes of the tasks that they run.
 
-use std::sync::Arc;
+use std::{os::unix::fs::PermissionsExt, sync::Arc};
 
 use nightshift_client::types::{
     ErrorCode, ExecutorKind, ExecutorRequest, Grants, LogLevel, Plugin, ReasonCode,
@@ -72,6 +72,10 @@ on_both_engines! {
         let before = install_guest(&app).await;
         let core = wat::parse_str("(module)").unwrap();
         let empty = wat::parse_str("(component)").unwrap();
+        let trap = changed(
+            "(call $info (i32.const 1024)",
+            "unreachable (call $info (i32.const 1024)",
+        );
         let wildcard = changed("guest.echo", "guest.ech*");
         let twice = changed("guest.trap", "guest.echo");
         let nothing = changed("(i32.store (i32.const 1004) (i32.const 2))",
@@ -82,7 +86,7 @@ on_both_engines! {
             (b"hello".to_vec(), ErrorCode::InvalidPlugin, "it is not WebAssembly"),
             (core, ErrorCode::InvalidPlugin, "core module"),
             (empty, ErrorCode::InvalidPlugin, "nightshift:plugin/plugin@0.1.0"),
-            (guests::wasi(), ErrorCode::InvalidPlugin, "describe() ended badly"),
+            (trap, ErrorCode::InvalidPlugin, "describe() ended badly"),
             (wildcard, ErrorCode::InvalidPlugin, r#"task_path: "guest.ech*" must not contain '*'"#),
             (twice, ErrorCode::InvalidPlugin, "name guest.echo twice"),
             (nothing, ErrorCode::InvalidPlugin, "must be 1 to 1000, not 0"),
@@ -298,6 +302,32 @@ on_both_engines! {
         }
     }
 
+    async fn a_plugin_gets_what_its_executor_grants(app: App) {
+        let mut app = app;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        app.config.plugin_directories = [("images".to_owned(), folder.path().to_owned())].into();
+        let app = app.start();
+        install(&app, "guest", guests::wasi()).await;
+        let seen = async |name: &str| {
+            let ended = app.end(app.enqueue_with(task(name, "[]")).await.id).await;
+            ended.return_value.unwrap().to_string()
+        };
+        register(&app, |_| {}).await;
+        app.client.delete_executor("guest").await.unwrap();
+        assert_eq!(seen("variables").await, "0");
+        assert_eq!(seen("directories").await, "0");
+        let grants = Grants {
+            directories: vec!["images".to_owned()],
+            environment: [("KEY".to_owned(), "value".to_owned())].into(),
+            ..Grants::default()
+        };
+        register(&app, |request| request.grants = Some(grants)).await;
+        assert_eq!(seen("variables").await, "1");
+        assert_eq!(seen("directories").await, "1");
+        assert_eq!(seen("read").await, "0", "no error");
+    }
+
     async fn a_request_goes_to_granted_hosts_only(app: App) {
         let app = app.start();
         let site = TestExecutor::start(|_| Reply::status(200)).await;
@@ -323,6 +353,18 @@ on_both_engines! {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_others_can_write_to_is_not_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let everybody = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), everybody).unwrap();
+    let mut app = Builder::sqlite();
+    app.config.plugin_cache = Some(folder.path().to_owned());
+    let app = app.start();
+    let error = app.client.put_plugin("guest", guests::plugin(GUEST)).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::Internal), "{error}");
+}
+
 /// Small components of which each takes the compiler long, or much memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_component_that_takes_too_much_to_compile_is_refused() {
@@ -339,13 +381,14 @@ async fn a_component_that_takes_too_much_to_compile_is_refused() {
     assert!(error.to_string().contains("more than 1 s of processor time"), "{error}");
     let mut app = app.stop().await;
     app.config.plugin_compile_seconds = 120;
+    app.config.plugin_compile_mib = 512;
     let app = app.start();
     // Each local is looked for in each block before the place where it is read.
-    let uses: Vec<String> = (0..10_000).map(|n| format!("(drop (local.get {n}))")).collect();
-    let blocks = "(block (br_if 0 (i32.const 1)))".repeat(50_000);
-    let locals = "(local i64)".repeat(10_000) + &blocks + &uses.concat();
+    let uses: Vec<String> = (0..2_000).map(|n| format!("(drop (local.get {n}))")).collect();
+    let blocks = "(block (br_if 0 (i32.const 1)))".repeat(20_000);
+    let locals = "(local i64)".repeat(2_000) + &blocks + &uses.concat();
     let error = app.client.put_plugin("bomb", inside(&locals)).await.unwrap_err();
-    assert!(error.to_string().contains("more than 2048 MiB of memory"), "{error}");
+    assert!(error.to_string().contains("more than 512 MiB of memory"), "{error}");
     install_guest(&app).await;
 }
 

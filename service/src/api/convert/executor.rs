@@ -8,8 +8,9 @@ use crate::{
     domain::{
         Invalid,
         executor::{CONCURRENCY_DEFAULT, Executor, LEASE_DEFAULT, Registration, Target},
+        grants::Grants,
         names::ExecutorName,
-        plugin::{self, Grants, MEMORY_MIB_DEFAULT},
+        plugin::{self, MEMORY_MIB_DEFAULT},
         queue,
     },
 };

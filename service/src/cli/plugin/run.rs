@@ -3,14 +3,15 @@ use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration
 use clap::Args;
 use nightshift_client::types::Json;
 use nightshift_sandbox::{
-    About, Directory, Ending, Fault, Grants, Journal, Level, Limits, Raised, Reach, Run as Attempt,
+    About, Directory, Ending, Fault, Grants, Journal, Level, Limits, Raised, Run as Attempt,
 };
 use serde::Serialize;
 
 use super::{check::inspect, measure::measure};
 use crate::{
     cli::{executor::variable, output::Output},
-    domain::plugin::{HttpHost, MEMORY_MIB_DEFAULT},
+    domain::{grants::HttpHost, plugin::MEMORY_MIB_DEFAULT},
+    plugin::Hosts,
 };
 
 /// Exit status of a task that did not succeed.
@@ -54,15 +55,6 @@ pub(in crate::cli) struct Run {
 fn directory(text: &str) -> Result<Directory, String> {
     let (name, path) = variable(text)?;
     Ok(Directory { name, path: path.into() })
-}
-
-/// Which hosts were given.
-struct Hosts(Vec<HttpHost>);
-
-impl Reach for Hosts {
-    fn may_reach(&self, url: &url::Url) -> bool {
-        self.0.iter().any(|host| host.allows(url))
-    }
 }
 
 /// An error that the plugin raised, or in which it ended.

@@ -56,6 +56,7 @@ impl Builder {
             bind: "127.0.0.1:0".parse().unwrap(),
             database_url: database.url(),
             shutdown_grace_seconds: 5,
+            plugin_cache: Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/plugins").into()),
             ..Config::default()
         };
         Self {

@@ -16,6 +16,8 @@ use super::soon;
 pub fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nightshift"));
     command.kill_on_drop(true).stdin(Stdio::null());
+    // Compiled plugins go there, and not to those of whoever runs the tests.
+    command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
