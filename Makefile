@@ -11,6 +11,8 @@ WIT_BINDGEN := 0.63.0
 
 # Absolute, since scripts change folders.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+# All at once: a part alone would have its dependencies built with other features, once more.
+BUILD := cargo build --locked --workspace
 
 .PHONY: help
 help: ## List the targets
@@ -18,7 +20,8 @@ help: ## List the targets
 
 .PHONY: demo
 demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 stops by itself
-	cargo run --locked --quiet -p nightshift -- demo $(if $(CI),--ci)
+	$(BUILD) --quiet
+	$(TARGET)/debug/nightshift demo $(if $(CI),--ci)
 
 .PHONY: test
 test: check test-code chaos-short plugins test-django ## Everything that CI runs
@@ -49,24 +52,24 @@ chaos: tools ## Hurt three replicas and all around them for MINUTES, by SEED
 
 .PHONY: chaos-short
 chaos-short: tools ## The same for one minute, with the build that the tests use
-	cargo build --locked -p nightshift
+	$(BUILD)
 	chaos/chaos.py --minutes 1
 
 .PHONY: plugins
 plugins: tools ## Build the example plugins, run their tests and try them
-	cargo build --locked -p nightshift
+	$(BUILD)
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift OUT=$(TARGET)/plugins \
 		WIT_BINDGEN=$(WIT_BINDGEN) scripts/plugins.sh
 
 .PHONY: test-django
 test-django: tools ## The Django package on each generation of Django's task framework
-	cargo build --locked -p nightshift
+	$(BUILD)
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
 		scripts/postgres.sh scripts/django.sh
 
 .PHONY: tom
 tom: tools ## Follow the TOM manual with Nightshift, then do a TOM's work; CI=1 stops by itself
-	cargo build --locked -p nightshift
+	$(BUILD)
 	TOOLS="$(TOOLS)" CI=$(CI) NIGHTSHIFT=$(TARGET)/debug/nightshift \
 		scripts/tom.sh
 

@@ -18,14 +18,7 @@ if [ ! -d "$(rustc --print target-libdir --target wasm32-wasip2)" ]; then
         dpkg -s "$package" >/dev/null 2>&1 || packages+=("$package")
     done
 fi
-if [ ${#packages[@]} -gt 0 ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "please install: ${packages[*]}" >&2
-        exit 1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
-fi
+"$here/apt.sh" ${packages[@]+"${packages[@]}"}
 if ! "$TOOLS/bin/wit-bindgen" --version 2>/dev/null | grep -qF "$WIT_BINDGEN"; then
     cargo install --quiet --locked --root "$TOOLS" wit-bindgen-cli --version "$WIT_BINDGEN" \
         --no-default-features --features c

@@ -10,14 +10,7 @@ command -v openssl >/dev/null || packages+=(openssl)
 command -v python3 >/dev/null || packages+=(python3)
 command -v cc >/dev/null || packages+=(gcc libc6-dev)
 [ -e /usr/include/openssl/ssl.h ] || packages+=(libssl-dev)
-if [ ${#packages[@]} -gt 0 ]; then
-    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-        echo "please install: ${packages[*]}" >&2
-        exit 1
-    fi
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
-fi
+"$(dirname "$0")/apt.sh" ${packages[@]+"${packages[@]}"}
 
 mkdir -p "$TOOLS/bin"
 if ! "$TOOLS/bin/cargo-deny" --version 2>/dev/null | grep -qF "$CARGO_DENY"; then

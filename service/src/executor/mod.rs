@@ -2,6 +2,7 @@
 
 mod http;
 mod journal;
+mod returned;
 mod wasm;
 
 use std::sync::Arc;

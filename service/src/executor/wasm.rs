@@ -6,16 +6,14 @@ use nightshift_sandbox::{
     About, Directory, Ending, Fault, FaultKind, Grants, Journal as SandboxJournal, Level, Limits,
     Raised, Reach, Run,
 };
-use serde_json::value::RawValue;
 
-use super::{Answer, Journal};
+use super::{Answer, Journal, returned::returned};
 use crate::{
     domain::{
         Timestamp,
         attempt::{Failure, FailureKind, LogLevel, Outcome, Progress},
         executor::{Executor, Target},
         grants::Grants as Granted,
-        json::JsonText,
         lease::Assignment,
         names::PluginName,
         plugin::Digest,
@@ -100,7 +98,12 @@ impl WasmExecutor {
     /// What the end of a run means.
     fn outcome(&self, ending: Ending) -> Outcome {
         match ending {
-            Ending::Returned(value) => returned(&value, self.return_value_bytes_max),
+            Ending::Returned(value) if value.len() > self.return_value_bytes_max => {
+                let bytes_max = self.return_value_bytes_max;
+                let message = format!("the plugin's return value has more than {bytes_max} bytes");
+                Outcome::Failed(Failure::new(FailureKind::Rejected, message))
+            }
+            Ending::Returned(value) => returned(value.as_bytes(), "plugin's"),
             Ending::Raised(Raised { class, message, traceback, retryable }) => {
                 let base = Failure::new(FailureKind::Exception, message);
                 let class = Some(class).filter(|class| !class.is_empty());
@@ -139,23 +142,6 @@ fn fault(kind: FaultKind) -> (FailureKind, &'static str) {
         FaultKind::Exit => (FailureKind::Trap, "wasm.Exit"),
         FaultKind::Timeout => (FailureKind::Timeout, "wasm.Timeout"),
         FaultKind::TooLarge => (FailureKind::Rejected, "wasm.TooLarge"),
-    }
-}
-
-fn returned(value: &str, bytes_max: usize) -> Outcome {
-    let rejected = |why: String| {
-        let message = format!("the plugin's return value cannot be kept: {why}");
-        Outcome::Failed(Failure::new(FailureKind::Rejected, message))
-    };
-    if value.len() > bytes_max {
-        return rejected(format!("it has more than {bytes_max} bytes"));
-    }
-    match serde_json::from_str::<&RawValue>(value) {
-        Ok(value) => match JsonText::from_valid(value.get()) {
-            Ok(value) => Outcome::Succeeded(value),
-            Err(_too_deep) => rejected("it is nested too deeply".to_owned()),
-        },
-        Err(error) => rejected(format!("it is not JSON ({error})")),
     }
 }
 

@@ -130,6 +130,18 @@ on_both_engines! {
         assert_eq!(ended.return_value, json("[3]"), "the service and its neighbours go on");
     }
 
+    async fn a_return_value_has_a_bound(app: App) {
+        let mut app = app;
+        app.config.return_value_bytes_max = 10;
+        let app = app.start();
+        install_guest(&app).await;
+        let ended = app.end(app.enqueue_with(task("echo", "[1, 2, 34]")).await.id).await;
+        assert_eq!(ended.return_value, json("[1, 2, 34]"));
+        let ended = app.end(app.enqueue_with(task("echo", "[1, 2, 345]")).await.id).await;
+        assert_eq!(ended.errors[0].kind, TaskErrorKind::Rejected);
+        assert!(ended.errors[0].message.contains("more than 10 bytes"), "{:?}", ended.errors);
+    }
+
     async fn an_error_is_tried_again_if_the_plugin_says_so(app: App) {
         let app = app.start();
         install_guest(&app).await;

@@ -7,9 +7,8 @@ use reqwest::{
     header::{HeaderMap, RETRY_AFTER},
 };
 use serde::Deserialize;
-use serde_json::value::RawValue;
 
-use super::super::Answer;
+use super::super::{Answer, returned::returned};
 use crate::domain::{
     Timestamp,
     attempt::{Failure, FailureKind, Outcome},
@@ -37,7 +36,7 @@ pub(super) async fn read(response: Response, bytes_max: usize, now: Timestamp) -
     };
     Answer::Ended(match status {
         StatusCode::NO_CONTENT => Outcome::Succeeded(JsonText::null()),
-        StatusCode::OK | StatusCode::CREATED => returned(&body),
+        StatusCode::OK | StatusCode::CREATED => returned(&body, "executor's"),
         _ => Outcome::Failed(failed(status, &body)),
     })
 }
@@ -80,20 +79,6 @@ async fn body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Failu
                 return Err(Failure::new(FailureKind::Lost, message));
             }
         }
-    }
-}
-
-fn returned(body: &[u8]) -> Outcome {
-    let rejected = |why: String| {
-        let message = format!("the executor's return value cannot be kept: {why}");
-        Outcome::Failed(Failure::new(FailureKind::Rejected, message))
-    };
-    match serde_json::from_slice::<&RawValue>(body) {
-        Ok(value) => match JsonText::from_valid(value.get()) {
-            Ok(value) => Outcome::Succeeded(value),
-            Err(_too_deep) => rejected("it is nested too deeply".to_owned()),
-        },
-        Err(error) => rejected(format!("it is not JSON ({error})")),
     }
 }
 
