@@ -6,7 +6,7 @@ use reqwest::Method;
 use crate::{Client, Result};
 
 /// How long the service may take to compile a component.
-const COMPILE_TIMEOUT: Duration = Duration::from_mins(5);
+const COMPILE_TIMEOUT: Duration = Duration::from_mins(10);
 
 impl Client {
     /// One page of plugins, by name.

@@ -20,8 +20,10 @@ use super::Refusal;
 const THREADS: &str = "2";
 /// How much less this process is worth to the system than the service.
 const NICENESS: i32 = 10;
-/// How much longer than its processor time it may take, on a machine that has other things to do.
-const PATIENCE: u32 = 2;
+/// How much longer than its processor time it may take, on a machine that has other things to do,
+/// which all come first; and how long at least.
+const PATIENCE: u32 = 4;
+const PATIENCE_MIN: Duration = Duration::from_mins(1);
 /// The exit status of a component that was tried and does not fit.
 const UNFIT: u8 = 3;
 
@@ -44,6 +46,7 @@ pub(super) struct Job<'a> {
 impl Job<'_> {
     pub(super) async fn compile(&self, component: &Bytes) -> Result<(), Refusal> {
         let timeout = Duration::from_secs(self.bounds.seconds.into()) * PATIENCE;
+        let timeout = timeout.max(PATIENCE_MIN);
         let output = match tokio::time::timeout(timeout, self.feed(component)).await {
             Ok(output) => output.context("a plugin cannot be compiled")?,
             Err(_elapsed) => return Err(too_much(&format!("{} s", timeout.as_secs()))),
