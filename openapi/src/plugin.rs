@@ -20,7 +20,7 @@ pub struct Plugin {
     pub size_bytes: u64,
     /// The tasks that it describes.
     pub tasks: Vec<PluginTask>,
-    /// The active version and those before it that can be gone back to, newest first.
+    /// The active version, and those that were active before it and can be gone back to.
     pub versions: Vec<PluginVersion>,
     /// When it was first installed.
     pub created_at: Timestamp,
@@ -53,6 +53,8 @@ pub struct PluginVersion {
     pub size_bytes: u64,
     /// When it was installed last.
     pub installed_at: Timestamp,
+    /// When it was made the active one last.
+    pub activated_at: Timestamp,
     /// Whether new attempts run it.
     pub active: bool,
 }
@@ -70,7 +72,7 @@ pub struct PluginList {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RollbackRequest {
-    /// The version to run from now on; the one installed before the active one by default.
+    /// The version to run from now on; the one that was active before by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
 }

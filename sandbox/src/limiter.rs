@@ -14,7 +14,7 @@ impl Limiter {
         Self { bytes_max, bytes: 0, refused: false }
     }
 
-    /// Whether the run has asked for more than it may have.
+    /// Whether the run has asked for more than it may have, and got nothing since.
     pub(crate) fn has_refused(&self) -> bool {
         self.refused
     }
@@ -40,6 +40,8 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         self.bytes = bytes;
+        // It has coped with what was refused before.
+        self.refused = false;
         Ok(true)
     }
 
@@ -67,7 +69,8 @@ mod tests {
         assert!(grows(0, 60), "one memory");
         assert!(grows(0, 30), "another");
         assert!(!grows(60, 71));
-        assert!(grows(60, 70));
         assert!(limiter.has_refused());
+        assert!(limiter.memory_growing(60, 70, None).unwrap());
+        assert!(!limiter.has_refused(), "it has coped");
     }
 }

@@ -24,6 +24,8 @@ use crate::bindings::nightshift::plugin::http as wit;
 
 /// How long connecting may take, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of a request's body that are kept until they are sent.
+const BODY_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of an answer that `fetch` reads.
 const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -93,7 +95,10 @@ impl Door {
             }
             let value = HeaderValue::from_str(&value)
                 .map_err(|error| invalid("a header's value", &error))?;
-            built.headers_mut().append(name, value);
+            built
+                .headers_mut()
+                .try_append(name, value)
+                .map_err(|error| invalid("the headers", &error))?;
         }
         *built.body_mut() = request.body.map(Into::into);
         Ok(built)
@@ -159,6 +164,10 @@ type Sent = (http::Response<Body>, Box<dyn Future<Output = Result<(), Error>> + 
 
 /// `wasi:http/outgoing-handler`.
 impl WasiHttpHooks for Door {
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES
+    }
+
     fn send_request(
         &mut self,
         request: http::Request<Body>,
@@ -230,6 +239,8 @@ impl Resolve for PublicOnly {
 /// (RFC 6890).
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
+        // Azure's host.
+        IpAddr::V4(v4) if v4.octets() == [168, 63, 129, 16] => false,
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();
             let shared = a == 100 && (64..128).contains(&b);
@@ -251,7 +262,8 @@ fn is_public(address: IpAddr) -> bool {
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
                 is_public(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, high, low).to_canonical())
             }
-            [0x2001, 0xdb8, ..] => false,
+            // Teredo and other protocols of 2001::/23, and documentation.
+            [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
             // Global unicast.
             [first, ..] => (0x2000..0x4000).contains(&first),
         },
@@ -260,7 +272,36 @@ fn is_public(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_public;
+    use super::{Door, Network, Reach, Url, is_public, wit};
+
+    struct Anywhere;
+
+    impl Reach for Anywhere {
+        fn may_reach(&self, _url: &Url) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused() {
+        let reach: Option<std::sync::Arc<dyn Reach>> = Some(std::sync::Arc::new(Anywhere));
+        let door = Door { network: Network::new().unwrap(), reach };
+        let refused = |method: &str, url: &str, headers: Vec<(String, String)>| {
+            let (method, url) = (method.to_owned(), url.to_owned());
+            let request = wit::Request { method, url, headers, body: None, timeout_ms: None };
+            matches!(door.request(request), Err(wit::Error::Invalid(_) | wit::Error::Denied(_)))
+        };
+        let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        assert!(!refused("GET", "http://example.org/", header("accept", "*/*")));
+        assert!(refused("G T", "http://example.org/", Vec::new()));
+        assert!(refused("GET", "example.org", Vec::new()));
+        assert!(refused("GET", "file:///etc/passwd", Vec::new()));
+        assert!(refused("GET", "http://example.org/", header("host", "other.org")));
+        assert!(refused("GET", "http://example.org/", header("a b", "c")));
+        assert!(refused("GET", "http://example.org/", header("a", "b\nc")));
+        let many = (0..40_000).map(|n| (format!("x-{n}"), String::new())).collect();
+        assert!(refused("GET", "http://example.org/", many));
+    }
 
     #[test]
     fn private_and_special_addresses_are_told_from_public_ones() {
@@ -284,6 +325,9 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
             "2001:db8::1",
+            "2001::1",
+            "3fff::1",
+            "168.63.129.16",
             "ff02::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");

@@ -24,7 +24,7 @@ use crate::{
 /// Bytes that one call may pass from the plugin to the host.
 pub(crate) const PASSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Resources of the component model that one run may hold.
-const HANDLES_MAX: usize = 10_000;
+const HANDLES_MAX: usize = 1_000;
 /// How WebAssembly begins, and how a core module goes on: version 1, layer 0.
 const WEBASSEMBLY: &[u8] = b"\0asm";
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -55,7 +55,10 @@ struct Shared {
     linker: Linker<State>,
     ticker: Ticker,
     network: Network,
+    /// Runs that may begin.
     places: Semaphore,
+    /// Whether a plugin is asked for its tasks: one at a time, beside all runs.
+    describing: Semaphore,
 }
 
 /// Compiles a component into the cache, for a sandbox with the same cache. To be called in a
@@ -67,12 +70,14 @@ pub fn compile(bytes: &[u8], cache: &Path) -> Result<(), Unfit> {
 
 impl Sandbox {
     pub fn new(settings: &Settings) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-        let engine = engine::running(settings.cache.as_deref(), settings.runs_max)?;
+        let engine =
+            engine::running(settings.cache.as_deref(), settings.runs_max.saturating_add(1))?;
         let shared = Shared {
             linker: linker(&engine)?,
             ticker: Ticker::start(engine.clone())?,
             network: Network::new()?,
             places: Semaphore::new(usize::try_from(settings.runs_max)?),
+            describing: Semaphore::new(1),
             engine,
         };
         Ok(Self { shared: Arc::new(shared), threads: Threads::start(settings.threads)? })
@@ -94,7 +99,9 @@ impl Sandbox {
             limits: DESCRIBE_LIMITS,
             time: DESCRIBE_TIME,
             journal: Arc::new(Nowhere),
+            queues: false,
         };
+        let _turn = self.shared.describing.acquire().await;
         let described = self
             .isolated(plugin, room, |world, store| {
                 Box::pin(async { world.nightshift_plugin_tasks().call_describe(store).await })
@@ -107,7 +114,7 @@ impl Sandbox {
     /// Runs a task. Whoever drops the future ends the run, within a few hundredths of a second.
     pub async fn run(&self, plugin: &Plugin, run: Run) -> Ending {
         let Run { grants, limits, time, journal, task_path, args, kwargs, about } = run;
-        let room = Room { grants, limits, time, journal };
+        let room = Room { grants, limits, time, journal, queues: true };
         let ended = self
             .isolated(plugin, room, |world, store| {
                 Box::pin(async move {
@@ -149,6 +156,8 @@ struct Room {
     limits: Limits,
     time: Duration,
     journal: Arc<dyn Journal>,
+    /// Whether it waits for a place among the runs.
+    queues: bool,
 }
 
 /// One question to an instance.
@@ -174,9 +183,13 @@ impl Shared {
         clock: RunClock,
         ask: impl Ask<T>,
     ) -> Result<T, Fault> {
-        let _place = tokio::select! {
-            place = self.places.acquire() => place,
-            fault = clock.over() => return Err(fault),
+        let _place = if room.queues {
+            tokio::select! {
+                place = self.places.acquire() => Some(place),
+                fault = clock.over() => return Err(fault),
+            }
+        } else {
+            None
         };
         let _running = self.ticker.running();
         let mut store = self.store(room, clock.clone())?;

@@ -14,8 +14,11 @@ use crate::{
     run::{Grants, Journal, Level, Limits},
 };
 
-/// Entries of the table of what a plugin holds of the host's: streams, requests, files.
-const RESOURCES_MAX: usize = 10_000;
+/// Entries of the table of what a plugin holds of the host's: streams, requests, files. Each takes
+/// of the host's memory or of its open files, beside what the limiter counts.
+const RESOURCES_MAX: usize = 256;
+/// Bytes of the headers of one request or answer.
+const FIELDS_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of random numbers that may be asked for at once.
 const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
 
@@ -93,6 +96,8 @@ impl State {
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_BYTES_MAX);
         Ok(Self {
             limiter: Limiter::new(limits.memory_bytes),
             clock,
@@ -102,7 +107,7 @@ impl State {
             stdout,
             table,
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
+            http,
         })
     }
 

@@ -192,7 +192,7 @@ impl Config {
         let threads = || std::thread::available_parallelism().map_or(1, Into::into);
         Ok(plugin::Settings {
             cache: self.plugin_cache.clone(),
-            compiler: std::env::current_exe().context("this program cannot be found")?,
+            compiler: this_program()?,
             bounds: plugin::Bounds {
                 seconds: self.plugin_compile_seconds,
                 mib: self.plugin_compile_mib,
@@ -235,6 +235,15 @@ impl Config {
     pub fn body_read_timeout(&self) -> Duration {
         Duration::from_secs(self.body_read_seconds)
     }
+}
+
+/// What runs now, also where another version was put in its place on the disk.
+fn this_program() -> anyhow::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() {
+        return Ok(running);
+    }
+    std::env::current_exe().context("this program cannot be found")
 }
 
 /// Which database, and how.

@@ -1,3 +1,5 @@
+-- Kind 2 is unknown before.
+DELETE FROM executors WHERE kind = 2;
 ALTER TABLE executors DROP COLUMN grants;
 ALTER TABLE executors DROP COLUMN memory_mib;
 ALTER TABLE executors DROP COLUMN plugin_defaults;

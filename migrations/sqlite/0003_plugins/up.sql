@@ -14,6 +14,8 @@ CREATE TABLE plugin_versions (
     -- What the component says of its tasks, as JSON.
     tasks        TEXT NOT NULL,
     installed_at BIGINT NOT NULL,
+    -- When it was made the active one last; no two of a plugin have the same.
+    activated_at BIGINT NOT NULL,
     component    BLOB NOT NULL,
     PRIMARY KEY (plugin_name, digest)
 );

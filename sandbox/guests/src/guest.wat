@@ -117,6 +117,11 @@
         (return (call $returns (i32.const 4096) (i32.const 1)))))
     ;; trap
     (if (i32.eq (local.get $letter) (i32.const 0x74)) (then (unreachable)))
+    ;; cry: says one line, and loops without end
+    (if (i32.eq (local.get $letter) (i32.const 0x63))
+      (then
+        (call $log (i32.const 1) (i32.const 160) (i32.const 6))
+        (loop $forever (br $forever))))
     ;; loop without end
     (if (i32.eq (local.get $letter) (i32.const 0x6c))
       (then (loop $forever (br $forever))))

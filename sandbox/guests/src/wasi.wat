@@ -70,6 +70,7 @@
 
   (func (export "nightshift:plugin/tasks@0.1.0#run") (param $in i32) (result i32)
     (local $letter i32)
+    (local $n i32)
     (local.set $letter (i32.load8_u offset=6 (i32.load offset=72 (local.get $in))))
     ;; variables: how many there are
     (if (i32.eq (local.get $letter) (i32.const 0x76))
@@ -88,6 +89,14 @@
       (then (return (call $opens (i32.const 32) (i32.const 9) (i32.const 0) (i32.const 1)))))
     (if (i32.eq (local.get $letter) (i32.const 0x77))
       (then (return (call $opens (i32.const 48) (i32.const 3) (i32.const 1) (i32.const 2)))))
+    ;; many: opens the file a thousand times, and closes none
+    (if (i32.eq (local.get $letter) (i32.const 0x6d))
+      (then
+        (loop $again
+          (drop (call $opens (i32.const 16) (i32.const 4) (i32.const 0) (i32.const 1)))
+          (local.set $n (i32.add (local.get $n) (i32.const 1)))
+          (br_if $again (i32.lt_u (local.get $n) (i32.const 1000))))
+        (return (call $returns (i32.const 0)))))
     ;; network: a socket, 0 or 10 and more
     (if (i32.eq (local.get $letter) (i32.const 0x6e))
       (then

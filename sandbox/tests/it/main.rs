@@ -149,7 +149,7 @@ async fn an_instance_that_is_never_made_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn a_polite_plugin_stops_by_itself_before_its_deadline() {
-    let run = Run { time: Duration::from_secs(1), ..run("polite", "[7]") };
+    let run = Run { time: Duration::from_secs(5), ..run("polite", "[7]") };
     assert_eq!(returned(run).await, "[7]");
 }
 
@@ -160,6 +160,18 @@ async fn whoever_drops_a_run_gives_its_place_to_the_next() {
     let endless = sandbox.run(&plugin, run("loop", "[]"));
     assert!(tokio::time::timeout(Duration::from_millis(100), endless).await.is_err());
     assert!(matches!(sandbox.run(&plugin, run("echo", "[]")).await, Ending::Returned(_)));
+}
+
+#[tokio::test]
+async fn a_plugin_describes_itself_while_all_places_are_taken() {
+    let sandbox = Sandbox::new(&Settings { cache: None, threads: 1, runs_max: 1 }).unwrap();
+    let plugin = guest(&sandbox);
+    let endless = sandbox.run(&plugin, run("loop", "[]"));
+    tokio::select! {
+        biased;
+        ending = endless => panic!("{ending:?}"),
+        tasks = sandbox.describe(&plugin) => assert_eq!(tasks.unwrap().len(), 2),
+    }
 }
 
 #[tokio::test]

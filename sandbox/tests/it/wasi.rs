@@ -54,6 +54,18 @@ async fn a_directory_is_read_and_never_written() {
 }
 
 #[tokio::test]
+async fn so_many_files_are_open_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let directory = Directory { name: "images".to_owned(), path: folder.path().to_owned() };
+    let grants = Grants { directories: vec![directory], ..Grants::default() };
+    let ending = ending(with("many", grants)).await;
+    let Ending::Fault(fault) = ending else { panic!("{ending:?}") };
+    assert_eq!(fault.kind, FaultKind::Trap);
+    assert!(fault.message.contains("resource table"), "{fault:?}");
+}
+
+#[tokio::test]
 async fn a_directory_that_is_gone_is_named() {
     let directory = Directory { name: "images".to_owned(), path: "/nowhere/at/all".into() };
     let grants = Grants { directories: vec![directory], ..Grants::default() };

@@ -95,6 +95,8 @@ pub(super) async fn put_plugin(
     if request.content_type() != "application/wasm" {
         return Err(extract::unsupported(&request, "application/wasm"));
     }
+    let too_many = || Error::new(ErrorCode::Overloaded, "too many plugins are being installed");
+    let _turn = state.plugins.turn().ok_or_else(too_many)?;
     let bytes_max = state.limits.plugin_bytes_max;
     let component = extract::read(&request, payload.into_inner(), bytes_max).await?;
     let inspected = state.plugins.inspect(&component).await.map_err(refused)?;
@@ -117,7 +119,7 @@ fn refused(refusal: Refusal) -> Error {
 
 /// Go back to an earlier version of a plugin
 ///
-/// The four versions before the active one are kept.
+/// The four versions that were active last before the active one are kept.
 #[utoipa::path(
     tag = "plugins",
     operation_id = "roll_back_plugin",

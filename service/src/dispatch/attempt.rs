@@ -9,7 +9,7 @@ use crate::{
         attempt::{Failure, FailureKind, Outcome},
         lease::{Assignment, Claimed, Lease, LeaseToken, Renewal},
     },
-    executor::{Answer, CancelNotice, Journal, Said},
+    executor::{Answer, CancelNotice, Journal},
     store::{self, LeaseLost, NewLogLine, RenewRequest},
 };
 
@@ -18,6 +18,10 @@ const RENEWALS_PER_LEASE: u32 = 3;
 
 /// How long what an attempt says may wait until it is stored.
 const JOURNAL_PERIOD: Duration = Duration::from_millis(250);
+
+/// How long before its deadline what an attempt has said is stored without delay: after it, nothing
+/// is.
+const LAST_CALL: Duration = Duration::from_millis(100);
 
 /// How often the end of an attempt is stored again while the database is away, and after what
 /// time: about as long as a lease lasts.
@@ -127,7 +131,7 @@ impl<'a> Attempt<'a> {
                 () = clock.sleep_until(due) => due = later(due, period).max(clock.now()),
                 () = self.news() => {}
             }
-            match self.renew(self.journal.take()).await {
+            match self.renew().await {
                 // Asked through another process, whose word did not get here.
                 Ok(Ok(renewal)) if renewal.cancel_requested => return End::Cancelled,
                 Ok(Ok(_)) => {}
@@ -149,26 +153,39 @@ impl Attempt<'_> {
     /// Returns when the attempt has said something, and had time to say more.
     async fn news(&self) {
         self.journal.news().await;
-        self.dispatcher.clock.sleep(JOURNAL_PERIOD).await;
+        let clock = &self.dispatcher.clock;
+        let deadline = self.claimed.assignment.deadline;
+        let last_call = deadline.saturating_sub(LAST_CALL).unwrap_or(deadline);
+        clock.sleep_until(later(clock.now(), JOURNAL_PERIOD).min(last_call)).await;
     }
 
-    async fn renew(&self, said: Said) -> store::Result<std::result::Result<Renewal, LeaseLost>> {
-        let line = |(at, level, message)| NewLogLine { at: Some(at), level, message };
+    /// A heartbeat, with what the attempt has said since the last one. If it does not get through,
+    /// the next one takes that along.
+    async fn renew(&self) -> store::Result<std::result::Result<Renewal, LeaseLost>> {
+        let said = self.journal.take();
+        let line = |(at, level, message): &(_, _, String)| NewLogLine {
+            at: Some(*at),
+            level: *level,
+            message: message.clone(),
+        };
         let request = RenewRequest {
             token: self.claimed.lease.token(),
-            progress: said.progress,
-            logs: said.lines.into_iter().map(line).collect(),
+            progress: said.progress.clone(),
+            logs: said.lines.iter().map(line).collect(),
         };
-        self.dispatcher.store.renew(request).await
+        let renewed = self.dispatcher.store.renew(request).await;
+        if renewed.is_err() {
+            self.journal.put_back(said);
+        }
+        renewed
     }
 
     /// What was said last is stored while the lease still holds.
     async fn store_last_words(&self) {
-        let said = self.journal.take();
-        if said.is_nothing() {
+        if self.journal.is_empty() {
             return;
         }
-        match self.renew(said).await {
+        match self.renew().await {
             Ok(Ok(_)) => {}
             Ok(Err(LeaseLost)) => tracing::debug!(
                 task.id = %self.claimed.assignment.task.id,

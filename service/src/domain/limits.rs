@@ -40,6 +40,8 @@ pub const MEMORY_MIB_MAX: u32 = 4_096;
 pub const SUMMARY_CHARS_MAX: usize = 200;
 /// Bytes of the help that a plugin gives for a task.
 pub const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of the help for all tasks of a plugin.
+pub const DESCRIPTIONS_BYTES_MAX: usize = 256 * 1024;
 /// Hosts, directories and variables that one executor grants its plugin.
 pub const GRANTS_MAX: usize = 100;
 /// Characters of the name of a variable that is granted.

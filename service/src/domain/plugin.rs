@@ -7,8 +7,8 @@ use std::{
 use super::{
     Invalid, Timestamp,
     limits::{
-        DESCRIPTION_BYTES_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN, SUMMARY_CHARS_MAX, TASK_PATHS_MAX,
-        storable,
+        DESCRIPTION_BYTES_MAX, DESCRIPTIONS_BYTES_MAX, MEMORY_MIB_MAX, MEMORY_MIB_MIN,
+        SUMMARY_CHARS_MAX, TASK_PATHS_MAX, storable,
     },
     names::{PluginName, TaskPath},
     task::Options,
@@ -94,6 +94,12 @@ impl Description {
             let reason = format!("must be 1 to {TASK_PATHS_MAX}, not {number}");
             return Err(Invalid::new("tasks", reason));
         }
+        let help: usize =
+            tasks.iter().filter_map(|t| t.description.as_ref().map(String::len)).sum();
+        if help > DESCRIPTIONS_BYTES_MAX {
+            let reason = format!("have descriptions of more than {DESCRIPTIONS_BYTES_MAX} bytes");
+            return Err(Invalid::new("tasks", reason));
+        }
         let mut seen = HashSet::new();
         if let Some(twice) = tasks.iter().find(|task| !seen.insert(task.path.as_str())) {
             return Err(Invalid::new("tasks", format!("name {} twice", twice.path)));
@@ -113,6 +119,8 @@ pub struct PluginVersion {
     pub bytes: u64,
     pub description: Description,
     pub installed_at: Timestamp,
+    /// When it was made the active one last.
+    pub activated_at: Timestamp,
 }
 
 /// An installed plugin.
@@ -121,7 +129,7 @@ pub struct Plugin {
     pub name: PluginName,
     /// The one that new attempts run.
     pub active: Digest,
-    /// Newest first.
+    /// The active one first, then as they were active before it.
     pub versions: Vec<PluginVersion>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,

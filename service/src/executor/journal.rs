@@ -24,12 +24,6 @@ pub struct Said {
     pub progress: Option<Progress>,
 }
 
-impl Said {
-    pub fn is_nothing(&self) -> bool {
-        self.lines.is_empty() && self.progress.is_none()
-    }
-}
-
 impl Journal {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, said: Mutex::default(), news: Notify::new() }
@@ -50,8 +44,21 @@ impl Journal {
         self.news.notified().await;
     }
 
+    pub fn is_empty(&self) -> bool {
+        let said = self.said();
+        said.lines.is_empty() && said.progress.is_none()
+    }
+
     pub fn take(&self) -> Said {
         std::mem::take(&mut self.said())
+    }
+
+    /// What could not be stored, before what was said meanwhile.
+    pub fn put_back(&self, earlier: Said) {
+        let mut said = self.said();
+        let meanwhile = std::mem::replace(&mut *said, earlier);
+        said.lines.extend(meanwhile.lines);
+        said.progress = meanwhile.progress.or(said.progress.take());
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {

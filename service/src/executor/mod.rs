@@ -18,7 +18,7 @@ use crate::domain::{
 };
 
 pub use http::{HttpExecutor, HttpSettings};
-pub use journal::{Journal, Said};
+pub use journal::Journal;
 pub use wasm::WasmExecutor;
 
 /// Runs attempts.

@@ -1,6 +1,11 @@
 //! Executors that the service runs itself.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use nightshift_sandbox::{
     About, Directory, Ending, Fault, FaultKind, Grants, Journal as SandboxJournal, Level, Limits,
@@ -60,10 +65,16 @@ impl WasmExecutor {
         };
         let cannot = |error: anyhow::Error| format!("the plugin {plugin} cannot run: {error:#}");
         let grants = self.grants(grants)?;
-        let ready = self.plugins.get(plugin, version.digest, &*self.components).await;
-        let (plugin, sandbox) =
-            (ready.map_err(cannot)?, self.plugins.sandbox().await.map_err(cannot)?);
-        let left = assignment.deadline.duration_since(now);
+        let time = Duration::try_from(assignment.deadline.duration_since(now)).unwrap_or_default();
+        let began = Instant::now();
+        // One that was installed elsewhere has to be compiled here, which may take longer than the
+        // task has.
+        let getting = self.plugins.get(plugin, version.digest, &self.components);
+        let ready = tokio::time::timeout(time / 2, getting)
+            .await
+            .map_err(|_elapsed| format!("the plugin {plugin} is not ready yet"))?
+            .map_err(cannot)?;
+        let sandbox = self.plugins.sandbox().await.map_err(cannot)?;
         let memory_bytes = usize::try_from(*memory_mib).unwrap_or(0).saturating_mul(1024 * 1024);
         let content = &assignment.task.content;
         let run = Run {
@@ -71,12 +82,12 @@ impl WasmExecutor {
             args: content.args.as_str().to_owned(),
             kwargs: content.kwargs.as_str().to_owned(),
             about: about(assignment),
-            time: Duration::try_from(left).unwrap_or_default(),
+            time: time.saturating_sub(began.elapsed()),
             grants,
             limits: Limits { memory_bytes },
             journal: Arc::new(Record(journal)),
         };
-        Ok(sandbox.run(&plugin, run).await)
+        Ok(sandbox.run(&ready, run).await)
     }
 
     fn grants(&self, granted: &Granted) -> Result<Grants, String> {
@@ -125,7 +136,7 @@ impl WasmExecutor {
 
     /// Gets a plugin ready before its first task comes.
     pub async fn warm_up(&self, name: &PluginName, digest: Digest) {
-        if let Err(error) = self.plugins.get(name, digest, &*self.components).await {
+        if let Err(error) = self.plugins.get(name, digest, &self.components).await {
             tracing::warn!(plugin = %name, error = %format!("{error:#}"), "a plugin is not ready");
         }
     }

@@ -6,8 +6,6 @@ use std::{
 
 use anyhow::{Context, bail};
 
-use crate::domain::plugin::Digest;
-
 /// The folder of compiled plugins. Whoever can write there can run code as this process, so it
 /// belongs to this user alone.
 #[derive(Debug)]
@@ -44,26 +42,9 @@ impl Cache {
     }
 
     /// Where wasmtime keeps machine code, and nothing else is kept: it clears the folder of what
-    /// it does not know.
+    /// it does not know, and of the oldest when there is much.
     pub(super) fn code(&self) -> PathBuf {
         self.path.join("code")
-    }
-
-    /// Whether this version of the program has compiled the component before. (If its machine
-    /// code was cleaned away since, it is compiled once more in this process, which is harmless:
-    /// it is known to end.)
-    pub(super) fn has(&self, digest: Digest) -> bool {
-        self.mark(digest).exists()
-    }
-
-    pub(super) fn remember(&self, digest: Digest) {
-        if let Err(error) = fs::write(self.mark(digest), "") {
-            tracing::debug!(%error, "a compiled plugin cannot be marked");
-        }
-    }
-
-    fn mark(&self, digest: Digest) -> PathBuf {
-        self.path.join(format!("{digest}-{}", env!("CARGO_PKG_VERSION")))
     }
 }
 

@@ -7,7 +7,7 @@ mod compile;
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use anyhow::Context;
@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use nightshift_sandbox::{Plugin, Reach, Sandbox, Settings as SandboxSettings, TaskInfo, Unfit};
 use sha2::Digest as _;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 pub use self::compile::{Bounds, main as compile_main};
@@ -105,9 +105,16 @@ pub struct Plugins {
     /// The version of each that runs. Attempts hold what they run by themselves, so that putting
     /// another version here takes nothing from them.
     ready: Mutex<HashMap<PluginName, Arc<Slot>>>,
-    /// One is compiled at a time.
+    /// Components that are being installed.
+    installing: Arc<Semaphore>,
+    /// Of those that are being installed and of those that attempts need, one each is compiled at a
+    /// time, so that neither waits for the other.
+    inspecting: Semaphore,
     compiling: Semaphore,
 }
+
+/// Components that may wait to be installed. They are large, and compiling may take minutes.
+const INSTALLING_MAX: usize = 3;
 
 struct Place {
     sandbox: Arc<Sandbox>,
@@ -122,14 +129,21 @@ impl Plugins {
             settings,
             place: OnceCell::new(),
             ready: Mutex::default(),
+            installing: Arc::new(Semaphore::new(INSTALLING_MAX)),
+            inspecting: Semaphore::new(1),
             compiling: Semaphore::new(1),
         }
+    }
+
+    /// The right to bring a component, if not too many others do.
+    pub fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.installing).try_acquire_owned().ok()
     }
 
     /// Compiles a component and asks it for its tasks.
     pub async fn inspect(&self, component: &Bytes) -> Result<Inspected, Refusal> {
         let digest = digest(component);
-        let plugin = self.load(digest, component).await?;
+        let plugin = self.load(component, &self.inspecting).await?;
         let described = self.place().await?.sandbox.describe(&plugin).await?;
         let description = description(described).map_err(|invalid| {
             Refusal::Unfit(format!("describe() says what cannot be: {invalid}"))
@@ -137,53 +151,56 @@ impl Plugins {
         Ok(Inspected { digest, description, plugin })
     }
 
-    /// An installed plugin's version, ready to run.
+    /// An installed plugin's version, ready to run. Getting it ready goes on if nobody waits any
+    /// more, so that an attempt that has no time for it does not have it begun anew by the next.
     pub async fn get(
-        &self,
+        self: &Arc<Self>,
         name: &PluginName,
         digest: Digest,
-        components: &dyn Components,
+        components: &Arc<dyn Components>,
     ) -> anyhow::Result<Plugin> {
-        let slot = Arc::clone(
-            self.ready
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .entry(name.clone())
-                .or_default(),
-        );
-        let mut slot = slot.lock().await;
-        if let Some((_, plugin)) = slot.as_ref().filter(|(ready, _)| *ready == digest) {
-            return Ok(plugin.clone());
-        }
-        let component = components.component(digest).await?;
-        let component = component.with_context(|| format!("{digest} is not stored any more"))?;
-        let plugin = self.load(digest, &component).await?;
-        *slot = Some((digest, plugin.clone()));
-        Ok(plugin)
+        let slot = Arc::clone(self.ready().entry(name.clone()).or_default());
+        let (this, components) = (Arc::clone(self), Arc::clone(components));
+        let getting = tokio::spawn(async move {
+            let mut slot = slot.lock().await;
+            if let Some((_, plugin)) = slot.as_ref().filter(|(ready, _)| *ready == digest) {
+                return Ok(plugin.clone());
+            }
+            let component = components.component(digest).await?;
+            let component =
+                component.with_context(|| format!("{digest} is not stored any more"))?;
+            let plugin = this.load(&component, &this.compiling).await?;
+            *slot = Some((digest, plugin.clone()));
+            Ok(plugin)
+        });
+        getting.await.context("getting a plugin ready panicked")?
+    }
+
+    fn ready(&self) -> MutexGuard<'_, HashMap<PluginName, Arc<Slot>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets go of a plugin that is no longer installed.
     pub fn forget(&self, name: &PluginName) {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.ready().remove(name);
     }
 
     pub async fn sandbox(&self) -> anyhow::Result<&Sandbox> {
         Ok(&self.place().await?.sandbox)
     }
 
-    async fn load(&self, digest: Digest, component: &Bytes) -> Result<Plugin, Refusal> {
+    /// Compiles it in another process, which takes no time where that was done before, and reads
+    /// the machine code.
+    async fn load(&self, component: &Bytes, line: &Semaphore) -> Result<Plugin, Refusal> {
         let place = self.place().await?;
-        if !place.cache.has(digest) {
-            let _turn = self.compiling.acquire().await.context("compiling has ended")?;
-            let job = Job {
-                program: &self.settings.compiler,
-                cache: &place.cache.code(),
-                bounds: self.settings.bounds,
-            };
-            job.compile(component).await?;
-            place.cache.remember(digest);
-        }
-        // Reading machine code takes a while, too.
+        let turn = line.acquire().await.context("compiling has ended")?;
+        let job = Job {
+            program: &self.settings.compiler,
+            cache: &place.cache.code(),
+            bounds: self.settings.bounds,
+        };
+        job.compile(component).await?;
+        drop(turn);
         let (sandbox, component) = (Arc::clone(&place.sandbox), component.clone());
         let loading = tokio::task::spawn_blocking(move || sandbox.load(&component));
         Ok(loading.await.context("loading a plugin panicked")??)

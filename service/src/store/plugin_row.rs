@@ -32,6 +32,7 @@ pub(super) struct VersionRow {
     bytes: i64,
     tasks: String,
     installed_at: i64,
+    activated_at: i64,
 }
 
 impl TryFrom<VersionRow> for PluginVersion {
@@ -43,6 +44,7 @@ impl TryFrom<VersionRow> for PluginVersion {
             bytes: u64::try_from(row.bytes).unwrap_or(0),
             description: description(&row.tasks)?,
             installed_at: time(row.installed_at)?,
+            activated_at: time(row.activated_at)?,
         })
     }
 }

@@ -32,7 +32,7 @@ pub struct Installed {
 #[derive(Clone, Debug)]
 pub struct ActivateRequest {
     pub name: PluginName,
-    /// `None`: the one installed before the active one.
+    /// `None`: the one that was active before.
     pub digest: Option<Digest>,
 }
 
@@ -82,15 +82,19 @@ fn install_one(tx: &mut Tx<'_>, new: &NewPlugin) -> Result<Installed> {
             plugin_versions::bytes.eq(i64::try_from(new.component.len()).unwrap_or(i64::MAX)),
             plugin_versions::tasks.eq(description_text(&new.description)?),
             plugin_versions::installed_at.eq(now),
+            plugin_versions::activated_at.eq(now),
             plugin_versions::component.eq(new.component.as_ref()),
         );
         let insert = diesel::insert_into(plugin_versions::table).values(row);
         on_engine!(&mut tx.link, c => insert.execute(c))?;
     }
-    let created = before.is_none();
     let plugin = activate_version(tx, &new.name, new.digest, before.as_ref())?;
     drop_old_versions(tx, &plugin)?;
-    Ok(Installed { plugin: stored(tx, &new.name)?, created })
+    let own = own_registration(&new.name)?;
+    if tx.registry.all().all(|executor| executor.registration.name != own.name) {
+        executors::put_one(tx, &own)?.map_err(|_gone| corrupt("no such plugin"))?;
+    }
+    Ok(Installed { plugin: stored(tx, &new.name)?, created: before.is_none() })
 }
 
 /// Lets other versions run than those that do.
@@ -108,7 +112,7 @@ fn activate_one(tx: &mut Tx<'_>, request: &ActivateRequest) -> Result<ActivateAn
     let mut versions = before.versions.iter();
     let wanted = match request.digest {
         Some(digest) => versions.find(|version| version.digest == digest),
-        None => versions.skip_while(|version| version.digest != before.active).nth(1),
+        None => versions.nth(1),
     };
     let Some(PluginVersion { digest, .. }) = wanted else {
         return Ok(ActivateAnswer::NoVersion);
@@ -127,6 +131,12 @@ fn activate_version(
     let change = diesel::update(plugins::table.find(name.as_str()))
         .set((plugins::digest.eq(digest.0.as_slice()), plugins::updated_at.eq(micros(tx.now))));
     on_engine!(&mut tx.link, c => change.execute(c))?;
+    // Two in one transaction have an order, too.
+    let last = before.and_then(|plugin| plugin.versions.first()).map(|v| micros(v.activated_at));
+    let now = last.map_or(micros(tx.now), |last| micros(tx.now).max(last + 1));
+    let version = plugin_versions::table.find((name.as_str(), digest.0.as_slice()));
+    let change = diesel::update(version).set(plugin_versions::activated_at.eq(now));
+    on_engine!(&mut tx.link, c => change.execute(c))?;
     let plugin = stored(tx, name)?;
     let described = before.and_then(Plugin::active_version).map(patterns);
     for mut registration in executors_of(tx, name) {
@@ -135,10 +145,6 @@ fn activate_version(
             registration.task_paths = Vec::new();
         }
         executors::put_one(tx, &registration)?.map_err(|_gone| corrupt("no such plugin"))?;
-    }
-    let own = own_registration(name)?;
-    if tx.registry.all().all(|executor| executor.registration.name != own.name) {
-        executors::put_one(tx, &own)?.map_err(|_gone| corrupt("no such plugin"))?;
     }
     Ok(plugin)
 }
@@ -229,7 +235,7 @@ pub(super) fn all(link: &mut Link<'_>) -> Result<Vec<Plugin>> {
 fn with_versions(link: &mut Link<'_>, row: &PluginRow) -> Result<Plugin> {
     let versions = plugin_versions::table
         .filter(plugin_versions::plugin_name.eq(&row.name))
-        .order((plugin_versions::installed_at.desc(), plugin_versions::digest));
+        .order(plugin_versions::activated_at.desc());
     let versions: Vec<VersionRow> =
         on_engine!(link, c => versions.select(VersionRow::as_select()).load(c))?;
     Ok(Plugin {

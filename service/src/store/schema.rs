@@ -48,6 +48,7 @@ table! {
         bytes -> BigInt,
         tasks -> Text,
         installed_at -> BigInt,
+        activated_at -> BigInt,
         component -> Binary,
     }
 }

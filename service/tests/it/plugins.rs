@@ -7,12 +7,16 @@ use nightshift_client::types::{
     RollbackRequest, TaskErrorKind, TaskRequest, TaskStatus,
 };
 use nightshift_guests::{self as guests, GUEST, changed};
-use tokio::sync::Semaphore;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    sync::Semaphore,
+};
 
 use crate::support::{
     app::{Builder, TestApp, json},
     executor::{Reply, TestExecutor},
-    on_both_engines, soon,
+    on_both_engines, soon, until,
 };
 
 async fn install(app: &TestApp, name: &str, component: Vec<u8>) -> Plugin {
@@ -172,6 +176,17 @@ on_both_engines! {
         assert_eq!(app.end(id).await.status, TaskStatus::Cancelled);
     }
 
+    async fn what_was_said_before_a_timeout_is_kept(app: App) {
+        let app = app.start();
+        install_guest(&app).await;
+        register(&app, |_| {}).await;
+        let short = TaskRequest { timeout_seconds: Some(1.0), ..task("cry", "[]") };
+        let ended = app.end(app.enqueue_with(short).await.id).await;
+        assert_eq!(ended.errors[0].kind, TaskErrorKind::Timeout);
+        let lines = app.client.get_task_logs(ended.id, None, None).await.unwrap().items;
+        assert_eq!(lines.len(), 1);
+    }
+
     async fn what_a_plugin_says_is_in_the_record_of_its_task(app: App) {
         let app = app.start();
         install_guest(&app).await;
@@ -230,6 +245,23 @@ on_both_engines! {
         assert_eq!(app.end(waiting).await.status, TaskStatus::Successful);
     }
 
+    async fn what_was_active_before_is_what_one_goes_back_to(app: App) {
+        let app = app.start();
+        let mut digests = Vec::new();
+        for number in 0..5 {
+            let component = changed("reached", &format!("answer{number}"));
+            digests.push(install(&app, "guest", component).await.digest);
+        }
+        let to = RollbackRequest { digest: Some(digests[0].clone()) };
+        app.client.roll_back_plugin("guest", &to).await.unwrap();
+        let sixth = install(&app, "guest", changed("reached", "answer9")).await;
+        assert_eq!(sixth.versions.len(), 5);
+        let before = app.client.roll_back_plugin("guest", &RollbackRequest::default()).await.unwrap();
+        assert_eq!(before.digest, digests[0], "not the one that was left for it");
+        let again = app.client.roll_back_plugin("guest", &RollbackRequest::default()).await.unwrap();
+        assert_eq!(again.digest, sixth.digest);
+    }
+
     async fn so_many_versions_are_kept_to_go_back_to(app: App) {
         let app = app.start();
         let mut digests = Vec::new();
@@ -243,10 +275,11 @@ on_both_engines! {
         let to = |digest: &str| RollbackRequest { digest: Some(digest.to_owned()) };
         let back = app.client.roll_back_plugin("guest", &to(&digests[4])).await.unwrap();
         assert_eq!(back.digest, digests[4]);
-        for wrong in [to(&digests[6]), RollbackRequest::default()] {
-            let error = app.client.roll_back_plugin("guest", &wrong).await.unwrap_err();
-            assert_eq!(error.code(), Some(ErrorCode::PluginNotFound), "{error}");
-        }
+        let gone = app.client.roll_back_plugin("guest", &to(&digests[6])).await.unwrap_err();
+        assert_eq!(gone.code(), Some(ErrorCode::PluginNotFound), "{gone}");
+        install(&app, "other", guests::plugin(GUEST)).await;
+        let only = app.client.roll_back_plugin("other", &RollbackRequest::default()).await;
+        assert_eq!(only.unwrap_err().code(), Some(ErrorCode::PluginNotFound));
         let error = app.client.roll_back_plugin("guest", &to("xyz")).await.unwrap_err();
         assert_eq!(error.code(), Some(ErrorCode::InvalidField), "{error}");
         let error = app.client.roll_back_plugin("none", &RollbackRequest::default()).await;
@@ -405,13 +438,38 @@ async fn a_component_that_takes_too_much_to_compile_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_replicas_run_what_one_of_them_installed() {
-    let first = Builder::postgres().start();
-    let second = first.replica(|builder| builder.config.attempts_max = 1);
-    install_guest(&first).await;
-    for number in 0..10 {
-        let id = second.enqueue_with(task("echo", &format!("[{number}]"))).await.id;
-        assert_eq!(first.end(id).await.status, TaskStatus::Successful);
+async fn only_so_many_wait_to_be_installed() {
+    let app = Builder::sqlite().start();
+    let address = app.server.trim_start_matches("http://");
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut connection = TcpStream::connect(address).await.unwrap();
+        let head = "PUT /plugins/slow HTTP/1.1\r\nhost: x\r\ncontent-type: application/wasm\r\n\
+                    content-length: 1000\r\nexpect: 100-continue\r\n\r\n";
+        connection.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 100", "its body is being read");
+        waiting.push(connection);
     }
+    let error = app.client.put_plugin("guest", guests::plugin(GUEST)).await.unwrap_err();
+    assert_eq!(error.code(), Some(ErrorCode::Overloaded), "{error}");
+    drop(waiting);
+    until("a turn", || async { app.client.put_plugin("guest", guests::plugin(GUEST)).await.ok() })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_replicas_run_what_one_of_them_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Builder::postgres().start();
+    let second = first.replica(|builder| {
+        builder.config.plugin_cache = Some(folder.path().join("plugins"));
+    });
+    install_guest(&first).await;
+    // The database goes with what the first leaves.
+    let _database = soon("the first's stop", first.stop()).await;
+    let id = second.enqueue_with(task("echo", "[1]")).await.id;
+    assert_eq!(second.end(id).await.status, TaskStatus::Successful);
     soon("the second's stop", second.stop()).await;
 }

@@ -36,6 +36,7 @@ fn wire_version(version: &PluginVersion, active: bool) -> wire::PluginVersion {
         digest: version.digest.to_string(),
         size_bytes: version.bytes,
         installed_at: version.installed_at.into(),
+        activated_at: version.activated_at.into(),
         active,
     }
 }

@@ -27,7 +27,7 @@ pub(super) enum PluginCommand {
     List,
     /// Show a plugin, its tasks and its versions
     Get(Name),
-    /// Let the version run that was installed before
+    /// Let the version run that was active before
     Rollback(Rollback),
     /// Forget a plugin and the executor of its name
     Remove(Name),

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{check::inspect, measure::measure};
 use crate::{
     cli::{executor::variable, output::Output},
-    domain::{grants::HttpHost, plugin::MEMORY_MIB_DEFAULT},
+    domain::{grants::HttpHost, plugin::MEMORY_MIB_DEFAULT, retry},
     plugin::Hosts,
 };
 
@@ -39,17 +39,23 @@ pub(in crate::cli) struct Run {
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
     /// How much memory it may have
-    #[arg(long, default_value_t = MEMORY_MIB_DEFAULT, value_name = "MIB")]
+    #[arg(long, default_value_t = MEMORY_MIB_DEFAULT, value_name = "MIB",
+        value_parser = clap::value_parser!(u32).range(1..=4096))]
     memory_mib: u32,
     /// How long it may take
-    #[arg(long, default_value_t = 300.0, value_name = "SECONDS")]
-    timeout: f64,
+    #[arg(long, default_value = "300", value_name = "SECONDS", value_parser = timeout)]
+    timeout: Duration,
     /// Then run it so often more, without its words, and say how long a run takes
     #[arg(long, value_name = "TIMES")]
     repeat: Option<u32>,
     /// Run so many at once meanwhile
     #[arg(long, default_value_t = 1, requires = "repeat", value_name = "NUMBER")]
     at_once: usize,
+}
+
+fn timeout(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().map_err(|_malformed| "is not a number".to_owned())?;
+    retry::timeout(seconds).map_err(|invalid| invalid.reason)
 }
 
 fn directory(text: &str) -> Result<Directory, String> {
@@ -105,7 +111,7 @@ impl Run {
                 queue_name: "default".to_owned(),
                 ..About::default()
             },
-            time: Duration::try_from_secs_f64(self.timeout).unwrap_or(Duration::MAX),
+            time: self.timeout,
             grants: Grants {
                 http: Some(Arc::new(Hosts(self.http.clone()))),
                 directories: self.directory.clone(),
