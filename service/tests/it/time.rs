@@ -105,12 +105,15 @@ on_both_engines! {
         assert!(single.text.contains(text), "{}", single.text);
         let location = single.header("location").unwrap().rsplit('/').next().unwrap().to_owned();
         let of_batch = |text: &str| text.split('"').nth(3).unwrap().to_owned();
-        for id in [location, of_batch(&batch.text), of_batch(&lines.text)] {
-            let id = id.parse().unwrap();
-            // Delayed, and then retried.
-            clock.advance(3600 * SECOND);
+        let ids = [location, of_batch(&batch.text), of_batch(&lines.text)];
+        let ids = ids.map(|id| id.parse().unwrap());
+        // Delayed, and then retried.
+        clock.advance(3600 * SECOND);
+        for id in ids {
             app.task_when(id, |task| task.errors.len() == 1).await;
-            clock.advance(60 * SECOND);
+        }
+        clock.advance(60 * SECOND);
+        for id in ids {
             let task = app.end(id).await;
             assert_eq!(task.kwargs.as_str(), text);
             assert_eq!(task.return_value.unwrap().as_str(), text);
