@@ -22,6 +22,7 @@ mod routes;
 mod stats;
 mod steer;
 mod tasks;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 

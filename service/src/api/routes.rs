@@ -17,7 +17,7 @@ use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
 use super::{
     Error, batch, docs, executors, health, leases, logs, openapi, plugins, prune, queues, stats,
-    steer, tasks,
+    steer, tasks, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -27,6 +27,9 @@ use super::{
         description = "Background tasks for any web stack over plain HTTP.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
+    servers((url = "http://127.0.0.1:8700", description = "Where `nightshift serve` listens")),
+    // There are no tokens yet.
+    security(()),
     tags(
         (name = "tasks", description = "Enqueue work, ask after it, cancel it"),
         (name = "executors", description = "Who does the work"),
@@ -41,7 +44,10 @@ struct Base;
 
 /// The OpenAPI document.
 pub fn document() -> Document {
-    App::new().into_utoipa_app().openapi(Base::openapi()).configure(api).split_for_parts().1
+    let app = App::new().into_utoipa_app().openapi(Base::openapi());
+    let mut document = app.configure(api).split_for_parts().1;
+    document.webhooks = Some(webhooks::webhooks());
+    document
 }
 
 /// The routes of the OpenAPI document.

@@ -1,0 +1,59 @@
+//! What the service sends to HTTP executors, for the document; docs/EXECUTORS.md says more. Nobody
+//! calls these functions: their descriptions are read.
+
+use nightshift_openapi as wire;
+use utoipa::openapi::{Paths, PathsBuilder};
+
+pub(super) fn webhooks() -> Paths {
+    PathsBuilder::new()
+        .path_from::<__path_receive_execute>()
+        .path_from::<__path_receive_cancel>()
+        .build()
+}
+
+/// An attempt is to be run
+///
+/// Sent to the `url` of an executor of kind `http`. Check the signature first.
+#[utoipa::path(
+    post,
+    path = "task.execute",
+    tag = "executors",
+    operation_id = "receive_task_execute",
+    params(
+        ("webhook-id" = String, Header, description = "`{task_id}.{attempt}`, the same when an attempt is delivered again"),
+        ("webhook-timestamp" = String, Header, description = "Seconds since 1970, signed as well: refuse old ones"),
+        ("webhook-signature" = String, Header, description = "By Standard Webhooks; two, while a secret is being replaced"),
+        ("traceparent" = Option<String>, Header, description = "W3C trace context of whoever enqueued the task"),
+    ),
+    request_body = wire::ExecuteMessage,
+    responses(
+        (status = 200, description = "Succeeded; the body is the return value, any JSON"),
+        (status = 202, description = "Accepted: it renews and finishes its lease by itself"),
+        (status = 204, description = "Succeeded, with null"),
+        (status = "4XX", description = "Failed, and not to be tried again", body = wire::ErrorReport),
+        (status = 429, description = "Not started; nothing more before `Retry-After`"),
+        (status = "5XX", description = "Failed, and to be tried again while attempts are left", body = wire::ErrorReport),
+        (status = 503, description = "Not started; nothing more before `Retry-After`"),
+    )
+)]
+#[expect(dead_code, reason = "its description is read")]
+fn receive_execute() {}
+
+/// An attempt is not wanted any more
+///
+/// It was cancelled, took too long, or its lease ran out.
+#[utoipa::path(
+    post,
+    path = "task.cancel",
+    tag = "executors",
+    operation_id = "receive_task_cancel",
+    params(
+        ("webhook-id" = String, Header, description = "Names the message"),
+        ("webhook-timestamp" = String, Header, description = "Seconds since 1970, signed as well"),
+        ("webhook-signature" = String, Header, description = "By Standard Webhooks"),
+    ),
+    request_body = wire::CancelMessage,
+    responses((status = "default", description = "Any answer will do"))
+)]
+#[expect(dead_code, reason = "its description is read")]
+fn receive_cancel() {}
