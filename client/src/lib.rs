@@ -20,6 +20,7 @@ mod client;
 mod error;
 mod executors;
 mod leases;
+mod pages;
 mod plugins;
 mod queues;
 mod service;

@@ -3,6 +3,7 @@ use std::process::ExitCode;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
     types::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Granted, Grants},
@@ -92,13 +93,7 @@ impl ExecutorCommand {
 }
 
 async fn all(client: &Client) -> anyhow::Result<ExecutorList> {
-    let mut list = client.list_executors(None, None).await?;
-    while let Some(cursor) = list.next_cursor.take() {
-        let page = client.list_executors(Some(&cursor), None).await?;
-        list.items.extend(page.items);
-        list.next_cursor = page.next_cursor;
-    }
-    Ok(list)
+    Ok(ExecutorList { items: client.executors().try_collect().await?, next_cursor: None })
 }
 
 pub(super) fn variable(text: &str) -> Result<(String, String), String> {

@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
     types::{Queue, QueueChange, QueueList},
@@ -71,13 +72,7 @@ impl QueueCommand {
 }
 
 async fn all(client: &Client) -> anyhow::Result<QueueList> {
-    let mut list = client.list_queues(None, None).await?;
-    while let Some(cursor) = list.next_cursor.take() {
-        let page = client.list_queues(Some(&cursor), None).await?;
-        list.items.extend(page.items);
-        list.next_cursor = page.next_cursor;
-    }
-    Ok(list)
+    Ok(QueueList { items: client.queues().try_collect().await?, next_cursor: None })
 }
 
 fn show(queue: &Queue) -> String {

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use futures_util::TryStreamExt;
 use nightshift_client::{
     TaskFilter,
-    types::{TaskBatch, TaskRequest, TaskStatus},
+    types::{ErrorCode, TaskBatch, TaskRequest, TaskStatus},
 };
 
 use crate::support::{
@@ -37,6 +38,23 @@ on_both_engines! {
         }
         let expected: Vec<_> = (0..50).rev().map(|n| format!("t{n}")).collect();
         assert_eq!(seen, expected);
+    }
+
+    async fn a_list_is_read_to_its_end_page_after_page(app: App) {
+        let app = app.start();
+        let tasks = (0..50).map(|n| TaskRequest::new(format!("t{n}"))).collect();
+        app.client.create_tasks(&TaskBatch { tasks }).await.unwrap();
+        let filter = TaskFilter { limit: Some(7), ..TaskFilter::default() };
+        let all: Vec<_> = app.client.tasks(filter.clone()).try_collect().await.unwrap();
+        let seen: Vec<_> = all.into_iter().map(|task| task.task_path).collect();
+        let expected: Vec<_> = (0..50).rev().map(|n| format!("t{n}")).collect();
+        assert_eq!(seen, expected);
+        let none = TaskFilter { task_path: Some("u*".to_owned()), ..filter.clone() };
+        assert_eq!(app.client.tasks(none).try_collect::<Vec<_>>().await.unwrap(), []);
+        let wrong = TaskFilter { cursor: Some("x".to_owned()), ..filter };
+        let error = app.client.tasks(wrong).try_collect::<Vec<_>>().await.unwrap_err();
+        assert_eq!(error.code(), Some(ErrorCode::InvalidCursor), "{error}");
+        assert!(app.client.executors().try_collect::<Vec<_>>().await.unwrap().is_empty());
     }
 
     async fn b90_pages_neither_repeat_nor_skip_while_tasks_change(app: App) {

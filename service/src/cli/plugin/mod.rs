@@ -9,6 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
+use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
     types::{Plugin, PluginList, PluginTask, RollbackRequest},
@@ -85,13 +86,7 @@ fn read(file: &PathBuf) -> anyhow::Result<Vec<u8>> {
 }
 
 async fn all(client: &Client) -> anyhow::Result<PluginList> {
-    let mut list = client.list_plugins(None, None).await?;
-    while let Some(cursor) = list.next_cursor.take() {
-        let page = client.list_plugins(Some(&cursor), None).await?;
-        list.items.extend(page.items);
-        list.next_cursor = page.next_cursor;
-    }
-    Ok(list)
+    Ok(PluginList { items: client.plugins().try_collect().await?, next_cursor: None })
 }
 
 fn show(plugin: &Plugin) -> String {
