@@ -116,7 +116,7 @@ impl App {
         let http = executor(public_url.trim_end_matches('/'))?;
         let warming =
             tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
-        let executor = Arc::new(Executors { http, wasm });
+        let executor = Executors { http, wasm };
         let drain = Drain {
             stop_claiming: CancellationToken::new(),
             hurry: CancellationToken::new(),
@@ -199,9 +199,10 @@ async fn warm_up(store: Store, wasm: Arc<WasmExecutor>, stopping: CancellationTo
         }
     };
     for plugin in plugins {
+        let Some(version) = plugin.active_version() else { continue };
         tokio::select! {
             () = stopping.cancelled() => return,
-            () = wasm.warm_up(&plugin.name, plugin.active) => {}
+            () = wasm.warm_up(&plugin.name, version.digest) => {}
         }
     }
 }

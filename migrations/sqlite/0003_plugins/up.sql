@@ -1,7 +1,5 @@
 CREATE TABLE plugins (
     name       TEXT PRIMARY KEY NOT NULL,
-    -- The version that new attempts run.
-    digest     BLOB NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
@@ -14,7 +12,8 @@ CREATE TABLE plugin_versions (
     -- What the component says of its tasks, as JSON.
     tasks        TEXT NOT NULL,
     installed_at BIGINT NOT NULL,
-    -- When it was made the active one last; no two of a plugin have the same.
+    -- When it was made the active one last; no two of a plugin have the same. New attempts run
+    -- the newest.
     activated_at BIGINT NOT NULL,
     component    BLOB NOT NULL,
     PRIMARY KEY (plugin_name, digest)

@@ -16,7 +16,7 @@ use crate::{
         names::PluginName,
         plugin::{Digest, NewPlugin},
     },
-    plugin::Refusal,
+    plugin::{Inspected, Refusal},
     store::{ActivateAnswer, ActivateRequest, UninstallAnswer},
 };
 
@@ -99,10 +99,11 @@ pub(super) async fn put_plugin(
     let _turn = state.plugins.turn().ok_or_else(too_many)?;
     let bytes_max = state.limits.plugin_bytes_max;
     let component = extract::read(&request, payload.into_inner(), bytes_max).await?;
-    let inspected = state.plugins.inspect(&component).await.map_err(refused)?;
-    let (digest, description) = (inspected.digest, inspected.description);
+    let Inspected { digest, description, plugin } =
+        state.plugins.inspect(&component).await.map_err(refused)?;
     let new = NewPlugin { name, digest, description, component };
     let installed = state.store.install_plugin(new).await?;
+    state.plugins.keep(&installed.plugin.name, digest, plugin);
     let mut answer = if installed.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_plugin(&installed.plugin)))
 }

@@ -12,7 +12,7 @@ use super::attempt::{Attempt, Stop};
 use crate::{
     clock::Clock,
     domain::lease::LeaseToken,
-    executor::{CancelNotice, Execute},
+    executor::{CancelNotice, Executors},
     store::{self, Callee, CancelSignal, ClaimRequest, Claimer, Store},
 };
 
@@ -27,7 +27,7 @@ const NOTICES_AT_ONCE: usize = 64;
 /// leases in the store, which run out by themselves.
 pub struct Dispatcher {
     pub(super) store: Store,
-    pub(super) executor: Arc<dyn Execute>,
+    pub(super) executor: Executors,
     pub(super) clock: Arc<dyn Clock>,
     permits: Arc<Semaphore>,
     notices: Semaphore,
@@ -49,7 +49,7 @@ pub struct Drain {
 impl Dispatcher {
     pub fn new(
         store: Store,
-        executor: Arc<dyn Execute>,
+        executor: Executors,
         clock: Arc<dyn Clock>,
         attempts_max: u32,
     ) -> Self {

@@ -127,9 +127,7 @@ pub struct PluginVersion {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {
     pub name: PluginName,
-    /// The one that new attempts run.
-    pub active: Digest,
-    /// The active one first, then as they were active before it.
+    /// The one that new attempts run, then those that were active before it, newest first.
     pub versions: Vec<PluginVersion>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -137,7 +135,7 @@ pub struct Plugin {
 
 impl Plugin {
     pub fn active_version(&self) -> Option<&PluginVersion> {
-        self.versions.iter().find(|version| version.digest == self.active)
+        self.versions.first()
     }
 }
 

@@ -7,8 +7,6 @@ mod wasm;
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
-
 use crate::domain::{
     Timestamp,
     attempt::Outcome,
@@ -21,33 +19,16 @@ pub use http::{HttpExecutor, HttpSettings};
 pub use journal::Journal;
 pub use wasm::WasmExecutor;
 
-/// Runs attempts.
-#[async_trait]
-pub trait Execute: Send + Sync {
-    /// Runs one attempt and returns the executor's answer. Whoever wants to give up drops the
-    /// future, which closes the connection and ends the plugin.
-    async fn execute(
-        &self,
-        executor: &Executor,
-        assignment: &Assignment,
-        journal: Arc<Journal>,
-        now: Timestamp,
-    ) -> Answer;
-
-    /// Tells the executor that an attempt is not wanted any more. Best effort: the attempt is
-    /// fenced off whatever comes of it.
-    async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp);
-}
-
-/// Executors of every kind that does not ask for its tasks.
+/// Runs attempts of every kind of executor that does not ask for its tasks.
 pub struct Executors {
     pub http: HttpExecutor,
     pub wasm: Arc<WasmExecutor>,
 }
 
-#[async_trait]
-impl Execute for Executors {
-    async fn execute(
+impl Executors {
+    /// Runs one attempt and returns the executor's answer. Whoever wants to give up drops the
+    /// future, which closes the connection and ends the plugin.
+    pub async fn execute(
         &self,
         executor: &Executor,
         assignment: &Assignment,
@@ -62,7 +43,9 @@ impl Execute for Executors {
         }
     }
 
-    async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp) {
+    /// Tells the executor that an attempt is not wanted any more. Best effort: the attempt is
+    /// fenced off whatever comes of it.
+    pub async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp) {
         match &executor.registration.target {
             Target::Http { .. } | Target::Worker => self.http.cancel(executor, notice, now).await,
             // Ended with the future of its attempt.

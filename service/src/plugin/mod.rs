@@ -180,6 +180,14 @@ impl Plugins {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was inspected and installed is ready, if nobody gets another version ready just now.
+    pub fn keep(&self, name: &PluginName, digest: Digest, plugin: Plugin) {
+        let slot = Arc::clone(self.ready().entry(name.clone()).or_default());
+        if let Ok(mut slot) = slot.try_lock() {
+            *slot = Some((digest, plugin));
+        }
+    }
+
     /// Lets go of a plugin that is no longer installed.
     pub fn forget(&self, name: &PluginName) {
         self.ready().remove(name);

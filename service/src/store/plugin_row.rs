@@ -19,7 +19,6 @@ use crate::domain::{
 #[derive(Debug, Queryable)]
 pub(super) struct PluginRow {
     pub(super) name: String,
-    pub(super) digest: Vec<u8>,
     pub(super) created_at: i64,
     pub(super) updated_at: i64,
 }

@@ -6,7 +6,7 @@ use super::{
     error::Result,
     executors,
     link::{Link, on_engine},
-    plugin_row::{PluginRow, VersionRow, description_text, digest},
+    plugin_row::{PluginRow, VersionRow, description_text},
     rows::{corrupt, micros, time},
     schema::{plugin_versions, plugins},
     tx::Tx,
@@ -64,7 +64,6 @@ fn install_one(tx: &mut Tx<'_>, new: &NewPlugin) -> Result<Installed> {
     if before.is_none() {
         let row = (
             plugins::name.eq(new.name.as_str()),
-            plugins::digest.eq(new.digest.0.as_slice()),
             plugins::created_at.eq(now),
             plugins::updated_at.eq(now),
         );
@@ -129,7 +128,7 @@ fn activate_version(
     before: Option<&Plugin>,
 ) -> Result<Plugin> {
     let change = diesel::update(plugins::table.find(name.as_str()))
-        .set((plugins::digest.eq(digest.0.as_slice()), plugins::updated_at.eq(micros(tx.now))));
+        .set(plugins::updated_at.eq(micros(tx.now)));
     on_engine!(&mut tx.link, c => change.execute(c))?;
     // Two in one transaction have an order, too.
     let last = before.and_then(|plugin| plugin.versions.first()).map(|v| micros(v.activated_at));
@@ -185,8 +184,7 @@ fn own_name(name: &PluginName) -> Result<ExecutorName> {
 }
 
 fn drop_old_versions(tx: &mut Tx<'_>, plugin: &Plugin) -> Result<()> {
-    let old = plugin.versions.iter().filter(|version| version.digest != plugin.active);
-    for version in old.skip(OLD_VERSIONS_MAX) {
+    for version in plugin.versions.iter().skip(1 + OLD_VERSIONS_MAX) {
         let gone = plugin_versions::table.find((plugin.name.as_str(), version.digest.0.as_slice()));
         on_engine!(&mut tx.link, c => diesel::delete(gone).execute(c))?;
     }
@@ -240,7 +238,6 @@ fn with_versions(link: &mut Link<'_>, row: &PluginRow) -> Result<Plugin> {
         on_engine!(link, c => versions.select(VersionRow::as_select()).load(c))?;
     Ok(Plugin {
         name: row.name.parse().map_err(|_invalid| corrupt("a plugin's name"))?,
-        active: digest(&row.digest)?,
         versions: versions.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
         created_at: time(row.created_at)?,
         updated_at: time(row.updated_at)?,

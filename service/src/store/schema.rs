@@ -35,7 +35,6 @@ table! {
 table! {
     plugins (name) {
         name -> Text,
-        digest -> Binary,
         created_at -> BigInt,
         updated_at -> BigInt,
     }

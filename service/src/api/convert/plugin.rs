@@ -5,7 +5,7 @@ use crate::domain::plugin::{Plugin, PluginTask, PluginVersion};
 pub(in crate::api) fn wire_plugin(plugin: &Plugin) -> wire::Plugin {
     let active = plugin.active_version();
     wire::Plugin {
-        digest: plugin.active.to_string(),
+        digest: active.map(|version| version.digest.to_string()).unwrap_or_default(),
         size_bytes: active.map_or(0, |version| version.bytes),
         tasks: active
             .map(|version| version.description.tasks().iter().map(wire_task).collect())
@@ -13,7 +13,8 @@ pub(in crate::api) fn wire_plugin(plugin: &Plugin) -> wire::Plugin {
         versions: plugin
             .versions
             .iter()
-            .map(|version| wire_version(version, version.digest == plugin.active))
+            .enumerate()
+            .map(|(place, version)| wire_version(version, place == 0))
             .collect(),
         name: plugin.name.to_string(),
         created_at: plugin.created_at.into(),
