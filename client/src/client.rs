@@ -112,19 +112,34 @@ impl Call {
         self.answer().await.map(drop)
     }
 
+    /// The answer, of which the body is still to come, however long that takes.
+    pub(crate) async fn open(self) -> Result<Response> {
+        let answer = self.request.send().await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(refusal(answer).await?)
+    }
+
     async fn answer(self) -> Result<(StatusCode, Vec<u8>)> {
         let answer = self.request.timeout(ANSWER_TIMEOUT + self.wait).send().await?;
         let status = answer.status();
-        let retry_after = retry_after(&answer);
-        let body = answer.bytes().await?.to_vec();
         if status.is_success() {
-            return Ok((status, body));
+            return Ok((status, answer.bytes().await?.to_vec()));
         }
-        match serde_json::from_slice::<Problem>(&body) {
-            Ok(problem) => Err(Error::Problem { problem: Box::new(problem), retry_after }),
-            Err(_) => Err(foreign(status, &body)),
-        }
+        Err(refusal(answer).await?)
     }
+}
+
+/// The error that an answer is.
+async fn refusal(answer: Response) -> Result<Error> {
+    let status = answer.status();
+    let retry_after = retry_after(&answer);
+    let body = answer.bytes().await?;
+    Ok(match serde_json::from_slice::<Problem>(&body) {
+        Ok(problem) => Error::Problem { problem: Box::new(problem), retry_after },
+        Err(_) => foreign(status, &body),
+    })
 }
 
 fn retry_after(answer: &Response) -> Option<Duration> {

@@ -27,6 +27,9 @@ pub enum Error {
         /// Where its body begins.
         excerpt: String,
     },
+    /// A stream of events broke off.
+    #[error("the stream of events broke off")]
+    Stream(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The address of the service is not one.
     #[error("{0:?} is not an http or https address")]
     Address(String),
@@ -44,7 +47,11 @@ impl Error {
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
             Self::Problem { problem, .. } => problem.error_code(),
-            Self::Transport(_) | Self::Foreign { .. } | Self::Address(_) | Self::Request(_) => None,
+            Self::Transport(_)
+            | Self::Foreign { .. }
+            | Self::Stream(_)
+            | Self::Address(_)
+            | Self::Request(_) => None,
         }
     }
 
@@ -55,7 +62,7 @@ impl Error {
         let passes = |status: u16| status >= 500 || [408, 425, 429].contains(&status);
         match self {
             Self::Problem { problem, .. } => passes(problem.status),
-            Self::Transport(_) => true,
+            Self::Transport(_) | Self::Stream(_) => true,
             Self::Foreign { status, .. } => passes(*status),
             Self::Address(_) | Self::Request(_) => false,
         }
@@ -66,7 +73,11 @@ impl Error {
     pub fn retry_after(&self) -> Option<std::time::Duration> {
         match self {
             Self::Problem { retry_after, .. } => *retry_after,
-            Self::Transport(_) | Self::Foreign { .. } | Self::Address(_) | Self::Request(_) => None,
+            Self::Transport(_)
+            | Self::Foreign { .. }
+            | Self::Stream(_)
+            | Self::Address(_)
+            | Self::Request(_) => None,
         }
     }
 }

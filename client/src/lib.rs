@@ -18,6 +18,7 @@
 
 mod client;
 mod error;
+mod events;
 mod executors;
 mod leases;
 mod pages;
@@ -28,6 +29,7 @@ mod tasks;
 
 pub use client::Client;
 pub use error::{Error, Result};
+pub use events::{EventFilter, Events, Heard};
 /// The types of requests and answers.
 pub use nightshift_openapi as types;
 pub use tasks::{EnqueueOptions, Enqueued, TaskFilter};

@@ -18,6 +18,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod event;
 mod executor;
 mod json;
 mod lease;
@@ -32,6 +33,7 @@ mod task;
 mod timestamp;
 mod webhook;
 
+pub use event::{TaskEvent, TaskEventType};
 pub use executor::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Granted, Grants, Hold};
 pub use json::Json;
 pub use lease::{

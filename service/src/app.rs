@@ -14,10 +14,10 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, BODIES_KIB_MAX, Limits, State},
+    api::{self, BODIES_KIB_MAX, EVENT_STREAMS_MAX, Limits, State},
     clock::{Clock, SystemClock},
     config::Config,
-    dispatch::{Dispatcher, Drain, prune, reap},
+    dispatch::{Dispatcher, Drain, Keep, prune, reap},
     domain::plugin::Digest,
     entropy::Entropy,
     executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
@@ -70,6 +70,7 @@ pub struct App {
     dispatching: JoinHandle<()>,
     reaping: JoinHandle<()>,
     pruning: JoinHandle<()>,
+    following: JoinHandle<()>,
     warming: JoinHandle<()>,
     stopping: CancellationToken,
     drain: Drain,
@@ -103,6 +104,7 @@ impl App {
             plugins: Arc::clone(&plugins),
             retention: config.retention(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             stopping: stopping.clone(),
         };
         let (server, address) = serve(config, state)?;
@@ -137,9 +139,10 @@ impl App {
             pruning: tokio::spawn(prune(
                 opened.store.clone(),
                 clock,
-                config.retention(),
+                Keep { tasks: config.retention(), events: config.event_retention() },
                 stopping.clone(),
             )),
+            following: tokio::spawn(opened.store.clone().follow_events(stopping.clone())),
             warming,
             stopping,
             drain,
@@ -170,6 +173,7 @@ impl App {
         self.dispatching.await.context("the dispatcher panicked")?;
         self.reaping.await.context("the reaper panicked")?;
         self.pruning.await.context("the pruner panicked")?;
+        self.following.await.context("following events panicked")?;
         self.warming.await.context("getting plugins ready panicked")?;
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;

@@ -12,7 +12,7 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    domain::{names::DirectoryName, retention::Retention},
+    domain::{event::EventRetention, names::DirectoryName, retention::Retention},
     plugin,
 };
 
@@ -46,6 +46,10 @@ pub struct Config {
     pub retention_seconds: u64,
     /// How long FAILED tasks are kept; 0: not at all.
     pub retention_failed_seconds: u64,
+    /// How long events are kept for readers that come back; 0: not at all.
+    pub events_retention_seconds: u64,
+    /// Bytes of events that are kept, about; the oldest go first.
+    pub events_bytes_max: u64,
     /// How long running attempts may go on after SIGTERM.
     pub shutdown_grace_seconds: u64,
     /// Bytes of a request's body.
@@ -94,6 +98,8 @@ impl Default for Config {
             deliveries_max: 10_000,
             retention_seconds: Retention::ENDED_DEFAULT.as_secs(),
             retention_failed_seconds: Retention::FAILED_DEFAULT.as_secs(),
+            events_retention_seconds: 3_600,
+            events_bytes_max: 64 * 1024 * 1024,
             shutdown_grace_seconds: 25,
             body_bytes_max: 4 * 1024 * 1024,
             batch_bytes_max: 64 * 1024 * 1024,
@@ -229,6 +235,13 @@ impl Config {
         Retention {
             ended: Duration::from_secs(self.retention_seconds),
             failed: Duration::from_secs(self.retention_failed_seconds),
+        }
+    }
+
+    pub fn event_retention(&self) -> EventRetention {
+        EventRetention {
+            age: Duration::from_secs(self.events_retention_seconds),
+            bytes: self.events_bytes_max,
         }
     }
 

@@ -5,6 +5,8 @@ mod convert;
 mod cursor;
 mod docs;
 mod error;
+mod event_stream;
+mod events;
 mod executors;
 mod extract;
 mod headers;
@@ -55,6 +57,8 @@ pub struct State {
     pub retention: Retention,
     /// Room for bodies, in KiB.
     pub bodies: Arc<Semaphore>,
+    /// Room for readers of events.
+    pub event_streams: Arc<Semaphore>,
     /// Set while the service stops: nobody waits any more, and `/readyz` says no.
     pub stopping: CancellationToken,
 }
@@ -81,6 +85,9 @@ impl Limits {
 
 /// KiB of all bodies together that are being read or worked on.
 pub const BODIES_KIB_MAX: usize = 512 * 1024;
+
+/// Readers of events at once.
+pub const EVENT_STREAMS_MAX: usize = 4_096;
 
 type Shared = web::Data<State>;
 

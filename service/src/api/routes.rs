@@ -16,8 +16,8 @@ use utoipa::{
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
 use super::{
-    Error, batch, docs, executors, health, leases, logs, openapi, plugins, prune, queues, stats,
-    steer, tasks, webhooks,
+    Error, batch, docs, events, executors, health, leases, logs, openapi, plugins, prune, queues,
+    stats, steer, tasks, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -32,13 +32,14 @@ use super::{
     security(()),
     tags(
         (name = "tasks", description = "Enqueue work, ask after it, cancel it"),
+        (name = "events", description = "Watch what happens, as it happens"),
         (name = "executors", description = "Who does the work"),
         (name = "leases", description = "How workers get tasks, and executors report"),
         (name = "plugins", description = "WebAssembly components that the service runs itself"),
         (name = "queues", description = "What waits where; pause and limit it"),
         (name = "service", description = "The service itself"),
     ),
-    components(schemas(wire::ExecuteMessage, wire::CancelMessage)),
+    components(schemas(wire::ExecuteMessage, wire::CancelMessage, wire::TaskEvent)),
 )]
 struct Base;
 
@@ -60,6 +61,8 @@ fn api(config: &mut ApiConfig<'_>) {
         .service(tasks::get_task_status)
         .service(tasks::get_task_result)
         .service(logs::get_task_logs)
+        .service(events::get_task_events)
+        .service(events::get_events)
         .service(tasks::explain_task)
         .service(steer::cancel_task)
         .service(steer::retry_task)

@@ -6,5 +6,5 @@ mod pruner;
 mod reaper;
 
 pub use dispatcher::{Dispatcher, Drain};
-pub use pruner::prune;
+pub use pruner::{Keep, prune};
 pub use reaper::reap;

@@ -3,8 +3,8 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Clock,
-    domain::retention::Retention,
+    clock::{Clock, later},
+    domain::{event::EventRetention, retention::Retention},
     store::{self, Store},
 };
 
@@ -13,25 +13,37 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// The pause between two steps of one round, in which others get on.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Deletes what ended long ago, round by round.
-pub async fn prune(
-    store: Store,
-    clock: Arc<dyn Clock>,
-    retention: Retention,
-    shutdown: CancellationToken,
-) {
+/// What is kept, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Keep {
+    pub tasks: Retention,
+    pub events: EventRetention,
+}
+
+/// Deletes what ended long ago, and old events, round by round.
+pub async fn prune(store: Store, clock: Arc<dyn Clock>, keep: Keep, shutdown: CancellationToken) {
     loop {
-        let more = match store.prune(retention).await {
-            Ok(pruned) => pruned.more,
-            Err(store::Error::Unavailable(_) | store::Error::Closed) => false,
-            Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "pruning failed");
-                false
-            }
-        };
+        // From the beginning of the round, so that no time gets lost in it.
+        let begun = clock.now();
+        let tasks = store.prune(keep.tasks).await.map(|pruned| pruned.more);
+        let events = store.trim_events(keep.events).await;
+        let more = is_more(tasks) | is_more(events);
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = clock.sleep(if more { PAUSE } else { PERIOD }) => {}
+            () = clock.sleep_until(later(begun, PERIOD)), if !more => {}
+            () = tokio::time::sleep(PAUSE), if more => {}
+        }
+    }
+}
+
+/// Whether a step has left something; one that failed is tried again in the next round.
+fn is_more(step: store::Result<bool>) -> bool {
+    match step {
+        Ok(more) => more,
+        Err(store::Error::Unavailable(_) | store::Error::Closed) => false,
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "pruning failed");
+            false
         }
     }
 }

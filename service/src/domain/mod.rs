@@ -3,8 +3,10 @@
 //! Nothing here knows a database, a socket, a clock or a random number: those come in as values.
 
 pub mod attempt;
+pub mod event;
 pub mod executor;
 pub mod grants;
+pub mod history;
 pub mod json;
 pub mod lease;
 pub mod limits;

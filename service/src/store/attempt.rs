@@ -12,6 +12,7 @@ use crate::{
     clock::later,
     domain::{
         attempt::{Outcome, Progress},
+        event::Change,
         executor::LEASE_DEFAULT,
         lease::{LeaseToken, Renewal},
         limits::CANCEL_GRACE,
@@ -73,10 +74,14 @@ fn renew_one(tx: &mut Tx<'_>, mut row: TaskRow, request: &RenewRequest) -> Resul
     if let Some(progress) = &request.progress {
         row.now.progress_fraction = progress.fraction;
         row.now.progress_message.clone_from(&progress.message);
+        tx.tell(&mut row, &Change::Progress(progress.clone()))?;
     }
     extend(tx, &mut row)?;
     let expires_at = row.now.lease_expires_at.unwrap_or_else(|| micros(tx.now));
-    logs::append(tx, &row, &request.logs)?;
+    let lines = logs::append(tx, &row, &request.logs)?;
+    if !lines.is_empty() {
+        tx.tell(&mut row, &Change::Log(lines))?;
+    }
     let cancel_requested = row.now.cancel_requested_at.is_some();
     tx.changes.save(row)?;
     Ok(Renewal { expires_at: time(expires_at)?, cancel_requested })

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     clock::later,
     domain::{
+        event::Change,
         executor::{Executor, ExecutorId},
         lease::{Assignment, Claimed, Lease, LeaseToken},
         queue::QueueFilter,
@@ -265,5 +266,6 @@ fn begin(
     row.now.progress_fraction = None;
     row.now.progress_message = None;
     tx.effects.sweep_by(expires_at);
+    tx.tell(row, &Change::Started { worker_id: Some(worker_id.to_owned()) })?;
     Ok(terms.max_attempts.saturating_add(count(row.now.attempts_before)))
 }

@@ -7,6 +7,7 @@ use super::{
     claim::{self, ClaimRequest},
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
+    events,
     executors::{self, NoSuchPlugin, Registered},
     plugins::{self, ActivateAnswer, ActivateRequest, Installed, UninstallAnswer},
     prune::{self, PruneRequest, Pruned},
@@ -172,5 +173,6 @@ commands! {
     Finish finish: FinishRequest => std::result::Result<Ended, LeaseLost>, attempt::finish;
     Sweep sweep: SweepRequest => (), sweep::sweep;
     Prune prune: PruneRequest => Pruned, prune::prune;
+    Trim trim: i64 => bool, events::trim;
     Claim claim: ClaimRequest => Vec<Claimed>, claim::claim;
 }

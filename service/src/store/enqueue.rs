@@ -14,6 +14,7 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
+    event::Change,
     executor::ExecutorId,
     names::ExecutorName,
     state::Stage,
@@ -230,7 +231,11 @@ fn insert(tx: &mut Tx<'_>, new: &[&NewTask]) -> Result<()> {
             value: value.clone(),
         }));
     }
-    bulk::insert_tasks(&mut tx.link, &rows, &inputs, &labels)
+    bulk::insert_tasks(&mut tx.link, &rows, &inputs, &labels)?;
+    for (row, new) in rows.iter_mut().zip(new) {
+        tx.tell(row, &Change::Enqueued { run_after: new.content.run_after })?;
+    }
+    Ok(())
 }
 
 fn task_row(tx: &mut Tx<'_>, seq: i64, new: &NewTask) -> Result<TaskRow> {
@@ -288,6 +293,7 @@ impl Changing {
             cancel_requested_at: None,
             progress_fraction: None,
             progress_message: None,
+            history: String::new(),
         }
     }
 }

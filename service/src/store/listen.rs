@@ -118,7 +118,7 @@ impl Listener {
 
 /// What others are to know, a kind of word and its objects each.
 fn messages(effects: &Effects) -> Vec<String> {
-    let Effects { work, finished, cancels, .. } = effects;
+    let Effects { work, finished, cancels, news, .. } = effects;
     let mut messages = Vec::new();
     if work.everybody {
         messages.push("everybody".to_owned());
@@ -133,6 +133,9 @@ fn messages(effects: &Effects) -> Vec<String> {
     push_chunks(&mut messages, "finished", &finished.collect::<Vec<_>>());
     let cancels = cancels.iter().map(|cancel| cancel.token.to_string());
     push_chunks(&mut messages, "cancels", &cancels.collect::<Vec<_>>());
+    if *news {
+        messages.push("news".to_owned());
+    }
     messages
 }
 
@@ -161,8 +164,9 @@ fn hear(signals: &Signals, message: &str) {
         }
         Some("finished") => {
             let ids = words.filter_map(|word| Uuid::try_parse(word).ok().map(TaskId));
-            signals.tell_finished(&ids.collect::<Vec<_>>());
+            signals.tell_waiting(&ids.collect::<Vec<_>>());
         }
+        Some("news") => signals.tell_news(),
         Some("cancels") => {
             for token in words.filter_map(|word| word.parse::<LeaseToken>().ok()) {
                 signals.tell_cancel(CancelSignal { token, callee: None });

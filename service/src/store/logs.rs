@@ -34,11 +34,13 @@ pub struct LogPage {
     pub dropped: u64,
 }
 
-pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, lines: &[NewLogLine]) -> Result<()> {
+/// Adds lines, and returns them as they are kept.
+pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, lines: &[NewLogLine]) -> Result<Vec<LogLine>> {
     if lines.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let mut bytes = 0_i64;
+    let mut kept = Vec::with_capacity(lines.len());
     for line in lines {
         let message = storable(cut_end(&line.message, LOG_LINE_BYTES_MAX)).into_owned();
         let length = i32::try_from(message.len()).unwrap_or(i32::MAX);
@@ -51,11 +53,13 @@ pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, lines: &[NewLogLine]) -> Re
             bytes: length,
             message,
         };
-        on_engine!(&mut tx.link, c => diesel::insert_into(task_logs::table).values(entry).execute(c))?;
+        on_engine!(&mut tx.link, c => diesel::insert_into(task_logs::table).values(&entry).execute(c))?;
+        kept.push(entry.try_into()?);
     }
     let added = i64::try_from(lines.len()).unwrap_or(i64::MAX);
     let (lines, bytes) = add_to_totals(tx, row.seq, added, bytes)?;
-    drop_oldest(tx, row.seq, lines, bytes)
+    drop_oldest(tx, row.seq, lines, bytes)?;
+    Ok(kept)
 }
 
 fn add_to_totals(tx: &mut Tx<'_>, seq: i64, lines: i64, bytes: i64) -> Result<(i64, i64)> {
@@ -102,25 +106,43 @@ fn drop_oldest(tx: &mut Tx<'_>, seq: i64, mut lines: i64, mut bytes: i64) -> Res
     Ok(())
 }
 
-/// The lines after `after`, oldest first.
-pub(super) fn page(link: &mut Link<'_>, seq: i64, after: i64, limit: u32) -> Result<LogPage> {
+/// Lines with their ids, oldest first.
+pub(super) struct Lines {
+    pub(super) lines: Vec<(i64, LogLine)>,
+    /// There are more after them.
+    pub(super) more: bool,
+}
+
+/// The lines after `after`.
+pub(super) fn lines(link: &mut Link<'_>, seq: i64, after: i64, limit: u32) -> Result<Lines> {
     let query = task_logs::table
         .filter(task_logs::task_seq.eq(seq))
         .filter(task_logs::id.gt(after))
         .order(task_logs::id)
         .limit(i64::from(limit) + 1);
-    let mut rows: Vec<(i64, LogRow)> = on_engine!(&mut *link, c => {
+    let mut rows: Vec<(i64, LogRow)> = on_engine!(link, c => {
         query.select((task_logs::id, LogRow::as_select())).load(c)
     })?;
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > wanted;
     rows.truncate(wanted);
-    let next = rows.last().filter(|_| more).map(|(id, _)| *id);
+    let with_id = |(id, row): (i64, LogRow)| Ok((id, row.try_into()?));
+    Ok(Lines { lines: rows.into_iter().map(with_id).collect::<Result<_>>()?, more })
+}
+
+/// How many lines were dropped from the old end.
+pub(super) fn dropped(link: &mut Link<'_>, seq: i64) -> Result<u64> {
     let dropped = task_log_totals::table.find(seq).select(task_log_totals::dropped);
     let dropped: Option<i64> = on_engine!(link, c => dropped.first(c).optional())?;
+    Ok(dropped.and_then(|dropped| u64::try_from(dropped).ok()).unwrap_or(0))
+}
+
+/// One page of the lines after `after`, oldest first.
+pub(super) fn page(link: &mut Link<'_>, seq: i64, after: i64, limit: u32) -> Result<LogPage> {
+    let Lines { lines, more } = lines(link, seq, after, limit)?;
     Ok(LogPage {
-        lines: rows.into_iter().map(|(_, row)| row.try_into()).collect::<Result<_>>()?,
-        next,
-        dropped: dropped.and_then(|dropped| u64::try_from(dropped).ok()).unwrap_or(0),
+        next: lines.last().filter(|_| more).map(|(id, _)| *id),
+        lines: lines.into_iter().map(|(_, line)| line).collect(),
+        dropped: dropped(link, seq)?,
     })
 }

@@ -14,10 +14,14 @@ mod dialect;
 mod ended;
 mod enqueue;
 mod error;
+mod event_text;
+mod events;
 mod executor_row;
 mod executors;
 mod explain;
+mod feed;
 mod health;
+mod history;
 mod lanes;
 mod link;
 mod list;
@@ -60,7 +64,10 @@ pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
 pub use claim::{ClaimRequest, Claimer};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
+pub use events::EventChunk;
 pub use executors::{NoSuchPlugin, Registered};
+pub use feed::{EventReader, Heard, TaskWatch};
+pub use history::TaskNews;
 pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
 pub use plugins::{ActivateAnswer, ActivateRequest, Installed, UninstallAnswer};
@@ -72,6 +79,7 @@ pub use steer::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer};
 
 use self::{
     command::Command,
+    feed::Feed,
     health::{Health, Reconnect},
     link::Link,
     listen::Listener,
@@ -97,6 +105,7 @@ pub struct Store {
     pool: Pool,
     health: Arc<Health>,
     signals: Arc<Signals>,
+    feed: Arc<Feed>,
     /// How often to look by oneself for what nobody told.
     polls: Polls,
     /// Taken by who counts everything.
@@ -245,7 +254,8 @@ impl Store {
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB_MAX));
         let polls = Polls::new(lock.is_none(), listener.is_some());
         let counting = Arc::default();
-        let store = Self { commands, room, pool, health, signals, polls, counting, clock };
+        let feed = Arc::new(Feed::new());
+        let store = Self { commands, room, pool, health, signals, feed, polls, counting, clock };
         Ok(Opened { store, cancels, closing: Closing { writer, listener, vacuum, _lock: lock } })
     }
 }

@@ -91,6 +91,15 @@ impl Reader {
                 .run::<_, Error, _>(|c| body(Link::Postgres(c))),
         }
     }
+
+    /// Runs `body` in a transaction in which each statement sees what is committed by then, and
+    /// which may take locks.
+    pub(super) fn transaction<T>(&mut self, body: impl FnOnce(Link<'_>) -> Result<T>) -> Result<T> {
+        match self {
+            Self::Sqlite(c) => c.transaction::<_, Error, _>(|c| body(Link::Sqlite(c))),
+            Self::Postgres(c) => c.transaction::<_, Error, _>(|c| body(Link::Postgres(c))),
+        }
+    }
 }
 
 /// SQLite's readers cannot write, whatever a statement says.

@@ -5,12 +5,13 @@ use std::{pin::pin, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    Error, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskPage, TaskState, explain,
-    link::Link, list, logs, plugins, prune, queues, reads, registry, rows, stats,
-    writes::ANSWER_TIMEOUT,
+    Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskNews, TaskPage,
+    TaskState, TaskWatch, explain, history, link::Link, list, logs, plugins, pool::Reader, prune,
+    queues, reads, registry, rows, stats, writes::ANSWER_TIMEOUT,
 };
 use crate::domain::{
     Timestamp,
+    event::{EventPlace, TaskPlace},
     executor::Executor,
     names::QueueName,
     plugin::{Digest, Plugin},
@@ -183,15 +184,37 @@ impl Store {
         self.signals.alarm()
     }
 
-    async fn read<T: Send + 'static>(
+    /// Reads events from a place on, or from now on.
+    pub async fn events(&self, place: Option<EventPlace>) -> Result<EventReader> {
+        EventReader::open(self.clone(), place).await
+    }
+
+    /// What has happened to a task since a place; `None` if there is no such task.
+    pub async fn task_news(&self, id: TaskId, place: TaskPlace) -> Result<Option<TaskNews>> {
+        self.read(move |mut link| history::since(&mut link, id, place)).await
+    }
+
+    /// Follows one task.
+    pub fn watch(&self, id: TaskId) -> TaskWatch {
+        TaskWatch::open(self.clone(), id)
+    }
+
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         body: impl FnOnce(Link<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.ask_reader(|reader| reader.snapshot(body)).await
+    }
+
+    pub(super) async fn ask_reader<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         if !self.pool.is_local() {
             self.health.check()?;
         }
         let pool = self.pool.clone();
-        let reading = tokio::task::spawn_blocking(move || pool.reader()?.snapshot(body));
+        let reading = tokio::task::spawn_blocking(move || body(&mut pool.reader()?));
         match tokio::time::timeout(ANSWER_TIMEOUT, reading).await {
             Ok(read) => read.unwrap_or_else(|error| Err(Error::Unavailable(Box::new(error)))),
             Err(_elapsed) => Err(Error::Unavailable("the database does not answer".into())),

@@ -93,6 +93,7 @@ pub(super) struct Changing {
     pub(super) cancel_requested_at: Option<i64>,
     pub(super) progress_fraction: Option<f64>,
     pub(super) progress_message: Option<String>,
+    pub(super) history: String,
 }
 
 impl TaskRow {

@@ -102,6 +102,23 @@ table! {
         cancel_requested_at -> Nullable<BigInt>,
         progress_fraction -> Nullable<Double>,
         progress_message -> Nullable<Text>,
+        history -> Text,
+    }
+}
+
+table! {
+    events (seq) {
+        seq -> BigInt,
+        at -> BigInt,
+        bytes -> BigInt,
+        lines -> Text,
+    }
+}
+
+table! {
+    event_log (id) {
+        id -> BigInt,
+        trimmed_seq -> BigInt,
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) struct Work {
 pub(super) struct Effects {
     pub(super) work: Work,
     pub(super) finished: Vec<TaskId>,
+    /// Events were written.
+    pub(super) news: bool,
     pub(super) cancels: Vec<CancelSignal>,
     /// Cancellations of before, in case this process has not heard of them.
     pub(super) recalls: Vec<CancelSignal>,
@@ -74,6 +76,7 @@ pub(super) struct Signals {
     sweep_at: watch::Sender<Option<Timestamp>>,
     cancels: mpsc::Sender<CancelSignal>,
     waiting: Mutex<HashMap<TaskId, Arc<Notify>>>,
+    news: Notify,
 }
 
 impl Signals {
@@ -85,6 +88,7 @@ impl Signals {
             sweep_at: watch::Sender::new(None),
             cancels,
             waiting: Mutex::new(HashMap::new()),
+            news: Notify::new(),
         };
         (Arc::new(signals), receiver)
     }
@@ -96,7 +100,10 @@ impl Signals {
         for cancel in effects.cancels.iter().chain(&effects.recalls) {
             self.tell_cancel(cancel.clone());
         }
-        self.tell_finished(&effects.finished);
+        self.tell_waiting(&effects.finished);
+        if effects.news {
+            self.tell_news();
+        }
     }
 
     pub(super) fn tell_work(&self, work: &Work) {
@@ -125,14 +132,24 @@ impl Signals {
         }
     }
 
-    pub(super) fn tell_finished(&self, finished: &[TaskId]) {
-        if finished.is_empty() {
+    /// These tasks have changed, so who waits for one is to look at it.
+    pub(super) fn tell_waiting(&self, changed: &[TaskId]) {
+        if changed.is_empty() {
             return;
         }
         let waiting = locked(&self.waiting);
-        for finished in finished.iter().filter_map(|id| waiting.get(id)) {
-            finished.notify_waiters();
+        for changed in changed.iter().filter_map(|id| waiting.get(id)) {
+            changed.notify_waiters();
         }
+    }
+
+    pub(super) fn tell_news(&self) {
+        self.news.notify_one();
+    }
+
+    /// Returns once events may have been written since the last call.
+    pub(super) async fn news(&self) {
+        self.news.notified().await;
     }
 
     /// Something may have been missed: everybody is to look for himself.
@@ -141,6 +158,7 @@ impl Signals {
         for waiting in locked(&self.waiting).values() {
             waiting.notify_waiters();
         }
+        self.tell_news();
     }
 
     /// Returns once work may have come for the dispatcher since the last call.
@@ -181,7 +199,8 @@ impl Signals {
         });
     }
 
-    /// Notified when the task ends; dropped by the last waiter.
+    /// Notified when the task ends, and when it changes while somebody follows events; dropped by
+    /// the last waiter.
     pub(super) fn ending(self: &Arc<Self>, id: TaskId) -> Ending {
         let mut waiting = locked(&self.waiting);
         let notify = Arc::clone(waiting.entry(id).or_default());

@@ -14,6 +14,7 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
+    event::Change,
     executor::Executor,
     lease::LeaseToken,
     state::{Event, Next},
@@ -138,6 +139,7 @@ fn retry_one(tx: &mut Tx<'_>, id: TaskId) -> Result<RetryAnswer> {
     if let Some(expires_at) = row.expires_at {
         tx.effects.sweep_by(super::rows::time(expires_at)?);
     }
+    tx.tell(&mut row, &Change::Retried)?;
     tx.changes.save(row)?;
     Ok(RetryAnswer::Retried)
 }
@@ -162,7 +164,7 @@ pub enum DeleteAnswer {
 pub(super) fn delete(tx: &mut Tx<'_>, ids: &[&TaskId]) -> Result<Vec<DeleteAnswer>> {
     ids.iter()
         .map(|id| {
-            let Some(row) = by_id(tx, **id)? else {
+            let Some(mut row) = by_id(tx, **id)? else {
                 return Ok(DeleteAnswer::NotFound);
             };
             if !row.stage()?.is_finished() {
@@ -172,6 +174,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, ids: &[&TaskId]) -> Result<Vec<DeleteAnswe
             let gone = diesel::delete(tasks::table.find(row.seq));
             on_engine!(&mut tx.link, c => gone.execute(c))?;
             tx.changes.forget(row.seq);
+            tx.tell(&mut row, &Change::Deleted)?;
             Ok(DeleteAnswer::Deleted)
         })
         .collect()

@@ -13,6 +13,7 @@ use crate::{
     domain::{
         Timestamp,
         attempt::{Failure, FailureKind, Outcome},
+        event::Change,
         json::JsonText,
         limits::CANCEL_GRACE,
         state::{Event, Illegal, Next, Stage, State, next},
@@ -58,17 +59,11 @@ pub(super) fn end_attempt(tx: &mut Tx<'_>, mut row: TaskRow, outcome: &Outcome) 
             if let Outcome::Succeeded(value) = outcome {
                 record_result(tx, row.seq, value);
             }
-            finish(tx, &mut row, Stage::Successful)?;
+            finish(tx, &mut row, Stage::Successful, None)?;
         }
-        Next::RetryLater => {
-            record_failure(tx, &row, &failure(outcome));
-            wait_for_retry(tx, &mut row)?;
-        }
+        Next::RetryLater => wait_for_retry(tx, &mut row, failure(outcome))?,
         Next::Returned => give_back(tx, &mut row, outcome)?,
-        Next::Failed => {
-            record_failure(tx, &row, &failure(outcome));
-            finish(tx, &mut row, Stage::Failed)?;
-        }
+        Next::Failed => finish(tx, &mut row, Stage::Failed, Some(failure(outcome)))?,
         Next::Cancelled => cancelled(tx, &mut row)?,
         Next::Available | Next::Running | Next::Stopping | Next::Unchanged => {}
     }
@@ -93,27 +88,33 @@ fn failure(outcome: &Outcome) -> Failure {
 /// Makes the row CANCELLED; the caller saves it.
 pub(super) fn cancelled(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     row.now.cancel_requested_at.get_or_insert(micros(tx.now));
-    record_failure(tx, row, &Failure::new(FailureKind::Cancelled, "the task was cancelled"));
-    finish(tx, row, Stage::Cancelled)
+    let failure = Failure::new(FailureKind::Cancelled, "the task was cancelled");
+    finish(tx, row, Stage::Cancelled, Some(failure))
 }
 
 /// Makes the row FAILED because its time to start has passed; the caller saves it.
 pub(super) fn expired(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     let message = "the task was still waiting when expires_at passed";
-    record_failure(tx, row, &Failure::new(FailureKind::Expired, message));
-    finish(tx, row, Stage::Failed)
+    finish(tx, row, Stage::Failed, Some(Failure::new(FailureKind::Expired, message)))
 }
 
-fn finish(tx: &mut Tx<'_>, row: &mut TaskRow, stage: Stage) -> Result<()> {
+fn finish(
+    tx: &mut Tx<'_>,
+    row: &mut TaskRow,
+    stage: Stage,
+    failure: Option<Failure>,
+) -> Result<()> {
+    let failure = failure.map(|failure| record_failure(tx, row, failure));
     row.now.stage = stage as i16;
     row.now.finished_at = Some(micros(tx.now));
     drop_lease(&mut row.now);
     tx.effects.finished.push(task_id(row)?);
     tx.room_after(row);
-    Ok(())
+    tx.tell(row, &Change::Ended { failure })
 }
 
-fn wait_for_retry(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
+fn wait_for_retry(tx: &mut Tx<'_>, row: &mut TaskRow, failure: Failure) -> Result<()> {
+    let failure = record_failure(tx, row, failure);
     let failed = count(row.now.attempts - row.now.attempts_before);
     let wait = terms(tx, row)?.backoff.delay(failed, tx.entropy.chance());
     let due_at = later(tx.now, wait);
@@ -122,13 +123,14 @@ fn wait_for_retry(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     row.now.progress_message = None;
     drop_lease(&mut row.now);
     wait_from(tx, row, due_at);
-    Ok(())
+    tx.tell(row, &Change::AttemptFailed { failure: Some(failure), run_after: Some(due_at) })
 }
 
 /// Puts the row back where it was before it was claimed. A task that its executor refuses again
 /// and again waits a little, since it may be the only one: as the first in line it would keep the
 /// executor from all others.
 fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow, outcome: &Outcome) -> Result<()> {
+    let attempt = count(row.now.attempts);
     let mut worker_ids = row.worker_ids()?;
     worker_ids.pop();
     row.now.worker_ids = to_json(&worker_ids, "worker_ids")?;
@@ -146,7 +148,8 @@ fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow, outcome: &Outcome) -> Result<()
     }
     let due_at = time(row.now.due_at)?;
     wait_from(tx, row, due_at);
-    Ok(())
+    let run_after = (due_at > tx.now).then_some(due_at);
+    tx.tell_of_attempt(row, attempt, &Change::Released { run_after })
 }
 
 /// Makes the row READY with the given due time.
@@ -169,7 +172,7 @@ pub(super) fn stopping(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     let expires_at = row.now.lease_expires_at.map_or(until, |at| at.min(until));
     row.now.lease_expires_at = Some(expires_at);
     tx.effects.sweep_by(time(expires_at)?);
-    Ok(())
+    tx.tell(row, &Change::CancelRequested)
 }
 
 pub(super) fn drop_lease(now: &mut Changing) {
@@ -180,8 +183,10 @@ pub(super) fn drop_lease(now: &mut Changing) {
     now.detached = false;
 }
 
-fn record_failure(tx: &mut Tx<'_>, row: &TaskRow, failure: &Failure) {
-    let failure = failure.clone().bounded();
+/// Adds to the errors of the record, and returns what an event says of it.
+fn record_failure(tx: &mut Tx<'_>, row: &TaskRow, failure: Failure) -> Failure {
+    let failure = failure.bounded();
+    let brief = failure.brief();
     tx.changes.record_error(ErrorRow {
         task_seq: row.seq,
         attempt: row.now.attempts,
@@ -191,6 +196,7 @@ fn record_failure(tx: &mut Tx<'_>, row: &TaskRow, failure: &Failure) {
         message: failure.message,
         traceback: failure.traceback,
     });
+    brief
 }
 
 fn record_result(tx: &mut Tx<'_>, seq: i64, value: &JsonText) {

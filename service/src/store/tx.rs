@@ -1,5 +1,5 @@
 use super::{
-    changes::Changes, error::Result, link::Link, registry::Registry, rows::TaskRow,
+    changes::Changes, error::Result, events::News, link::Link, registry::Registry, rows::TaskRow,
     signals::Effects,
 };
 use crate::{
@@ -15,6 +15,8 @@ pub(super) struct Tx<'a> {
     pub(super) entropy: &'a Entropy,
     pub(super) registry: &'a mut Registry,
     pub(super) changes: Changes,
+    /// What those are told who watch.
+    pub(super) news: News,
     /// What is to be told to others once the transaction is committed.
     pub(super) effects: &'a mut Effects,
     pub(super) deliveries_max: u32,

@@ -13,6 +13,7 @@ use super::{
     command::{Batch, Command},
     dialect,
     error::{Error, Result},
+    events::News,
     health::{Health, Reconnect},
     link::{Connection, Failed},
     registry::Registry,
@@ -160,13 +161,15 @@ impl Writer {
                 entropy: &self.entropy,
                 registry: &mut *registry,
                 changes: Changes::default(),
+                news: News::default(),
                 effects: &mut effects,
                 deliveries_max: self.deliveries_max,
             };
             let (seqs, ids) = batch.concerns();
             tx.changes.lock(&mut tx.link, &seqs, &ids)?;
             batch.apply(&mut tx)?;
-            tx.registry.store_circuits(&mut tx.link)
+            tx.registry.store_circuits(&mut tx.link)?;
+            tx.store_news()
         });
         if let Err(failed) = committed {
             self.registry.forget();

@@ -10,6 +10,7 @@ use super::{
     QueueChange, Registered, RenewRequest, Result, RetryAnswer, Store, UninstallAnswer,
     claim::Claimer,
     command::{Command, Pending},
+    events,
     prune::PruneRequest,
     sweep::SweepRequest,
 };
@@ -17,6 +18,7 @@ use crate::{
     clock::later,
     domain::{
         attempt::Outcome,
+        event::EventRetention,
         executor::{ExecutorId, Registration},
         lease::{Claimed, Lease, LeaseToken, Renewal},
         names::{ExecutorName, PluginName},
@@ -159,6 +161,18 @@ impl Store {
     /// Deletes some of what ended long ago.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
         self.insist(Command::Prune, PruneRequest { retention }).await
+    }
+
+    /// Deletes some of the events that are older or more than is to be kept, and says whether
+    /// there are more of them.
+    pub async fn trim_events(&self, retention: EventRetention) -> Result<bool> {
+        let now = self.clock.now();
+        let until =
+            self.read(move |mut link| events::trim_until(&mut link, retention, now)).await?;
+        match until {
+            Some(until) => self.insist(Command::Trim, until).await,
+            None => Ok(false),
+        }
     }
 
     /// Whether the database takes writes: an empty batch is committed.

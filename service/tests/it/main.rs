@@ -12,6 +12,7 @@ mod cancel;
 mod contract;
 mod crash;
 mod delivery;
+mod events;
 mod input;
 mod leases;
 mod lists;

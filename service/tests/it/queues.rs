@@ -40,7 +40,7 @@ on_both_engines! {
         assert_eq!(reasons[0].code, ReasonCode::QueuePaused);
         let waiting = worker.ask(|request| request.wait_seconds = Some(60));
         let resumed = pause(&app, "slow", false);
-        let (leases, queue) = soon("the task", async { tokio::join!(waiting, resumed) }).await;
+        let (leases, queue) = soon("the task", Box::pin(async { tokio::join!(waiting, resumed) })).await;
         assert_eq!(leases[0].task.id, paused);
         assert!(!queue.paused);
     }

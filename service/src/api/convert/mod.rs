@@ -1,6 +1,7 @@
 //! Between the wire and the domain.
 
 mod attempt;
+mod event;
 mod executor;
 mod lease;
 mod plugin;
@@ -22,6 +23,7 @@ use crate::domain::{
 
 pub(super) use self::{
     attempt::{log_lines, outcome, progress, too_large, wire_log_line},
+    event::wire_event,
     executor::{registration, wire_executor},
     lease::{lease_request, lease_wait, wire_lease},
     plugin::wire_plugin,

@@ -14,7 +14,7 @@ use crate::store::{
     error::Result,
     link::Link,
     rows::{ErrorRow, InputRow, LabelRow, ResultRow, TaskRow},
-    schema::{task_errors, task_inputs, task_labels, task_results, tasks},
+    schema::{events, task_errors, task_inputs, task_labels, task_results, tasks},
 };
 
 /// Collects one column of all rows.
@@ -150,12 +150,13 @@ fn save_task_rows(c: &mut PgConnection, rows: &[(&TaskRow, i16)]) -> Result<usiz
          detached = u.detached, started_at = u.started_at, \
          last_attempted_at = u.last_attempted_at, finished_at = u.finished_at, \
          cancel_requested_at = u.cancel_requested_at, \
-         progress_fraction = u.progress_fraction, progress_message = u.progress_message \
+         progress_fraction = u.progress_fraction, progress_message = u.progress_message, \
+         history = u.history \
          FROM UNNEST($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, \
-         $17, $18, $19, $20) AS u (seq, stored, stage, executor_id, due_at, attempts, \
+         $17, $18, $19, $20, $21) AS u (seq, stored, stage, executor_id, due_at, attempts, \
          attempts_before, deliveries, worker_ids, lease_secret, lease_renewed_at, \
          lease_expires_at, deadline_at, detached, started_at, last_attempted_at, finished_at, \
-         cancel_requested_at, progress_fraction, progress_message) \
+         cancel_requested_at, progress_fraction, progress_message, history) \
          WHERE tasks.seq = u.seq AND tasks.stage = u.stored RETURNING tasks.seq",
     )
     .bind::<Array<BigInt>, _>(column(rows, |(row, _)| row.seq))
@@ -178,6 +179,7 @@ fn save_task_rows(c: &mut PgConnection, rows: &[(&TaskRow, i16)]) -> Result<usiz
     .bind::<Array<Nullable<BigInt>>, _>(column(rows, |(row, _)| row.now.cancel_requested_at))
     .bind::<Array<Nullable<Double>>, _>(column(rows, |(row, _)| row.now.progress_fraction))
     .bind::<Array<Nullable<Text>>, _>(column(rows, |(row, _)| row.now.progress_message.as_deref()))
+    .bind::<Array<Text>, _>(column(rows, |(row, _)| row.now.history.as_str()))
     .cached()
     .load::<Touched>(c)?
     .len())
@@ -234,6 +236,35 @@ pub(in crate::store) fn insert_results(link: &mut Link<'_>, rows: &[ResultRow]) 
             )
             .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
             .bind::<Array<Text>, _>(column(rows, |row| row.return_value.as_str()))
+            .cached()
+            .load::<Touched>(*c)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds to the log of events: rows of so many bytes and such texts, in their order.
+pub(in crate::store) fn insert_events(
+    link: &mut Link<'_>,
+    at: i64,
+    rows: &[(i64, &str)],
+) -> Result<()> {
+    match link {
+        Link::Sqlite(c) => {
+            for (bytes, text) in rows {
+                let row = (events::at.eq(at), events::bytes.eq(bytes), events::lines.eq(text));
+                let insert = diesel::insert_into(events::table).values(row);
+                insert.returning(events::seq).cached().get_result::<i64>(*c)?;
+            }
+        }
+        Link::Postgres(c) => {
+            sql_query(
+                "INSERT INTO events (at, bytes, lines) SELECT $1, * FROM UNNEST($2, $3) \
+                 RETURNING seq",
+            )
+            .bind::<BigInt, _>(at)
+            .bind::<Array<BigInt>, _>(column(rows, |(bytes, _)| *bytes))
+            .bind::<Array<Text>, _>(column(rows, |(_, text)| *text))
             .cached()
             .load::<Touched>(*c)?;
         }

@@ -161,6 +161,30 @@ struct Answer {
     yes: bool,
 }
 
+/// Waits until no transaction is left that has written events and is not yet seen by all, so that
+/// no event comes later in a place before the last one. It is to be the first of its transaction.
+pub(super) fn settle_events(link: &mut Link<'_>) -> Result<()> {
+    match link {
+        // A writer that is not done has no place yet.
+        Link::Sqlite(_) => {}
+        Link::Postgres(c) => {
+            c.batch_execute("SET LOCAL lock_timeout = '5s'; LOCK TABLE events IN SHARE MODE")?;
+        }
+    }
+    Ok(())
+}
+
+/// The last event but those that together have at most so many bytes.
+pub(super) fn seq_of_bytes(link: &mut Link<'_>, bytes_max: i64) -> Result<Option<i64>> {
+    let query = sql_query(
+        "SELECT seq AS number FROM (SELECT seq, sum(bytes) OVER (ORDER BY seq DESC) AS total \
+         FROM events) AS sums WHERE total > $1 ORDER BY seq DESC LIMIT 1",
+    )
+    .bind::<BigInt, _>(bytes_max);
+    let found: Option<Number> = on_engine!(link, c => query.get_result(c).optional())?;
+    Ok(found.map(|row| row.number))
+}
+
 /// The tasks with these places or ids, locked until this transaction ends; in the order of their
 /// places, so that two transactions never wait for each other.
 pub(super) fn lock_tasks(
@@ -328,6 +352,7 @@ pub(super) mod tests {
         for migration in [
             include_str!("../../../../migrations/sqlite/0001_tasks/up.sql"),
             include_str!("../../../../migrations/sqlite/0002_queues_and_workers/up.sql"),
+            include_str!("../../../../migrations/sqlite/0004_events/up.sql"),
         ] {
             c.batch_execute(migration).unwrap();
         }

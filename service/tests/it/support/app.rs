@@ -129,6 +129,10 @@ impl TestApp {
         self.app.store()
     }
 
+    pub fn database_url(&self) -> String {
+        self.builder.config.database_url.clone()
+    }
+
     /// Another process's part on the same database.
     pub fn replica(&self, change: impl FnOnce(&mut Builder)) -> Self {
         let mut builder = Builder {

@@ -1,0 +1,3 @@
+ALTER TABLE tasks DROP COLUMN history;
+DROP TABLE event_log;
+DROP TABLE events;

@@ -1,0 +1,291 @@
+use actix_web::{
+    HttpRequest, HttpResponse, get,
+    web::{Bytes, BytesMut, Path},
+};
+use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
+use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::IntoParams;
+
+use super::{
+    Error, Shared,
+    convert::wire_event,
+    event_stream::{self, Next, RESET, Source},
+    extract::Query,
+    responses::{BadQuery, NoSuchTask, TryLater},
+    tasks::{not_found, task_id},
+};
+use crate::{
+    domain::event::{EventPlace, TaskEvent, TaskPlace},
+    store::{self, EventChunk, EventReader, Heard, TaskNews, TaskWatch},
+};
+
+/// Where to read on from.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct TaskEventsQuery {
+    /// The `id` of the last event that was seen, where a header cannot be set.
+    last_event_id: Option<String>,
+}
+
+/// Which events to send.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(super) struct EventsQuery {
+    /// Only events of this type.
+    #[serde(rename = "type")]
+    #[param(inline)]
+    event_type: Option<wire::TaskEventType>,
+    /// Only events of tasks of this queue.
+    queue_name: Option<String>,
+    /// Only events of tasks with this path, or, ending with `*`, with this prefix.
+    task_path: Option<String>,
+    /// The `id` of the last event that was seen, where a header cannot be set.
+    last_event_id: Option<String>,
+}
+
+impl EventsQuery {
+    fn lets_through(&self, event: &TaskEvent) -> bool {
+        let path = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(prefix) => event.task_path.starts_with(prefix),
+            None => event.task_path == *wanted,
+        };
+        self.queue_name.as_ref().is_none_or(|wanted| event.queue_name == *wanted)
+            && self.task_path.as_ref().is_none_or(path)
+            && self.event_type.is_none_or(|wanted| wire_event(event).event_type == wanted)
+    }
+}
+
+/// What the reader has seen last: the header that browsers send when they come back, or else the
+/// parameter.
+fn last_event_id(
+    request: &HttpRequest,
+    parameter: Option<String>,
+) -> Result<Option<String>, Error> {
+    let Some(header) = request.headers().get("last-event-id") else {
+        return Ok(parameter);
+    };
+    let text = header.to_str().map_err(|_not_ascii| unknown_id())?;
+    Ok(if text.is_empty() { parameter } else { Some(text.to_owned()) })
+}
+
+fn unknown_id() -> Error {
+    Error::new(ErrorCode::InvalidCursor, "Last-Event-ID is not the id of an event")
+}
+
+fn permit(state: &Shared) -> Result<OwnedSemaphorePermit, Error> {
+    let full = |_| Error::new(ErrorCode::Overloaded, "too many readers of events at once");
+    state.event_streams.clone().try_acquire_owned().map_err(full)
+}
+
+/// Watch what happens to all tasks
+///
+/// Server-Sent Events, from now on: of every task, whichever process of the service changed it,
+/// each once and an effect never before its cause. A reader that comes back with `Last-Event-ID`
+/// goes on where it was; if that is too long ago, an event `reset` without an id says that some
+/// are gone. A comment every 15 s shows that the connection is alive. Events are kept for
+/// `events_retention_seconds` (an hour), but no more than `events_bytes_max` (64 MiB) of them.
+#[utoipa::path(
+    tag = "events",
+    operation_id = "get_events",
+    params(
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen"),
+        EventsQuery,
+    ),
+    responses(
+        (status = 200, description = "Events without end; the data of each is a TaskEvent",
+            body = String, content_type = "text/event-stream"),
+        BadQuery,
+        TryLater,
+    )
+)]
+#[get("/events")]
+pub(super) async fn get_events(
+    state: Shared,
+    request: HttpRequest,
+    query: Query<EventsQuery>,
+) -> Result<HttpResponse, Error> {
+    let mut query = query.0;
+    let place = last_event_id(&request, query.last_event_id.take())?;
+    let place = place.as_deref().map(event_place).transpose()?;
+    let permit = permit(&state)?;
+    let reader = state.store.events(place).await?;
+    Ok(event_stream::respond(state, permit, AllTasks { reader, query }))
+}
+
+/// Watch one task
+///
+/// Server-Sent Events, from the task's enqueuing on, whether that was a moment or days ago, until
+/// the task has ended; then the stream ends. Of its progress only the latest is told, everything
+/// else once and in order. A reader that comes back with `Last-Event-ID` goes on where it was;
+/// where nothing more will come, the answer is 204, at which browsers stop coming back.
+#[utoipa::path(
+    tag = "events",
+    operation_id = "get_task_events",
+    params(
+        ("id" = String, Path, description = "The task's id"),
+        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen"),
+        TaskEventsQuery,
+    ),
+    responses(
+        (status = 200, description = "Events until the task's end; the data of each is a TaskEvent",
+            body = String, content_type = "text/event-stream"),
+        (status = 204, description = "The task has ended, and all of it was seen"),
+        BadQuery,
+        NoSuchTask,
+        TryLater,
+    )
+)]
+#[get("/tasks/{id}/events")]
+pub(super) async fn get_task_events(
+    state: Shared,
+    request: HttpRequest,
+    id: Path<String>,
+    query: Query<TaskEventsQuery>,
+) -> Result<HttpResponse, Error> {
+    let id = task_id(&id)?;
+    let place = last_event_id(&request, query.0.last_event_id)?;
+    let place = place.as_deref().map(task_place).transpose()?.unwrap_or_default();
+    let permit = permit(&state)?;
+    let Some(news) = state.store.task_news(id, place).await? else {
+        return Err(not_found());
+    };
+    if news.ended && news.events.is_empty() && !news.missed {
+        return Ok(HttpResponse::NoContent().finish());
+    }
+    let watch = state.store.watch(id);
+    Ok(event_stream::respond(state, permit, OneTask { watch, place, ended: false }))
+}
+
+struct AllTasks {
+    reader: EventReader,
+    query: EventsQuery,
+}
+
+impl Source for AllTasks {
+    async fn next(&mut self) -> Next {
+        loop {
+            match self.reader.next().await {
+                Ok(Heard::Missed) => return Some(vec![Bytes::from_static(RESET)]),
+                Ok(Heard::Events { chunk, skip }) => {
+                    let pieces = self.pieces(&chunk, skip);
+                    if !pieces.is_empty() {
+                        return Some(pieces);
+                    }
+                }
+                Err(error) => return cut_off(&error),
+            }
+        }
+    }
+}
+
+impl AllTasks {
+    fn pieces(&self, chunk: &EventChunk, skip: usize) -> Vec<Bytes> {
+        let (text, ends) = chunk.shown.get_or_init(|| shown(chunk));
+        let starts = std::iter::once(&0).chain(ends);
+        let all = chunk.events.iter().zip(starts.zip(ends)).skip(skip);
+        let wanted = all.filter(|((_, event), _)| self.query.lets_through(event));
+        event_stream::pieces(text, wanted.map(|(_, (start, end))| *start..*end))
+    }
+}
+
+/// Readers come back by themselves.
+fn cut_off(error: &store::Error) -> Next {
+    tracing::debug!(error = error as &dyn std::error::Error, "a stream of events ends");
+    None
+}
+
+/// A chunk's events as text, and where each ends.
+fn shown(chunk: &EventChunk) -> (Bytes, Vec<usize>) {
+    let mut text = BytesMut::new();
+    let mut ends = Vec::with_capacity(chunk.events.len());
+    for (place, event) in &chunk.events {
+        event_stream::write(&event_id(*place), event, &mut text);
+        ends.push(text.len());
+    }
+    (text.freeze(), ends)
+}
+
+struct OneTask {
+    watch: TaskWatch,
+    place: TaskPlace,
+    ended: bool,
+}
+
+impl Source for OneTask {
+    async fn next(&mut self) -> Next {
+        if self.ended {
+            return None;
+        }
+        match self.watch.next(self.place).await {
+            Ok(news) => news.map(|news| self.tell(&news)),
+            Err(error) => cut_off(&error),
+        }
+    }
+}
+
+impl OneTask {
+    fn tell(&mut self, news: &TaskNews) -> Vec<Bytes> {
+        let mut text = BytesMut::new();
+        let mut pieces = Vec::new();
+        if news.missed {
+            pieces.push(Bytes::from_static(RESET));
+        }
+        for (place, event) in &news.events {
+            event_stream::write(&task_event_id(*place), event, &mut text);
+            pieces.push(text.split().freeze());
+            self.place = *place;
+        }
+        self.ended = news.ended;
+        pieces
+    }
+}
+
+/// An id is a place, as numbers with dots between.
+fn event_id(place: EventPlace) -> String {
+    if place.index == EventPlace::LAST {
+        return place.seq.to_string();
+    }
+    format!("{}.{}", place.seq, place.index)
+}
+
+fn event_place(id: &str) -> Result<EventPlace, Error> {
+    let (seq, index) = match id.split_once('.') {
+        Some((seq, index)) => (seq, Some(index)),
+        None => (id, None),
+    };
+    Ok(EventPlace {
+        seq: i64::try_from(number(seq)?).map_err(|_too_large| unknown_id())?,
+        index: match index {
+            Some(index) => u32::try_from(number(index)?).map_err(|_too_large| unknown_id())?,
+            None => EventPlace::LAST,
+        },
+    })
+}
+
+fn task_event_id(place: TaskPlace) -> String {
+    format!("{}.{}.{}", place.steps, place.log, place.progress)
+}
+
+fn task_place(id: &str) -> Result<TaskPlace, Error> {
+    let [steps, log, progress] = id
+        .split('.')
+        .map(number)
+        .collect::<Result<Vec<u64>, Error>>()?
+        .try_into()
+        .map_err(|_other_length| unknown_id())?;
+    Ok(TaskPlace {
+        steps,
+        log: i64::try_from(log).map_err(|_too_large| unknown_id())?,
+        progress: u32::try_from(progress).map_err(|_too_large| unknown_id())?,
+    })
+}
+
+/// Digits only: a sign is no part of an id.
+fn number(text: &str) -> Result<u64, Error> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(unknown_id)
+}

@@ -1,0 +1,207 @@
+//! The log of what happens to tasks: written with each transaction, read by those who watch,
+//! trimmed at its old end.
+
+use std::{mem, sync::OnceLock};
+
+use bytes::Bytes;
+use diesel::prelude::*;
+
+use super::{
+    dialect::{self, bulk},
+    error::Result,
+    event_text,
+    link::{Link, on_engine},
+    rows::{TaskRow, micros, time},
+    schema::{event_log, events},
+    tx::Tx,
+};
+use crate::domain::{
+    Timestamp,
+    event::{Change, EventPlace, EventRetention, TaskEvent},
+    history::{History, Step},
+};
+
+/// Bytes of one row, but for its last event.
+const ROW_BYTES: usize = 64 * 1024;
+/// Bytes that a row takes beside its text, about.
+const ROW_EXTRA_BYTES: usize = 50;
+/// Rows read at once by who comes from behind.
+pub(super) const PAGE_ROWS: i64 = 16;
+/// Rows deleted by one step.
+const TRIM_ROWS: i64 = 500;
+
+/// What the present transaction has to tell.
+#[derive(Default)]
+pub(super) struct News {
+    rows: Vec<String>,
+}
+
+impl News {
+    fn push(&mut self, line: &str) {
+        match self.rows.last_mut() {
+            Some(row) if row.len() < ROW_BYTES => {
+                row.push('\n');
+                row.push_str(line);
+            }
+            _ => self.rows.push(line.to_owned()),
+        }
+    }
+}
+
+impl Tx<'_> {
+    /// Notes what happened to a task, which the row already shows. The caller saves the row.
+    pub(super) fn tell(&mut self, row: &mut TaskRow, change: &Change) -> Result<()> {
+        let attempt = event_text::attempt(row);
+        self.tell_of_attempt(row, attempt, change)
+    }
+
+    /// The same, of an attempt that the row does not count any more.
+    pub(super) fn tell_of_attempt(
+        &mut self,
+        row: &mut TaskRow,
+        attempt: u32,
+        change: &Change,
+    ) -> Result<()> {
+        if let Some(kind) = change.step(row.stage()?) {
+            History::note(&mut row.now.history, Step { kind, attempt, at: self.now });
+        }
+        self.news.push(&event_text::write(row, attempt, change)?);
+        Ok(())
+    }
+
+    /// Writes the news, last of all, so that who reads them in their order never sees an effect
+    /// before its cause.
+    pub(super) fn store_news(&mut self) -> Result<()> {
+        let news = mem::take(&mut self.news);
+        if news.rows.is_empty() {
+            return Ok(());
+        }
+        self.effects.news = true;
+        let bytes = |row: &String| i64::try_from(row.len() + ROW_EXTRA_BYTES).unwrap_or(i64::MAX);
+        let rows: Vec<(i64, &str)> =
+            news.rows.iter().map(|row| (bytes(row), row.as_str())).collect();
+        bulk::insert_events(&mut self.link, micros(self.now), &rows)?;
+        Ok(())
+    }
+}
+
+/// Events that are read together.
+#[derive(Debug)]
+pub struct EventChunk {
+    /// In their order, each with the place after it.
+    pub events: Vec<(EventPlace, TaskEvent)>,
+    /// The chunk holds what there is up to this seq.
+    pub until: i64,
+    /// Bytes of their texts.
+    pub bytes: usize,
+    /// What they look like to readers, made by the first for all.
+    pub shown: OnceLock<(Bytes, Vec<usize>)>,
+}
+
+#[derive(Queryable)]
+struct EventRow {
+    seq: i64,
+    at: i64,
+    text: String,
+}
+
+/// What lies between two seqs, up to a bound, with the seqs of the rows that there are.
+pub(super) struct Page {
+    pub(super) chunk: EventChunk,
+    pub(super) seqs: Vec<i64>,
+    /// There may be more.
+    pub(super) full: bool,
+}
+
+/// Reads the rows after `after`, up to `until`.
+pub(super) fn page(link: &mut Link<'_>, after: i64, until: i64) -> Result<Page> {
+    let query = events::table
+        .filter(events::seq.gt(after))
+        .filter(events::seq.le(until))
+        .order(events::seq)
+        .limit(PAGE_ROWS)
+        .select((events::seq, events::at, events::lines));
+    let rows: Vec<EventRow> = on_engine!(link, c => query.load(c))?;
+    let full = i64::try_from(rows.len()).unwrap_or(PAGE_ROWS) == PAGE_ROWS;
+    let mut page = Page {
+        chunk: EventChunk { events: Vec::new(), until: after, bytes: 0, shown: OnceLock::new() },
+        seqs: rows.iter().map(|row| row.seq).collect(),
+        full,
+    };
+    for row in rows {
+        read_row(&mut page.chunk, &row)?;
+    }
+    Ok(page)
+}
+
+fn read_row(chunk: &mut EventChunk, row: &EventRow) -> Result<()> {
+    let at = time(row.at)?;
+    let mut lines = (0..).zip(row.text.split('\n')).peekable();
+    while let Some((index, line)) = lines.next() {
+        let index = if lines.peek().is_some() { index } else { EventPlace::LAST };
+        match event_text::read(line, at) {
+            Ok(event) => chunk.events.push((EventPlace { seq: row.seq, index }, event)),
+            // Of a later version that runs beside this one.
+            Err(error) => tracing::debug!(%error, "an event that cannot be read"),
+        }
+    }
+    chunk.until = row.seq;
+    chunk.bytes += row.text.len();
+    Ok(())
+}
+
+/// Up to where events have been deleted.
+pub(super) fn trimmed(link: &mut Link<'_>) -> Result<i64> {
+    Ok(on_engine!(link, c => event_log::table.select(event_log::trimmed_seq).first(c))?)
+}
+
+/// The last seq, of those that can be seen.
+pub(super) fn last(link: &mut Link<'_>) -> Result<i64> {
+    let last = events::table.select(diesel::dsl::max(events::seq));
+    let last: Option<i64> = on_engine!(&mut *link, c => last.first(c))?;
+    Ok(last.unwrap_or(0).max(trimmed(link)?))
+}
+
+/// The seq up to which events are to be deleted, if there are any.
+pub(super) fn trim_until(
+    link: &mut Link<'_>,
+    retention: EventRetention,
+    now: Timestamp,
+) -> Result<Option<i64>> {
+    let cutoff = micros(now.saturating_sub(retention.age).unwrap_or(Timestamp::MIN));
+    let first_young =
+        events::table.filter(events::at.gt(cutoff)).order(events::seq).select(events::seq);
+    let first_young: Option<i64> = on_engine!(&mut *link, c => first_young.first(c).optional())?;
+    let by_age = match first_young {
+        Some(seq) => seq - 1,
+        None => last(link)?,
+    };
+    let by_bytes = dialect::seq_of_bytes(link, i64::try_from(retention.bytes).unwrap_or(i64::MAX))?;
+    let until = by_bytes.map_or(by_age, |seq| seq.max(by_age));
+    Ok((until > trimmed(link)?).then_some(until))
+}
+
+/// Deletes some of the events up to a seq each, and says whether there are more.
+pub(super) fn trim(tx: &mut Tx<'_>, untils: &[&i64]) -> Result<Vec<bool>> {
+    untils.iter().map(|until| trim_step(&mut tx.link, **until)).collect()
+}
+
+fn trim_step(link: &mut Link<'_>, until: i64) -> Result<bool> {
+    let oldest = events::table
+        .filter(events::seq.le(until))
+        .order(events::seq)
+        .limit(TRIM_ROWS)
+        .select(events::seq);
+    let oldest: Vec<i64> = on_engine!(&mut *link, c => oldest.load(c))?;
+    let more = i64::try_from(oldest.len()).unwrap_or(TRIM_ROWS) == TRIM_ROWS;
+    let reached = if more { oldest.last().copied().unwrap_or(until) } else { until };
+    let gone = diesel::delete(events::table.filter(events::seq.le(reached)));
+    let mark = diesel::update(event_log::table)
+        .filter(event_log::trimmed_seq.lt(reached))
+        .set(event_log::trimmed_seq.eq(reached));
+    on_engine!(link, c => {
+        gone.execute(c)?;
+        mark.execute(c)?;
+    });
+    Ok(more)
+}

@@ -1,0 +1,321 @@
+//! Reads new events once for all who watch.
+//!
+//! One loop reads what was written, in its order, and keeps the latest of it in memory. Readers
+//! take from there at their own pace; who has fallen behind reads the table. So a reader that
+//! stands still costs nothing, and a thousand readers cost one.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Store, dialect,
+    error::{Error, Result},
+    events::{self, EventChunk, Page},
+    history::TaskNews,
+};
+use crate::domain::{
+    event::{EventPlace, TaskPlace},
+    task::TaskId,
+};
+
+/// Bytes of events' texts that are kept in memory.
+const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The pause between two looks: under load, what happens meanwhile is read and sent together.
+const PACE: Duration = Duration::from_millis(50);
+/// How often to look although nobody said that there is something.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What the loop has read, for its readers.
+pub(super) struct Feed {
+    /// The seq up to which events can be read in their order; `None` while nobody reads.
+    position: watch::Sender<Option<i64>>,
+    recent: Mutex<Recent>,
+    wanted: Notify,
+}
+
+#[derive(Default)]
+struct Recent {
+    /// All there is after this seq, up to the position.
+    after: i64,
+    chunks: VecDeque<Arc<EventChunk>>,
+    bytes: usize,
+}
+
+impl Recent {
+    fn push(&mut self, chunk: Arc<EventChunk>) {
+        self.bytes += chunk.bytes;
+        self.chunks.push_back(chunk);
+        while self.bytes > RECENT_BYTES_MAX {
+            let Some(oldest) = self.chunks.pop_front() else { break };
+            self.bytes -= oldest.bytes;
+            self.after = oldest.until;
+        }
+    }
+
+    fn next(&self, seq: i64) -> Option<Arc<EventChunk>> {
+        if seq < self.after {
+            return None;
+        }
+        self.chunks.iter().find(|chunk| chunk.until > seq).map(Arc::clone)
+    }
+}
+
+impl Feed {
+    pub(super) fn new() -> Self {
+        let recent = Mutex::new(Recent::default());
+        Self { position: watch::Sender::new(None), recent, wanted: Notify::new() }
+    }
+
+    fn recent<T>(&self, use_it: impl FnOnce(&mut Recent) -> T) -> T {
+        use_it(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Somebody who keeps the loop going.
+    pub(super) fn join(&self) -> watch::Receiver<Option<i64>> {
+        let positions = self.position.subscribe();
+        self.wanted.notify_one();
+        positions
+    }
+
+    fn start(&self, at: i64) {
+        self.recent(|recent| *recent = Recent { after: at, ..Recent::default() });
+        self.position.send_replace(Some(at));
+    }
+
+    fn stop(&self) {
+        self.position.send_replace(None);
+        self.recent(|recent| *recent = Recent::default());
+    }
+
+    fn push(&self, chunk: EventChunk) {
+        let until = chunk.until;
+        self.recent(|recent| recent.push(Arc::new(chunk)));
+        self.position.send_replace(Some(until));
+    }
+}
+
+impl Store {
+    /// Keeps the feed up to date as long as somebody reads it.
+    pub async fn follow_events(self, shutdown: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = self.feed.wanted.notified() => {}
+            }
+            while self.feed.position.receiver_count() > 0 {
+                let following = Following { store: &self, last: 0, settled: 0, gap: false };
+                tokio::select! {
+                    () = shutdown.cancelled() => return,
+                    ended = following.run() => if let Err(error) = ended {
+                        tracing::debug!(error = &error as &dyn std::error::Error, "events stopped");
+                        tokio::time::sleep(POLL).await;
+                    }
+                }
+            }
+            self.feed.stop();
+        }
+    }
+
+    /// Waits until nobody can write an event before the last one, and returns its seq.
+    async fn settled_seq(&self) -> Result<i64> {
+        self.ask_reader(|reader| {
+            reader.transaction(|mut link| {
+                dialect::settle_events(&mut link)?;
+                events::last(&mut link)
+            })
+        })
+        .await
+    }
+}
+
+/// The loop's state.
+struct Following<'a> {
+    store: &'a Store,
+    /// All events up to this seq are in the feed.
+    last: i64,
+    /// Of the seqs up to this one none is still to be written, so gaps are just that.
+    settled: i64,
+    /// The last look ended before a gap.
+    gap: bool,
+}
+
+impl Following<'_> {
+    /// Returns when nobody reads any more.
+    async fn run(mut self) -> Result<()> {
+        self.settled = self.store.settled_seq().await?;
+        self.last = self.settled;
+        self.store.feed.start(self.last);
+        while self.store.feed.position.receiver_count() > 0 {
+            let more = self.look().await?;
+            if !more {
+                tokio::time::timeout(POLL, self.store.signals.news()).await.ok();
+            }
+            tokio::time::sleep(PACE).await;
+        }
+        Ok(())
+    }
+
+    /// Reads on, and says whether there may be more to read at once.
+    async fn look(&mut self) -> Result<bool> {
+        let after = self.last;
+        let page =
+            self.store.read(move |mut link| events::page(&mut link, after, i64::MAX)).await?;
+        let found = page.seqs.last().copied();
+        let full = page.full;
+        self.take(page);
+        let behind_gap = found.is_some_and(|found| found > self.last);
+        if behind_gap && self.gap {
+            // Whoever was to fill it has had his time, or has failed.
+            self.settled = self.store.settled_seq().await?;
+        }
+        self.gap = behind_gap;
+        Ok(full || behind_gap)
+    }
+
+    /// Puts what has no gap before it into the feed.
+    fn take(&mut self, page: Page) {
+        let mut until = self.last;
+        for seq in page.seqs {
+            if seq != until + 1 && seq > self.settled {
+                break;
+            }
+            until = seq;
+        }
+        if until == self.last {
+            return;
+        }
+        let mut chunk = page.chunk;
+        chunk.events.retain(|(place, _)| place.seq <= until);
+        chunk.until = until;
+        self.last = until;
+        let changed: BTreeSet<TaskId> =
+            chunk.events.iter().map(|(_, event)| event.task_id).collect();
+        self.store.feed.push(chunk);
+        self.store.signals.tell_waiting(&changed.into_iter().collect::<Vec<_>>());
+    }
+}
+
+/// What a reader gets next.
+#[derive(Clone, Debug)]
+pub enum Heard {
+    /// The events after its place; the first `skip` of the chunk it has seen.
+    Events { chunk: Arc<EventChunk>, skip: usize },
+    /// Some that it has not seen are gone.
+    Missed,
+}
+
+/// Somebody who reads all events.
+pub struct EventReader {
+    store: Store,
+    positions: watch::Receiver<Option<i64>>,
+    /// All events up to this seq have been seen, and those up to this place.
+    seq: i64,
+    seen: EventPlace,
+    missed: bool,
+}
+
+impl EventReader {
+    /// Reads on after `place`, or from now on.
+    pub(super) async fn open(store: Store, place: Option<EventPlace>) -> Result<Self> {
+        let mut positions = store.feed.join();
+        let position = positions.wait_for(Option::is_some);
+        let position = tokio::time::timeout(super::writes::ANSWER_TIMEOUT, position)
+            .await
+            .map_err(|_elapsed| Error::Unavailable("the database does not answer".into()))?
+            .map_err(|_closed| Error::Closed)?
+            .unwrap_or_default();
+        let seen = place.unwrap_or(EventPlace::after(position));
+        // A place beyond is one of another database, or of one that was set back.
+        let missed = seen.seq > position;
+        let seen = if missed { EventPlace::after(position) } else { seen };
+        let seq = if seen.index == EventPlace::LAST { seen.seq } else { seen.seq - 1 };
+        Ok(Self { store, positions, seq, seen, missed })
+    }
+
+    /// Returns what comes next, once there is something.
+    pub async fn next(&mut self) -> Result<Heard> {
+        if std::mem::take(&mut self.missed) {
+            return Ok(Heard::Missed);
+        }
+        loop {
+            let seq = self.seq;
+            let position = *self
+                .positions
+                .wait_for(|at| at.is_some_and(|at| at > seq))
+                .await
+                .map_err(|_closed| Error::Closed)?;
+            let chunk = match self.store.feed.recent(|recent| recent.next(seq)) {
+                Some(chunk) => chunk,
+                None => match self.read_table(position.unwrap_or(seq)).await? {
+                    Some(chunk) => Arc::new(chunk),
+                    None => return Ok(Heard::Missed),
+                },
+            };
+            self.seq = chunk.until;
+            let skip = chunk.events.iter().take_while(|(place, _)| *place <= self.seen).count();
+            if skip < chunk.events.len() {
+                return Ok(Heard::Events { chunk, skip });
+            }
+        }
+    }
+
+    /// What the table has between this reader and the position; `None` if some of it is gone.
+    async fn read_table(&mut self, position: i64) -> Result<Option<EventChunk>> {
+        let seq = self.seq;
+        let (trimmed, page) = self
+            .store
+            .read(move |mut link| {
+                Ok((events::trimmed(&mut link)?, events::page(&mut link, seq, position)?))
+            })
+            .await?;
+        if seq < trimmed {
+            self.seq = trimmed;
+            self.seen = EventPlace::after(trimmed);
+            return Ok(None);
+        }
+        let Page { mut chunk, full, .. } = page;
+        if !full {
+            chunk.until = position;
+        }
+        Ok(Some(chunk))
+    }
+}
+
+/// Somebody who follows one task.
+pub struct TaskWatch {
+    store: Store,
+    id: TaskId,
+    /// Keeps the feed going, which says when the task has changed.
+    _positions: watch::Receiver<Option<i64>>,
+}
+
+impl TaskWatch {
+    pub(super) fn open(store: Store, id: TaskId) -> Self {
+        Self { _positions: store.feed.join(), store, id }
+    }
+
+    /// What has happened since `place`, once there is something to tell, or the task has ended;
+    /// `None` if there is no such task.
+    pub async fn next(&self, place: TaskPlace) -> Result<Option<TaskNews>> {
+        let ending = self.store.signals.ending(self.id);
+        loop {
+            let mut changed = pin!(ending.notified());
+            changed.as_mut().enable();
+            match self.store.task_news(self.id, place).await? {
+                Some(news) if news.events.is_empty() && !news.ended && !news.missed => {}
+                news => return Ok(news),
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.store.clock.sleep(POLL) => {}
+            }
+        }
+    }
+}

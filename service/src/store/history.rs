@@ -1,0 +1,211 @@
+//! Tells what has happened to one task, from its record and its log.
+//!
+//! Nothing is stored for it beside the task itself, so it can be told from the beginning for as
+//! long as the task is kept.
+
+use sha2::{Digest, Sha256};
+
+use super::{
+    error::Result,
+    event_text,
+    link::Link,
+    logs, reads,
+    rows::{TaskRow, corrupt, time, times},
+};
+use crate::domain::{
+    Timestamp,
+    attempt::{Failure, LogLine, Progress, RecordedFailure},
+    event::{Change, TaskEvent, TaskPlace},
+    history::{History, Step, StepKind},
+    state::Stage,
+    task::TaskId,
+};
+
+/// Log lines read at once.
+const LOG_LINES: u32 = 500;
+
+/// What has happened to a task since a place.
+#[derive(Debug)]
+pub struct TaskNews {
+    /// In their order, each with the place after it.
+    pub events: Vec<(TaskPlace, TaskEvent)>,
+    /// Something before them is gone.
+    pub missed: bool,
+    /// The task has ended, and there is no more to tell.
+    pub ended: bool,
+    /// There is more to read at once.
+    pub more: bool,
+}
+
+/// What is to be told after `place`; `None` if there is no such task.
+pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result<Option<TaskNews>> {
+    // The row first: what it says of an attempt's end, the log read later has all lines of.
+    let Some(row) = reads::row(link, id)? else {
+        return Ok(None);
+    };
+    let history = history(&row)?;
+    let (place, missed) = valid(place, &history);
+    let lines = logs::lines(link, row.seq, place.log, LOG_LINES)?;
+    let errors = reads::errors(link, row.seq)?;
+    let missed = missed || (place.log == 0 && logs::dropped(link, row.seq)? > 0);
+    let mut telling = Telling { row: &row, errors: &errors, place, events: Vec::new(), id };
+    let told_all = telling.tell(&history, &lines)?;
+    let more = !told_all;
+    Ok(Some(TaskNews {
+        missed,
+        ended: told_all && row.stage()?.is_finished(),
+        more,
+        events: telling.events,
+    }))
+}
+
+/// The steps of a row. Rows of before there were histories have none.
+fn history(row: &TaskRow) -> Result<History> {
+    let mut history =
+        History::parse(&row.now.history).ok_or_else(|| corrupt("a history that is none"))?;
+    let attempt = event_text::attempt(row);
+    if history.steps.is_empty()
+        && let Some(at) = times(row.now.last_attempted_at)?
+    {
+        history.steps.push(Step { kind: StepKind::Started, attempt, at });
+    }
+    let ended = history.steps.last().is_some_and(|step| matches!(step.kind, StepKind::Ended(_)));
+    if !ended && let Some(at) = times(row.now.finished_at)? {
+        history.steps.push(Step { kind: StepKind::Ended(row.stage()?), attempt, at });
+    }
+    Ok(history)
+}
+
+/// The place to tell from, and whether something between is gone. One that the task cannot have
+/// come to is somebody else's.
+fn valid(place: TaskPlace, history: &History) -> (TaskPlace, bool) {
+    let all = 1 + history.dropped + history.steps.len() as u64;
+    if place.steps > all {
+        return (TaskPlace::default(), true);
+    }
+    if place.steps > history.dropped || history.dropped == 0 {
+        return (place, false);
+    }
+    (TaskPlace { steps: place.steps.min(1), ..place }, true)
+}
+
+struct Telling<'a> {
+    id: TaskId,
+    row: &'a TaskRow,
+    errors: &'a [RecordedFailure],
+    place: TaskPlace,
+    events: Vec<(TaskPlace, TaskEvent)>,
+}
+
+impl Telling<'_> {
+    /// Says whether there was nothing more to tell.
+    fn tell(&mut self, history: &History, log: &logs::Lines) -> Result<bool> {
+        if self.place.steps == 0 {
+            self.place.steps = 1;
+            let change = Change::Enqueued { run_after: self.first_run_after(history)? };
+            self.push(Stage::Available, 0, time(self.row.enqueued_at)?, change);
+        }
+        self.place.steps = self.place.steps.max(1 + history.dropped);
+        let seen = usize::try_from(self.place.steps - 1 - history.dropped).unwrap_or(usize::MAX);
+        let mut lines = log.lines.as_slice();
+        for (index, step) in history.steps.iter().enumerate().skip(seen) {
+            if step.kind.ends_attempt() {
+                let end = lines.iter().take_while(|(_, line)| line.attempt <= step.attempt).count();
+                let (of_attempt, later) = lines.split_at(end);
+                self.log(of_attempt);
+                lines = later;
+                if lines.is_empty() && log.more {
+                    return Ok(false);
+                }
+            }
+            self.place.steps += 1;
+            self.step(*step, index + 1 == history.steps.len())?;
+        }
+        self.log(lines);
+        self.progress()?;
+        Ok(!log.more)
+    }
+
+    fn first_run_after(&self, history: &History) -> Result<Option<Timestamp>> {
+        let waits = history.steps.is_empty() && self.row.now.due_at > self.row.enqueued_at;
+        waits.then(|| time(self.row.now.due_at)).transpose()
+    }
+
+    fn step(&mut self, step: Step, is_last: bool) -> Result<()> {
+        let run_after = if is_last { Some(time(self.row.now.due_at)?) } else { None };
+        let (stage, change) = match step.kind {
+            StepKind::Started => {
+                self.place.progress = 0;
+                (Stage::Running, Change::Started { worker_id: self.worker_id(step.attempt)? })
+            }
+            StepKind::AttemptFailed => {
+                let failure = self.failure(step);
+                (Stage::Available, Change::AttemptFailed { failure, run_after })
+            }
+            StepKind::Released => {
+                let run_after = run_after.filter(|due_at| *due_at > step.at);
+                (Stage::Available, Change::Released { run_after })
+            }
+            StepKind::CancelRequested => (Stage::Running, Change::CancelRequested),
+            StepKind::Ended(stage) => (stage, Change::Ended { failure: self.failure(step) }),
+            StepKind::Retried => (Stage::Available, Change::Retried),
+        };
+        self.push(stage, step.attempt, step.at, change);
+        Ok(())
+    }
+
+    fn worker_id(&self, attempt: u32) -> Result<Option<String>> {
+        let index = usize::try_from(attempt).unwrap_or(usize::MAX).saturating_sub(1);
+        Ok(self.row.worker_ids()?.get(index).cloned())
+    }
+
+    fn failure(&self, step: Step) -> Option<Failure> {
+        self.errors
+            .iter()
+            .find(|error| error.attempt == step.attempt && error.at == step.at)
+            .map(|error| error.failure.brief())
+    }
+
+    /// Lines of one attempt after the other.
+    fn log(&mut self, lines: &[(i64, LogLine)]) {
+        for lines in lines.chunk_by(|(_, a), (_, b)| a.attempt == b.attempt) {
+            let Some((id, last)) = lines.last() else { continue };
+            self.place.log = *id;
+            let change = Change::Log(lines.iter().map(|(_, line)| line.clone()).collect());
+            self.push(Stage::Running, last.attempt, last.at, change);
+        }
+    }
+
+    /// The latest progress only: what it was before is nowhere kept.
+    fn progress(&mut self) -> Result<()> {
+        let Some(progress) = self.row.progress() else { return Ok(()) };
+        let name = name_of(&progress);
+        if self.row.stage()? != Stage::Running || name == self.place.progress {
+            return Ok(());
+        }
+        self.place.progress = name;
+        let at = time(self.row.now.lease_renewed_at.unwrap_or(self.row.enqueued_at))?;
+        self.push(Stage::Running, event_text::attempt(self.row), at, Change::Progress(progress));
+        Ok(())
+    }
+
+    fn push(&mut self, stage: Stage, attempt: u32, at: Timestamp, change: Change) {
+        let event = TaskEvent {
+            task_id: self.id,
+            task_path: self.row.task_path.clone(),
+            queue_name: self.row.queue_name.clone(),
+            stage,
+            attempt,
+            at,
+            change,
+        };
+        self.events.push((self.place, event));
+    }
+}
+
+/// A number that another progress has only by chance.
+fn name_of(progress: &Progress) -> u32 {
+    let text = format!("{:?} {:?}", progress.fraction, progress.message);
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(4).fold(0, |name, byte| name << 8 | u32::from(*byte)).max(1)
+}
