@@ -87,6 +87,11 @@ bench-full: ## Whether a million finished tasks slow a drain down, on both engin
 	cargo build --locked --release -p nightshift -p nightshift-bench
 	bench/full.sh
 
+.PHONY: bench-events
+bench-events: ## What a thousand readers of events cost, on both engines
+	cargo build --locked --release -p nightshift -p nightshift-bench
+	bench/events.sh
+
 .PHONY: bench-django
 bench-django: tools ## The Django package beside django-tasks-db
 	cargo build --locked --release -p nightshift

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the figures go there")]
 
 mod executor;
+mod watch;
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -81,6 +82,8 @@ enum Load {
         #[arg(long, default_value_t = 200)]
         count: u32,
     },
+    /// Readers of events beside a steady load
+    Watch(watch::Watch),
     /// Tasks that have ended, and tasks that wait for nobody
     Fill {
         #[arg(long, default_value_t = 1_000_000)]
@@ -123,6 +126,13 @@ async fn main() -> anyhow::Result<()> {
             let [median, p99] = replicas(&client, &worker, &waiter, count).await?;
             println!("replicas {median:.2} ms");
             println!("replicas-p99 {p99:.2} ms");
+        }
+        Load::Watch(watch) => {
+            let [median, p99, watched_median, watched_p99] = watch.run(&client, &server).await?;
+            println!("unwatched {median:.2} ms");
+            println!("unwatched-p99 {p99:.2} ms");
+            println!("watched {watched_median:.2} ms");
+            println!("watched-p99 {watched_p99:.2} ms");
         }
         Load::Fill { finished, waiting } => {
             register_workers(&client).await?;

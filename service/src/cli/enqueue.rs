@@ -2,20 +2,17 @@ use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nightshift_client::{
     Client, EnqueueOptions,
-    types::{Json, Task, TaskRequest, TaskState, Timestamp},
+    types::{Json, TaskRequest, Timestamp},
 };
 use uuid::Uuid;
 
-use super::output::{Output, exit_code};
+use super::{
+    output::{Output, exit_code},
+    watch,
+};
 use crate::clock::{Clock, SystemClock, later};
-
-/// How often the progress of a task is asked for.
-const PROGRESS_PERIOD: Duration = Duration::from_millis(500);
-/// Places of the progress bar.
-const BAR_LENGTH: u64 = 1_000;
 
 /// Enqueue a task.
 #[derive(Args)]
@@ -81,7 +78,9 @@ impl Enqueue {
             out.print(&enqueued.task, |task| task.id.to_string())?;
             return Ok(ExitCode::SUCCESS);
         }
-        let task = wait_for_end(client, enqueued.task.id).await?;
+        let id = enqueued.task.id;
+        watch::task(client, id, None).await?;
+        let task = client.get_task(id, None).await?;
         out.print_errors(&task.errors)?;
         if out.json || task.return_value.is_some() {
             out.print(&task, |task| {
@@ -154,47 +153,4 @@ fn time(text: &str) -> anyhow::Result<Timestamp> {
         text.parse().with_context(|| format!("{text:?} is neither a time nor a duration"))?;
     let later_by = Duration::try_from(later_by).context("the time lies in the past")?;
     Ok(later(SystemClock::default().now(), later_by).into())
-}
-
-/// Waits until the task has ended, and shows how far it is where somebody can see it.
-async fn wait_for_end(client: &Client, id: Uuid) -> anyhow::Result<Task> {
-    const LONG_POLL: Duration = Duration::from_secs(30);
-    let bar = ProgressBar::with_draw_target(Some(BAR_LENGTH), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} [{bar:30}] {msg}")?);
-    loop {
-        let task = tokio::select! {
-            task = client.get_task(id, Some(LONG_POLL)) => task?,
-            error = show_progress(client, id, &bar) => return Err(error),
-        };
-        if task.status.is_finished() {
-            bar.finish_and_clear();
-            return Ok(task);
-        }
-        // A service that is about to stop answers before the time is over.
-        SystemClock::default().sleep(PROGRESS_PERIOD).await;
-    }
-}
-
-/// Draws until it cannot any more.
-async fn show_progress(client: &Client, id: Uuid, bar: &ProgressBar) -> anyhow::Error {
-    loop {
-        match client.get_task_status(id).await {
-            Ok(state) => draw(bar, &state),
-            Err(error) => return error.into(),
-        }
-        SystemClock::default().sleep(PROGRESS_PERIOD).await;
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_precision_loss,
-    clippy::cast_sign_loss,
-    reason = "a bar of a thousand places"
-)]
-fn draw(bar: &ProgressBar, state: &TaskState) {
-    let progress = state.progress.clone().unwrap_or_default();
-    bar.set_position((progress.fraction.unwrap_or(0.0) * BAR_LENGTH as f64) as u64);
-    bar.set_message(format!("{} {}", state.status, progress.message.unwrap_or_default()));
-    bar.tick();
 }

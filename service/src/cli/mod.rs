@@ -12,6 +12,8 @@ mod queue;
 mod serve;
 mod service;
 mod tasks;
+mod top;
+mod watch;
 mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -96,6 +98,10 @@ enum ClientCommand {
     Explain(tasks::One),
     /// Show what a task's executors logged
     Logs(tasks::One),
+    /// Show what happens to a task until its end, or to all tasks
+    Watch(watch::Watch),
+    /// Show queues and running tasks, as they change
+    Top(top::Top),
     /// List tasks, newest first
     List(tasks::List),
     /// Register, list and forget executors
@@ -164,6 +170,8 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
         ClientCommand::Delete(one) => one.delete(client).await,
         ClientCommand::Explain(one) => one.explain(client, out).await,
         ClientCommand::Logs(one) => one.logs(client, out).await,
+        ClientCommand::Watch(watch) => watch.run(client, out).await,
+        ClientCommand::Top(top) => top.run(client, out).await,
         ClientCommand::List(list) => list.run(client, out).await,
         ClientCommand::Executor(command) => command.run(client, out).await,
         ClientCommand::Plugin(command) => command.run(client, out).await,

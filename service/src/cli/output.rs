@@ -6,7 +6,7 @@ use std::{
 };
 
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
-use nightshift_client::types::{TaskError, TaskStatus};
+use nightshift_client::types::{LogLine, Progress, TaskError, TaskStatus};
 use serde::Serialize;
 
 /// Exit status when the task ended without success.
@@ -81,6 +81,18 @@ pub(super) fn details(rows: Vec<(&str, Option<String>)>) -> String {
     let lines: Vec<String> =
         shown.into_iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
     lines.join("\n")
+}
+
+/// Per cent and message.
+pub(super) fn progress(progress: &Progress) -> String {
+    let percent = progress.fraction.map_or(String::new(), |f| format!("{:.0} % ", f * 100.0));
+    percent + progress.message.as_deref().unwrap_or("")
+}
+
+/// A line of a task's log.
+pub(super) fn log_line(line: &LogLine) -> String {
+    let level = format!("{:?}", line.level).to_uppercase();
+    format!("{} {level:7} {}", line.at, line.message)
 }
 
 pub(super) fn status_cell(status: TaskStatus) -> Cell {

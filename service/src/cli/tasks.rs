@@ -11,7 +11,7 @@ use nightshift_client::{
 };
 use uuid::Uuid;
 
-use super::output::{Output, details, exit_code, status_cell, table};
+use super::output::{Output, details, exit_code, log_line, progress, status_cell, table};
 
 /// Names one task.
 #[derive(Args)]
@@ -207,10 +207,6 @@ fn show_list(list: &TaskList) -> String {
 
 fn show(task: &Task) -> String {
     let time = |at: Option<Timestamp>| at.map(|at| at.to_string());
-    let progress = task.progress.as_ref().map(|progress| {
-        let percent = progress.fraction.map_or(String::new(), |f| format!("{:.0} % ", f * 100.0));
-        percent + progress.message.as_deref().unwrap_or("")
-    });
     details(vec![
         ("id", Some(task.id.to_string())),
         ("status", Some(task.status.to_string())),
@@ -220,7 +216,7 @@ fn show(task: &Task) -> String {
         ("queue", Some(task.queue_name.clone())),
         ("executor", task.executor.clone()),
         ("attempts", Some(format!("{} of {}", task.attempts, task.max_attempts))),
-        ("progress", progress),
+        ("progress", task.progress.as_ref().map(progress)),
         ("enqueued", time(Some(task.enqueued_at))),
         ("run after", time(task.run_after)),
         ("started", time(task.started_at)),
@@ -239,9 +235,5 @@ fn show_reasons(explanation: &Explanation) -> String {
 }
 
 fn show_lines(list: &LogList) -> String {
-    let lines = list.items.iter().map(|line| {
-        let level = format!("{:?}", line.level).to_uppercase();
-        format!("{} {level:7} {}", line.at, line.message)
-    });
-    lines.collect::<Vec<_>>().join("\n")
+    list.items.iter().map(log_line).collect::<Vec<_>>().join("\n")
 }

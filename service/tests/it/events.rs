@@ -6,10 +6,10 @@ use diesel::{Connection, PgConnection, connection::SimpleConnection};
 use futures_util::StreamExt;
 use nightshift::domain::event::EventRetention;
 use nightshift_client::{
-    Client, EventFilter, Events, Heard,
+    EventFilter, Heard,
     types::{
         ErrorCode, ErrorReport, FinishRequest, LogLevel, LogLineRequest, Progress, RenewRequest,
-        TaskBatch, TaskErrorKind, TaskEvent, TaskEventType, TaskRequest, TaskStatus,
+        TaskBatch, TaskErrorKind, TaskEventType, TaskRequest, TaskStatus,
     },
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -17,68 +17,9 @@ use uuid::Uuid;
 
 use crate::support::{
     app::{Builder as App, TestApp, value},
+    events::{Reader, story},
     on_both_engines, soon,
 };
-
-/// Reads events, and remembers where it is.
-struct Reader {
-    events: Events,
-    last: Option<String>,
-}
-
-impl Reader {
-    async fn all(client: &Client, last: Option<&str>) -> Self {
-        let events = client.get_events(&EventFilter::default(), last).await.unwrap();
-        Self { events, last: last.map(str::to_owned) }
-    }
-
-    async fn task(client: &Client, id: Uuid) -> Self {
-        let events = client.get_task_events(id, None).await.unwrap().unwrap();
-        Self { events, last: None }
-    }
-
-    async fn heard(&mut self) -> Option<Heard> {
-        let heard = soon("an event", self.events.next()).await.transpose().unwrap();
-        if let Some(Heard::Event { id, .. }) = &heard {
-            self.last = Some(id.clone());
-        }
-        heard
-    }
-
-    async fn event(&mut self) -> TaskEvent {
-        match self.heard().await {
-            Some(Heard::Event { event, .. }) => *event,
-            other => panic!("not an event: {other:?}"),
-        }
-    }
-
-    async fn events(&mut self, count: usize) -> Vec<TaskEvent> {
-        let mut events = Vec::new();
-        while events.len() < count {
-            events.push(self.event().await);
-        }
-        events
-    }
-
-    /// All until the stream ends.
-    async fn rest(&mut self) -> Vec<TaskEvent> {
-        let mut events = Vec::new();
-        while let Some(heard) = self.heard().await {
-            let Heard::Event { event, .. } = heard else { panic!("{heard:?}") };
-            events.push(*event);
-        }
-        events
-    }
-}
-
-/// Type and status of each, on one line.
-fn story(events: &[TaskEvent]) -> String {
-    let words = events.iter().map(|event| {
-        let name = event.event_type.name().strip_prefix("task.").unwrap();
-        format!("{name}/{}/{}", event.status, event.attempt)
-    });
-    words.collect::<Vec<_>>().join(" ")
-}
 
 fn error() -> FinishRequest {
     let error = ErrorReport { message: Some("no".to_owned()), ..ErrorReport::default() };

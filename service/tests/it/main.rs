@@ -29,6 +29,7 @@ mod replicas;
 mod retention;
 mod tasks;
 mod time;
+mod watch_command;
 mod worker_command;
 mod workers;
 mod writer;

@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod database;
+pub mod events;
 pub mod executor;
 pub mod process;
 pub mod proxy;
