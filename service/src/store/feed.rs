@@ -7,7 +7,10 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,12 @@ use crate::domain::{
 const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The pause between two looks: under load, what happens meanwhile is read and sent together.
 const PACE: Duration = Duration::from_millis(50);
+/// How much longer the pause is for each reader, up to a bound, and over which time they are woken:
+/// a thousand at once would keep the threads from everybody else for as long as all of them take.
+const PACE_PER_READER: Duration = Duration::from_micros(100);
+const SPREAD_MAX: Duration = Duration::from_millis(100);
+/// Parts of that time.
+const SLOTS: u32 = 64;
 /// How often to look although nobody said that there is something.
 const POLL: Duration = Duration::from_secs(1);
 
@@ -38,6 +47,8 @@ pub(super) struct Feed {
     position: watch::Sender<Option<i64>>,
     recent: Mutex<Recent>,
     wanted: Notify,
+    /// Readers that there have been.
+    readers: AtomicU32,
 }
 
 #[derive(Default)]
@@ -70,7 +81,8 @@ impl Recent {
 impl Feed {
     pub(super) fn new() -> Self {
         let recent = Mutex::new(Recent::default());
-        Self { position: watch::Sender::new(None), recent, wanted: Notify::new() }
+        let position = watch::Sender::new(None);
+        Self { position, recent, wanted: Notify::new(), readers: AtomicU32::new(0) }
     }
 
     fn recent<T>(&self, use_it: impl FnOnce(&mut Recent) -> T) -> T {
@@ -82,6 +94,17 @@ impl Feed {
         let positions = self.position.subscribe();
         self.wanted.notify_one();
         positions
+    }
+
+    /// Over which time readers are woken.
+    fn spread(&self) -> Duration {
+        let readers = u32::try_from(self.position.receiver_count()).unwrap_or(u32::MAX);
+        PACE_PER_READER.saturating_mul(readers).min(SPREAD_MAX)
+    }
+
+    /// The part of that time in which a new reader is woken.
+    fn slot(&self) -> u32 {
+        self.readers.fetch_add(1, Ordering::Relaxed) % SLOTS
     }
 
     fn start(&self, at: i64) {
@@ -157,7 +180,7 @@ impl Following<'_> {
             if !more {
                 tokio::time::timeout(POLL, self.store.signals.news()).await.ok();
             }
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(PACE + self.store.feed.spread()).await;
         }
         Ok(())
     }
@@ -219,6 +242,7 @@ pub struct EventReader {
     seq: i64,
     seen: EventPlace,
     missed: bool,
+    slot: u32,
 }
 
 impl EventReader {
@@ -236,7 +260,8 @@ impl EventReader {
         let missed = seen.seq > position;
         let seen = if missed { EventPlace::after(position) } else { seen };
         let seq = if seen.index == EventPlace::LAST { seen.seq } else { seen.seq - 1 };
-        Ok(Self { store, positions, seq, seen, missed })
+        let slot = store.feed.slot();
+        Ok(Self { store, positions, seq, seen, missed, slot })
     }
 
     /// Returns what comes next, once there is something.
@@ -246,14 +271,10 @@ impl EventReader {
         }
         loop {
             let seq = self.seq;
-            let position = *self
-                .positions
-                .wait_for(|at| at.is_some_and(|at| at > seq))
-                .await
-                .map_err(|_closed| Error::Closed)?;
+            let position = self.position().await?;
             let chunk = match self.store.feed.recent(|recent| recent.next(seq)) {
                 Some(chunk) => chunk,
-                None => match self.read_table(position.unwrap_or(seq)).await? {
+                None => match self.read_table(position).await? {
                     Some(chunk) => Arc::new(chunk),
                     None => return Ok(Heard::Missed),
                 },
@@ -264,6 +285,19 @@ impl EventReader {
                 return Ok(Heard::Events { chunk, skip });
             }
         }
+    }
+
+    /// The position, once it is beyond this reader, and this reader's turn has come.
+    async fn position(&mut self) -> Result<i64> {
+        let seq = self.seq;
+        let beyond = |at: Option<i64>| at.filter(|at| *at > seq);
+        if let Some(position) = beyond(*self.positions.borrow()) {
+            return Ok(position);
+        }
+        let reached = self.positions.wait_for(|at| beyond(*at).is_some()).await;
+        let position = reached.map_err(|_closed| Error::Closed)?.ok_or(Error::Closed)?;
+        tokio::time::sleep(self.store.feed.spread() * self.slot / SLOTS).await;
+        Ok(beyond(*self.positions.borrow()).unwrap_or(position))
     }
 
     /// What the table has between this reader and the position; `None` if some of it is gone.
