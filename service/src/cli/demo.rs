@@ -24,8 +24,11 @@ use crate::{
     shutdown::StopSignals,
 };
 
-/// The executor, so that the demo needs no other file.
-const EXECUTOR: &str = include_str!("../../../examples/executor.py");
+/// The executor and its tasks, so that the demo needs no other file.
+const EXECUTOR: [(&str, &str); 2] = [
+    ("executor.py", include_str!("../../../examples/executors/python/executor.py")),
+    ("demo.py", include_str!("../../../examples/executors/python/demo.py")),
+];
 /// The plugin, made of examples/plugin.wat.
 const PLUGIN: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/plugin.wasm"));
 /// How often a task's state is looked at.
@@ -158,10 +161,11 @@ fn say(line: &str) -> anyhow::Result<()> {
 }
 
 async fn start_executor(folder: &Path, secret: &str) -> anyhow::Result<(Child, u16)> {
-    let script = folder.join("executor.py");
-    std::fs::write(&script, EXECUTOR)?;
+    for (name, text) in EXECUTOR {
+        std::fs::write(folder.join(name), text)?;
+    }
     let mut child = Command::new("python3")
-        .arg(&script)
+        .arg(folder.join("demo.py"))
         .env("NIGHTSHIFT_SECRET", secret)
         .stdout(Stdio::piped())
         .kill_on_drop(true)
@@ -184,7 +188,7 @@ async fn register(client: &Client, port: u16, secret: String) -> anyhow::Result<
     };
     let executor = client.put_executor("demo", &request).await?;
     say(&format!(
-        "examples/executor.py listens on port {port}, registered as {:?} for {}",
+        "examples/executors/python listens on port {port}, registered as {:?} for {}",
         executor.name,
         executor.task_paths.join(" "),
     ))
