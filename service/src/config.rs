@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Variables that begin like settings but belong to clients.
-const CLIENT_VARIABLES: &[&str] = &["server", "token"];
+const CLIENT_VARIABLES: &[&str] = &["server", "token", "secret"];
 
 /// Every setting of the service. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! Runs attempts.
 
-mod http;
+pub(crate) mod http;
 mod journal;
 mod returned;
 mod wasm;

@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod delivery;
 mod events;
+mod executor_command;
 mod input;
 mod leases;
 mod lists;

@@ -20,7 +20,7 @@ use crate::domain::{
 const EXCERPT_BYTES_MAX: usize = 1_024;
 
 /// Reads an answer by the table of docs/EXECUTORS.md.
-pub(super) async fn read(response: Response, bytes_max: usize, now: Timestamp) -> Answer {
+pub(crate) async fn read(response: Response, bytes_max: usize, now: Timestamp) -> Answer {
     let status = response.status();
     if status == StatusCode::ACCEPTED {
         return Answer::Accepted;

@@ -8,6 +8,7 @@ use std::{error::Error as _, io, sync::Arc, time::Duration};
 
 use reqwest::{Client, RequestBuilder, Response, dns::Resolve, redirect};
 
+pub(crate) use self::answer::read;
 use self::{
     message::Message,
     resolver::{Checked, RefusedAddress, SystemResolver},
@@ -26,7 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// they do not close one just as a task goes out on it.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long telling an executor to stop may take in all.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the caller has to know.
 #[derive(Clone, Debug)]
@@ -53,17 +54,7 @@ impl HttpExecutor {
         settings: HttpSettings,
         resolver: Arc<dyn Resolve>,
     ) -> reqwest::Result<Self> {
-        let client = Client::builder()
-            .user_agent(concat!("nightshift/", env!("CARGO_PKG_VERSION")))
-            // A redirect would carry the task and its signature to a host that nobody registered.
-            .redirect(redirect::Policy::none())
-            // A proxy from the environment would see every task.
-            .no_proxy()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .dns_resolver(Arc::new(Checked(resolver)))
-            .build()?;
-        Ok(Self { client, settings })
+        Ok(Self { client: calling_client(resolver)?, settings })
     }
 
     fn request(&self, executor: &Executor, message: &Message<'_>) -> Result<Call, Failure> {
@@ -74,6 +65,24 @@ impl HttpExecutor {
         let request = signed.onto(self.client.post(url.as_url().clone()));
         Ok(Call { request, place: place(url) })
     }
+}
+
+/// A client that calls executors as the service does, for whoever plays the service.
+pub(crate) fn client() -> reqwest::Result<Client> {
+    calling_client(Arc::new(SystemResolver))
+}
+
+fn calling_client(resolver: Arc<dyn Resolve>) -> reqwest::Result<Client> {
+    Client::builder()
+        .user_agent(concat!("nightshift/", env!("CARGO_PKG_VERSION")))
+        // A redirect would carry the task and its signature to a host that nobody registered.
+        .redirect(redirect::Policy::none())
+        // A proxy from the environment would see every task.
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .dns_resolver(Arc::new(Checked(resolver)))
+        .build()
 }
 
 /// A call that is ready to be made.

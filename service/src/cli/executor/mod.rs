@@ -1,3 +1,7 @@
+//! Commands about executors.
+
+mod check;
+
 use std::process::ExitCode;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -12,7 +16,6 @@ use nightshift_client::{
 use super::output::{Output, details, table};
 use crate::{domain::executor::Secret, entropy::Entropy};
 
-/// Commands about executors.
 #[derive(Subcommand)]
 pub(super) enum ExecutorCommand {
     /// Register an executor, in place of what was registered under the name
@@ -23,6 +26,8 @@ pub(super) enum ExecutorCommand {
     Get(Name),
     /// Forget an executor
     Delete(Name),
+    /// Say whether an HTTP executor does what is asked of one; needs no service
+    Check(Box<check::Check>),
 }
 
 #[derive(Args)]
@@ -87,6 +92,7 @@ impl ExecutorCommand {
             Self::List => out.print(&all(client).await?, show_list)?,
             Self::Get(Name { name }) => out.print(&client.get_executor(&name).await?, show)?,
             Self::Delete(Name { name }) => client.delete_executor(&name).await?,
+            Self::Check(check) => return check.run(out).await,
         }
         Ok(ExitCode::SUCCESS)
     }
