@@ -41,9 +41,13 @@ class Outcome:
     return_value: str | None = None
     #: What the service wants to know of an exception.
     error: dict[str, Any] | None = None
+    #: Whether there was such a task.
+    found: bool = True
 
     @classmethod
-    def of(cls, error: BaseException, *, retryable: bool = True) -> "Outcome":
+    def of(
+        cls, error: BaseException, *, retryable: bool = True, found: bool = True
+    ) -> "Outcome":
         """The end by this exception."""
         report: dict[str, Any] = {
             "exception_class_path": class_path(type(error)),
@@ -53,7 +57,7 @@ class Outcome:
         }
         if not retryable:
             report["retryable"] = False
-        return cls(error=report)
+        return cls(error=report, found=found)
 
     def body(self) -> bytes:
         """What a lease is finished with."""
@@ -75,7 +79,8 @@ def execute(backend: NightshiftBackend, record: dict[str, Any], reporter: Report
             task = registered_task(path)
         except Exception as error:  # whatever its module raises
             logger.exception("Task id=%s failed unexpectedly", record["id"])
-            return Outcome.of(error, retryable=not isinstance(error, SuspiciousOperation))
+            retryable = not isinstance(error, SuspiciousOperation)
+            return Outcome.of(error, retryable=retryable, found=False)
         return _run(backend, task, backend.result_of(record), reporter)
     finally:
         close_old_connections()

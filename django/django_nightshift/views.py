@@ -24,7 +24,8 @@ def execute_task(request: HttpRequest) -> HttpResponse:
     """Runs the task of a signed `task.execute` message, and answers as it ended.
 
     200 with the return value; 500 with `exception_class_path`, `message` and `traceback` when the
-    task failed; 401 when the signature is missing, wrong or old; 400 for another message.
+    task failed, 404 with them when there is no such task; 401 when the signature is missing, wrong
+    or old; 400 for another message.
     """
     backend = _sender(request)
     if backend is None:
@@ -45,7 +46,9 @@ def execute_task(request: HttpRequest) -> HttpResponse:
     outcome = execute(backend, record, reporter)
     reporter.flush()
     if outcome.error is not None:
-        return _json(500, json.dumps(outcome.error))
+        # The site's next release may bring the task.
+        error = {"retryable": True, **outcome.error}
+        return _json(500 if outcome.found else 404, json.dumps(error))
     return _json(200, str(outcome.return_value))
 
 

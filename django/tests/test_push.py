@@ -140,6 +140,12 @@ def test_other_messages_are_refused(site):
     assert call({**EXECUTE, "type": "task.cancel"}).status_code == 204
 
 
+def test_a_task_that_is_not_there_is_not_found(site):
+    for path, retryable in (("site_app.tasks.gone", True), ("os.getpid", False)):
+        answer = call({**EXECUTE, "data": {**EXECUTE["data"], "task_path": path}})
+        assert (answer.status_code, answer.json()["retryable"]) == (404, retryable)
+
+
 def test_without_a_secret_a_site_is_not_registered(site):
     with pytest.raises(CommandError, match="'secrets'"):
         call_command("nightshift_register", url="http://127.0.0.1:1/", backend="unchecked")
