@@ -24,7 +24,7 @@ demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 s
 	$(TARGET)/debug/nightshift demo $(if $(CI),--ci)
 
 .PHONY: test
-test: check test-code chaos-short plugins test-django ## Everything that CI runs
+test: check test-code chaos-short plugins test-django test-executor ## Everything that CI runs
 	$(MAKE) tom CI=1
 
 .PHONY: check
@@ -66,6 +66,15 @@ test-django: tools ## The Django package on each generation of Django's task fra
 	$(BUILD)
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
 		scripts/postgres.sh scripts/django.sh
+
+.PHONY: test-executor
+test-executor: $(if $(URL),,tools) ## Check the executor at URL (its SECRET=whsec_...), or all of examples/executors
+	$(BUILD)
+ifdef URL
+	@NIGHTSHIFT_SECRET=$(SECRET) $(TARGET)/debug/nightshift executor check "$(URL)" $(OPTIONS)
+else
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift scripts/executors.sh
+endif
 
 .PHONY: tom
 tom: tools ## Follow the TOM manual with Nightshift, then do a TOM's work; CI=1 stops by itself

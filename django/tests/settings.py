@@ -50,7 +50,7 @@ DATABASES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-PUSH_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+PUSH_SECRET = os.environ.get("NIGHTSHIFT_SECRET", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 TASKS = {
     "default": {
         "BACKEND": "django_nightshift.NightshiftBackend",

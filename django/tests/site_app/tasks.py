@@ -38,6 +38,11 @@ def fail():
 
 
 @task()
+def fail_with(message):
+    raise ValueError(message)
+
+
+@task()
 def fail_oddly():
     raise ValueError(ValueError("inside"), object(), "\0")
 
@@ -100,6 +105,17 @@ def wait_for_cancel(path):
     while not is_cancelled() and time.monotonic() < until:
         time.sleep(0.02)
     return is_cancelled()
+
+
+@task()
+def work(seconds):
+    """Takes so long, unless it is cancelled."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if is_cancelled():
+            raise RuntimeError("cancelled")
+        time.sleep(0.02)
+    return seconds
 
 
 @task()
