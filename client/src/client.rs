@@ -1,14 +1,15 @@
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use nightshift_openapi::Problem;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::{CONTENT_TYPE, DATE, RETRY_AFTER},
     redirect,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Retry, retry::Repeat};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an answer may take, beside the time that the caller asked the service to wait.
@@ -17,10 +18,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 const EXCERPT_BYTES_MAX: usize = 200;
 
 /// Speaks to one service. Clones share its connections.
+///
+/// A call that fails by what passes by itself is made again where that can do no harm; see
+/// [`Retry`].
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
     base: Url,
+    retry: Retry,
 }
 
 impl Client {
@@ -30,11 +35,7 @@ impl Client {
     /// # Errors
     /// [`Error::Address`] for what is no http or https address.
     pub fn new(base: &str) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .build()?;
-        Self::with_http(base, http)
+        Self::with_http(base, connections()?)
     }
 
     /// Like [`Client::new`], over connections of the caller's making.
@@ -48,7 +49,13 @@ impl Client {
             return Err(address());
         }
         url.path_segments_mut().map_err(|()| address())?.pop_if_empty();
-        Ok(Self { http, base: url })
+        Ok(Self { http, base: url, retry: Retry::default() })
+    }
+
+    /// The same client, which makes calls that failed again as `retry` says.
+    #[must_use]
+    pub fn with_retry(self, retry: Retry) -> Self {
+        Self { retry, ..self }
     }
 
     /// A request to the route with these segments, each encoded as needed.
@@ -57,20 +64,40 @@ impl Client {
         if let Ok(mut path) = url.path_segments_mut() {
             path.extend(segments);
         }
-        Call { request: self.http.request(method, url), wait: Duration::ZERO }
+        // All but POST say what is to be, our PATCH too: said twice, it comes to the same.
+        let repeat = if method == Method::POST { Repeat::IfNotBegun } else { Repeat::Always };
+        let request = self.http.request(method, url);
+        Call { request, wait: Duration::ZERO, repeat, retry: self.retry }
     }
+}
+
+fn connections() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .build()
 }
 
 /// A request that is being put together.
 pub(crate) struct Call {
     request: RequestBuilder,
     wait: Duration,
+    repeat: Repeat,
+    retry: Retry,
 }
 
 impl Call {
     /// The service may take so much longer to answer.
     pub(crate) fn waiting(mut self, wait: Option<Duration>) -> Self {
         self.wait = wait.unwrap_or_default();
+        self
+    }
+
+    /// Whether being carried out twice does no harm, where the method does not say so.
+    pub(crate) fn repeatable(mut self, repeatable: bool) -> Self {
+        if repeatable {
+            self.repeat = Repeat::Always;
+        }
         self
     }
 
@@ -103,7 +130,7 @@ impl Call {
         let (status, body) = self.answer().await?;
         match serde_json::from_slice(&body) {
             Ok(answer) => Ok((status, answer)),
-            Err(_) => Err(foreign(status, &body)),
+            Err(source) => Err(Error::Unreadable { excerpt: excerpt(&body), source }),
         }
     }
 
@@ -114,41 +141,66 @@ impl Call {
 
     /// The answer, of which the body is still to come, however long that takes.
     pub(crate) async fn open(self) -> Result<Response> {
-        let answer = self.request.send().await?;
-        if answer.status().is_success() {
-            return Ok(answer);
-        }
-        Err(refusal(answer).await?)
+        accepted(self.request.send().await?).await
     }
 
-    async fn answer(self) -> Result<(StatusCode, Vec<u8>)> {
-        let answer = self.request.timeout(ANSWER_TIMEOUT + self.wait).send().await?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok((status, answer.bytes().await?.to_vec()));
+    /// On the heap, since the futures of callers are large enough.
+    fn answer(self) -> BoxFuture<'static, Result<(StatusCode, Vec<u8>)>> {
+        Box::pin(self.ask_until_answered())
+    }
+
+    async fn ask_until_answered(self) -> Result<(StatusCode, Vec<u8>)> {
+        let Self { request, wait, repeat, retry } = self;
+        let mut request = request.timeout(ANSWER_TIMEOUT + wait);
+        let mut pauses = retry.pauses();
+        loop {
+            let again = request.try_clone();
+            let error = match answer(request).await {
+                Err(error) if repeat.allows(&error) => error,
+                answered => return answered,
+            };
+            match (again, pauses.after(&error)) {
+                (Some(again), Some(pause)) => {
+                    tokio::time::sleep(pause).await;
+                    request = again;
+                }
+                _ => return Err(error),
+            }
         }
-        Err(refusal(answer).await?)
     }
 }
 
-/// The error that an answer is.
-async fn refusal(answer: Response) -> Result<Error> {
+async fn answer(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>)> {
+    let answer = accepted(request.send().await?).await?;
+    Ok((answer.status(), answer.bytes().await?.to_vec()))
+}
+
+/// The answer, or the error that it is.
+async fn accepted(answer: Response) -> Result<Response> {
     let status = answer.status();
+    if status.is_success() {
+        return Ok(answer);
+    }
     let retry_after = retry_after(&answer);
     let body = answer.bytes().await?;
-    Ok(match serde_json::from_slice::<Problem>(&body) {
+    Err(match serde_json::from_slice::<Problem>(&body) {
         Ok(problem) => Error::Problem { problem: Box::new(problem), retry_after },
-        Err(_) => foreign(status, &body),
+        Err(_) => Error::Foreign { status: status.as_u16(), excerpt: excerpt(&body), retry_after },
     })
 }
 
+/// Seconds, or a date, which is taken against the one of the answer: clocks may differ.
 fn retry_after(answer: &Response) -> Option<Duration> {
-    let seconds = answer.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    let header = |name| answer.headers().get(name)?.to_str().ok();
+    let date = |text| jiff::fmt::rfc2822::parse(text).ok();
+    let asked = header(RETRY_AFTER)?;
+    if let Ok(seconds) = asked.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let span = date(asked)?.duration_since(&date(header(DATE)?)?);
+    Some(Duration::try_from(span).unwrap_or_default())
 }
 
-fn foreign(status: StatusCode, body: &[u8]) -> Error {
-    let start = body.get(..EXCERPT_BYTES_MAX).unwrap_or(body);
-    let excerpt = String::from_utf8_lossy(start).into_owned();
-    Error::Foreign { status: status.as_u16(), excerpt }
+fn excerpt(body: &[u8]) -> String {
+    String::from_utf8_lossy(body.get(..EXCERPT_BYTES_MAX).unwrap_or(body)).into_owned()
 }

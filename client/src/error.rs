@@ -26,6 +26,17 @@ pub enum Error {
         status: u16,
         /// Where its body begins.
         excerpt: String,
+        /// How long it asked to wait before the next try.
+        retry_after: Option<Duration>,
+    },
+    /// The call succeeded, but its answer cannot be read: it is of another version, or of another
+    /// service.
+    #[error("an answer that cannot be read: {excerpt}")]
+    Unreadable {
+        /// Where its body begins.
+        excerpt: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
     },
     /// A stream of events broke off.
     #[error("the stream of events broke off")]
@@ -39,7 +50,7 @@ pub enum Error {
 }
 
 /// The result of a call.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// The code of a problem, if it is one that this version knows.
@@ -50,6 +61,7 @@ impl Error {
             Self::Transport(_)
             | Self::Foreign { .. }
             | Self::Stream(_)
+            | Self::Unreadable { .. }
             | Self::Address(_)
             | Self::Request(_) => None,
         }
@@ -62,19 +74,21 @@ impl Error {
         let passes = |status: u16| status >= 500 || [408, 425, 429].contains(&status);
         match self {
             Self::Problem { problem, .. } => passes(problem.status),
-            Self::Transport(_) | Self::Stream(_) => true,
+            // What cannot be sent will not be sendable later.
+            Self::Transport(error) => !error.is_builder(),
+            Self::Stream(_) => true,
             Self::Foreign { status, .. } => passes(*status),
-            Self::Address(_) | Self::Request(_) => false,
+            Self::Unreadable { .. } | Self::Address(_) | Self::Request(_) => false,
         }
     }
 
     /// How long the service asked to wait before the next try.
     #[must_use]
-    pub fn retry_after(&self) -> Option<std::time::Duration> {
+    pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Problem { retry_after, .. } => *retry_after,
+            Self::Problem { retry_after, .. } | Self::Foreign { retry_after, .. } => *retry_after,
             Self::Transport(_)
-            | Self::Foreign { .. }
+            | Self::Unreadable { .. }
             | Self::Stream(_)
             | Self::Address(_)
             | Self::Request(_) => None,

@@ -25,7 +25,8 @@ impl Client {
     /// `invalid_field`, `body_too_large`, for all of them; what is wrong with one is said in its
     /// place of the answer.
     pub async fn finish_leases(&self, request: &FinishBatch) -> Result<FinishAnswers> {
-        Ok(self.request(Method::POST, &["leases", "finish"]).json(request)?.send().await?.1)
+        let call = self.request(Method::POST, &["leases", "finish"]).repeatable(true);
+        Ok(call.json(request)?.send().await?.1)
     }
 
     /// Keeps an attempt alive, and tells how far it is.
@@ -33,7 +34,8 @@ impl Client {
     /// # Errors
     /// `lease_lost`: stop the work. `invalid_field`.
     pub async fn renew_lease(&self, token: &str, request: &RenewRequest) -> Result<LeaseRenewal> {
-        Ok(self.request(Method::POST, &["leases", token, "renew"]).json(request)?.send().await?.1)
+        let call = self.request(Method::POST, &["leases", token, "renew"]);
+        Ok(call.repeatable(request.logs.is_empty()).json(request)?.send().await?.1)
     }
 
     /// Ends an attempt and returns the task's record.
@@ -41,7 +43,8 @@ impl Client {
     /// # Errors
     /// `lease_lost`: the attempt had ended already. `invalid_field`, `too_deep`.
     pub async fn finish_lease(&self, token: &str, request: &FinishRequest) -> Result<Task> {
-        Ok(self.request(Method::POST, &["leases", token, "finish"]).json(request)?.send().await?.1)
+        let call = self.request(Method::POST, &["leases", token, "finish"]).repeatable(true);
+        Ok(call.json(request)?.send().await?.1)
     }
 
     /// Gives an attempt back that was not begun; it does not count.
@@ -49,6 +52,7 @@ impl Client {
     /// # Errors
     /// `lease_lost`.
     pub async fn release_lease(&self, token: &str) -> Result<()> {
-        self.request(Method::POST, &["leases", token, "release"]).send_for_nothing().await
+        let call = self.request(Method::POST, &["leases", token, "release"]).repeatable(true);
+        call.send_for_nothing().await
     }
 }

@@ -24,6 +24,7 @@ mod leases;
 mod pages;
 mod plugins;
 mod queues;
+mod retry;
 mod service;
 mod tasks;
 
@@ -32,4 +33,5 @@ pub use error::{Error, Result};
 pub use events::{EventFilter, Events, Heard};
 /// The types of requests and answers.
 pub use nightshift_openapi as types;
+pub use retry::Retry;
 pub use tasks::{EnqueueOptions, Enqueued, TaskFilter};

@@ -48,8 +48,8 @@ impl Client {
     /// # Errors
     /// `plugin_not_found`, also where the version is not kept any more; `invalid_field`.
     pub async fn roll_back_plugin(&self, name: &str, request: &RollbackRequest) -> Result<Plugin> {
-        let call = self.request(Method::POST, &["plugins", name, "rollback"]).json(request)?;
-        Ok(call.send().await?.1)
+        let call = self.request(Method::POST, &["plugins", name, "rollback"]);
+        Ok(call.repeatable(request.digest.is_some()).json(request)?.send().await?.1)
     }
 
     /// Forgets a plugin, all its versions, and the executor of its name.

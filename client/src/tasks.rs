@@ -25,7 +25,7 @@ pub struct EnqueueOptions {
 pub struct Enqueued {
     /// The record.
     pub task: Task,
-    /// False when the task had been stored before.
+    /// False when the task had been stored before, be it by an earlier try of this call.
     pub created: bool,
 }
 
@@ -74,6 +74,7 @@ impl Client {
             .header("Idempotency-Key", options.idempotency_key.as_deref())
             .header("traceparent", options.traceparent.as_deref())
             .waiting(options.wait)
+            .repeatable(request.id.is_some() || options.idempotency_key.is_some())
             .json(request)?
             .send()
             .await?;
@@ -85,7 +86,9 @@ impl Client {
     /// # Errors
     /// As [`Client::create_task`], and `batch_size`; the problem's pointer names the task.
     pub async fn create_tasks(&self, batch: &TaskBatch) -> Result<TaskIds> {
-        Ok(self.request(Method::POST, &["tasks", "batch"]).json(batch)?.send().await?.1)
+        let all_have_ids = batch.tasks.iter().all(|task| task.id.is_some());
+        let call = self.request(Method::POST, &["tasks", "batch"]).repeatable(all_have_ids);
+        Ok(call.json(batch)?.send().await?.1)
     }
 
     /// One page of tasks, newest first.
@@ -163,7 +166,7 @@ impl Client {
     /// `task_finished`, `task_not_found`.
     pub async fn cancel_task(&self, id: Uuid, force: bool) -> Result<Task> {
         let call = self.task(Method::POST, id, &["cancel"]).query("force", force.then_some(true));
-        Ok(call.send().await?.1)
+        Ok(call.repeatable(true).send().await?.1)
     }
 
     /// Makes a FAILED or CANCELLED task READY again.

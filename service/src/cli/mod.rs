@@ -19,7 +19,7 @@ mod worker;
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use nightshift_client::Client;
+use nightshift_client::{Client, Retry};
 
 use self::output::Output;
 use crate::plugin::{Bounds, compile_main};
@@ -151,13 +151,18 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo.run().await,
         Command::Migrate(migrate) => migrate.run(),
         Command::Openapi(openapi) => openapi.run(),
-        Command::Worker(worker) => worker.run(Client::new(&cli.server)?, cli.server).await,
+        Command::Worker(worker) => worker.run(client(&cli.server)?, cli.server).await,
         Command::CompilePlugin(_) => anyhow::bail!("compiling needs no runtime"),
         Command::Client(command) => {
-            let client = Client::new(&cli.server)?;
+            let client = client(&cli.server)?;
             ask(command, &client, Output { json: cli.json }).await
         }
     }
+}
+
+/// Who waits at a prompt is told at once that the service is away.
+fn client(server: &str) -> nightshift_client::Result<Client> {
+    Ok(Client::new(server)?.with_retry(Retry::never()))
 }
 
 async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Result<ExitCode> {

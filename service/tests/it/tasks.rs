@@ -3,7 +3,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use nightshift_client::{
-    Client, EnqueueOptions, Error,
+    Client, EnqueueOptions, Error, Retry,
     types::{
         ErrorCode, FinishRequest, Json, ReasonCode, TaskBatch, TaskErrorKind, TaskRequest,
         TaskStatus,
@@ -287,7 +287,7 @@ on_both_engines! {
 #[tokio::test]
 async fn c44_a_service_that_is_down_is_a_clear_error_at_once() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let client = Client::new(&format!("http://{free}")).unwrap();
+    let client = Client::new(&format!("http://{free}")).unwrap().with_retry(Retry::never());
     let request = TaskRequest::new("a.b");
     let options = EnqueueOptions::default();
     let enqueuing = client.create_task(&request, &options);

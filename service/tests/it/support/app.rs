@@ -15,7 +15,7 @@ use nightshift::{
     store::Store,
 };
 use nightshift_client::{
-    Client, EnqueueOptions,
+    Client, EnqueueOptions, Retry,
     types::{
         Executor, ExecutorKind, ExecutorRequest, FinishRequest, Json, Lease, LeaseRequest, Task,
         TaskRequest,
@@ -106,7 +106,12 @@ impl Builder {
         };
         let app = App::start(&self.config, outside).unwrap();
         let server = format!("http://{}", app.address());
-        TestApp { client: Client::new(&server).unwrap(), server, app, builder: self }
+        TestApp {
+            client: Client::new(&server).unwrap().with_retry(Retry::never()),
+            server,
+            app,
+            builder: self,
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     process::{Output, Stdio},
 };
 
-use nightshift_client::Client;
+use nightshift_client::{Client, Retry};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
@@ -75,7 +75,7 @@ impl Service {
             text
         });
         let server = format!("http://{address}");
-        let client = Client::new(&server).unwrap();
+        let client = Client::new(&server).unwrap().with_retry(Retry::never());
         Self { client, server, folder: folder.to_owned(), database_url: url.to_owned(), child, log }
     }
 

@@ -1,33 +1,19 @@
 //! What the client makes of answers, and what it sends.
-#![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 use std::time::Duration;
 
 use nightshift_client::{
-    Client, EnqueueOptions, Error,
+    Client, EnqueueOptions, Error, Retry,
     types::{ErrorCode, TaskRequest},
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
-    task::JoinHandle,
-};
+use tokio::task::JoinHandle;
 
-/// Answers one request with these bytes, and tells what it got.
-async fn server(answer: &'static str) -> (Client, JoinHandle<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
-    let served = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut request = Vec::new();
-        // All requests here are small, and end with their head or with a JSON object.
-        while !request.ends_with(b"\r\n\r\n") && !request.ends_with(b"}") {
-            assert!(stream.read_buf(&mut request).await.unwrap() > 0);
-        }
-        stream.write_all(answer.as_bytes()).await.unwrap();
-        String::from_utf8(request).unwrap()
-    });
-    (client, served)
+use crate::support;
+
+/// A client that returns each error at once, of a service that gives one answer.
+async fn server(answer: &'static str) -> (Client, JoinHandle<Vec<String>>) {
+    let (client, served) = support::server([answer]).await;
+    (client.with_retry(Retry::never()), served)
 }
 
 #[tokio::test]
@@ -52,6 +38,26 @@ async fn what_is_not_ours_is_told_apart() {
     let error = client.get_readiness().await.unwrap_err();
     assert!(matches!(&error, Error::Foreign { status: 502, .. }), "{error:?}");
     assert!(error.to_string().contains("Bad Gateway"));
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_read_is_told_apart() {
+    let (client, _served) = server("HTTP/1.1 200 X\r\ncontent-length: 9\r\n\r\n{\"a\": 1}\n").await;
+    let error = client.get_stats().await.unwrap_err();
+    assert!(matches!(&error, Error::Unreadable { .. }), "{error:?}");
+    assert!(!error.is_transient());
+    assert!(error.to_string().contains(r#"{"a": 1}"#), "{error}");
+}
+
+#[tokio::test]
+async fn a_date_to_try_again_is_taken_against_the_service_s_own_clock() {
+    let (client, _served) = server(
+        "HTTP/1.1 429 X\r\ndate: Fri, 31 Dec 1999 23:59:50 GMT\r\n\
+         retry-after: Sat, 01 Jan 2000 00:00:20 GMT\r\ncontent-length: 0\r\n\r\n",
+    )
+    .await;
+    let error = client.get_stats().await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(30)));
 }
 
 #[tokio::test]
@@ -88,7 +94,7 @@ async fn values_are_sent_as_the_text_that_they_are() {
         ..EnqueueOptions::default()
     };
     client.create_task(&request, &options).await.unwrap_err();
-    let sent = served.await.unwrap();
+    let sent = served.await.unwrap().remove(0);
     assert!(sent.starts_with("POST /tasks HTTP/1.1\r\n"), "{sent}");
     assert!(
         sent.contains("prefer: wait=5\r\n") && sent.contains("idempotency-key: k\r\n"),
@@ -101,7 +107,8 @@ async fn values_are_sent_as_the_text_that_they_are() {
 async fn names_are_encoded() {
     let (client, served) = server("HTTP/1.1 204 X\r\n\r\n").await;
     client.delete_executor("a/b c?d").await.unwrap();
-    assert!(served.await.unwrap().starts_with("DELETE /executors/a%2Fb%20c%3Fd HTTP/1.1\r\n"));
+    let sent = served.await.unwrap().remove(0);
+    assert!(sent.starts_with("DELETE /executors/a%2Fb%20c%3Fd HTTP/1.1\r\n"), "{sent}");
 }
 
 #[test]
