@@ -17,9 +17,11 @@
 //! ```
 
 mod client;
+mod enqueue;
 mod error;
 mod events;
 mod executors;
+mod handle;
 mod leases;
 mod pages;
 mod plugins;
@@ -29,8 +31,10 @@ mod service;
 mod tasks;
 
 pub use client::Client;
+pub use enqueue::Enqueue;
 pub use error::{Error, Result};
 pub use events::{EventFilter, Events, Heard};
+pub use handle::{TaskHandle, WaitError};
 /// The types of requests and answers.
 pub use nightshift_openapi as types;
 pub use retry::Retry;

@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "what is not as expected fails the test")]
 
 mod answers;
+mod enqueue;
 mod retry;
 mod support;
