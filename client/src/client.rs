@@ -26,6 +26,8 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     retry: Retry,
+    /// Whether the connections are of the caller's making.
+    foreign: bool,
 }
 
 impl Client {
@@ -35,7 +37,7 @@ impl Client {
     /// # Errors
     /// [`Error::Address`] for what is no http or https address.
     pub fn new(base: &str) -> Result<Self> {
-        Self::with_http(base, connections()?)
+        Ok(Self { foreign: false, ..Self::with_http(base, connections()?)? })
     }
 
     /// Like [`Client::new`], over connections of the caller's making.
@@ -49,13 +51,21 @@ impl Client {
             return Err(address());
         }
         url.path_segments_mut().map_err(|()| address())?.pop_if_empty();
-        Ok(Self { http, base: url, retry: Retry::default() })
+        Ok(Self { http, base: url, retry: Retry::default(), foreign: true })
     }
 
     /// The same client, which makes calls that failed again as `retry` says.
     #[must_use]
     pub fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
+    }
+
+    /// The same client with connections of its own, for a thread of its own: where it can make
+    /// them.
+    #[cfg(feature = "worker")]
+    pub(crate) fn separate(&self) -> Result<Self> {
+        let http = if self.foreign { self.http.clone() } else { connections()? };
+        Ok(Self { http, ..self.clone() })
     }
 
     /// A request to the route with these segments, each encoded as needed.

@@ -1,20 +1,50 @@
-//! A thin client of Nightshift: one method for each
-//! operation of its API, named like it. Values travel as the text that they are.
+//! A client of Nightshift, which runs background tasks over HTTP.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), nightshift_client::Error> {
-//! use std::time::Duration;
+//! use nightshift_client::{Client, WaitError};
 //!
-//! use nightshift_client::{Client, EnqueueOptions, types::TaskRequest};
+//! #[tokio::main]
+//! async fn main() -> Result<(), WaitError> {
+//!     let client = Client::new("http://127.0.0.1:8700")?;
+//!     let sum: i64 = client.enqueue("sky.add").args((2, 40)).wait().await?;
+//!     println!("{sum}");
+//!     Ok(())
+//! }
+//! ```
 //!
-//! let client = Client::new("http://127.0.0.1:8700")?;
-//! let request = TaskRequest::new("myapp.tasks.extract_sources");
-//! let enqueued = client.create_task(&request, &EnqueueOptions::default()).await?;
-//! let task = client.get_task(enqueued.task.id, Some(Duration::from_secs(30))).await?;
-//! println!("{}", task.status);
-//! # Ok(())
+//! Somebody has to serve `sky.add`. That can be a worker in ten lines, with the feature `worker`:
+//!
+//! ```no_run
+//! # #[cfg(feature = "worker")]
+//! # mod program {
+//! use nightshift_client::{
+//!     Client, Error,
+//!     worker::{Context, Failure, Worker},
+//! };
+//!
+//! async fn add(_: Context, (a, b): (i64, i64)) -> Result<i64, Failure> {
+//!     Ok(a + b)
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     let client = Client::new("http://127.0.0.1:8700")?;
+//!     Worker::new(client, "sky").task("sky.add", add).register().run().await
+//! }
 //! # }
 //! ```
+//!
+//! - [`Client::enqueue`] puts a task together; [`TaskHandle`] waits for it, asks for it, cancels it.
+//! - [`Client`] has a method for each operation of the API, of the same name, and reads whole lists
+//!   as streams. Values travel as the text that they are.
+//! - [`Error`] tells what the service refused, with a code, from what did not reach it.
+//! - [`Retry`] is how calls are made again that failed by what passes by itself.
+//!
+//! | Feature | Is for |
+//! |---|---|
+//! | `worker` | a program that takes tasks and runs functions for them: module `worker` |
+//!
+//! None is on by default. All run on tokio, and speak TLS by rustls.
 
 mod client;
 mod enqueue;
@@ -29,6 +59,8 @@ mod queues;
 mod retry;
 mod service;
 mod tasks;
+#[cfg(feature = "worker")]
+pub mod worker;
 
 pub use client::Client;
 pub use enqueue::Enqueue;

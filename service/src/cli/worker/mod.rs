@@ -1,29 +1,19 @@
 //! `nightshift worker`: takes tasks and runs a command for each.
 
-mod attempt;
-mod heart;
-mod logs;
+mod command;
 mod process;
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context;
 use clap::Args;
-use nightshift_client::{
-    Client, Error,
-    types::{ErrorCode, LeaseRequest},
-};
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use nightshift_client::{Client, Error, types::ErrorCode, worker};
+use serde::de::IgnoredAny;
 
-use self::attempt::Attempt;
-use crate::{config::LogFormat, shutdown::StopSignals, telemetry};
+use self::command::Command;
+use crate::{config::LogFormat, telemetry};
 
-/// How long one request waits for tasks.
-const WAIT_SECONDS: i64 = 20;
-/// Pauses after requests that failed: the first, and the longest.
-const PAUSE_FIRST: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How much longer than it may take to stop a command has, before nothing waits for its end.
+const STOP_LONGER: Duration = Duration::from_secs(5);
 
 /// Take tasks and run a command for each.
 ///
@@ -56,7 +46,7 @@ pub(super) struct Worker {
     /// Take no tasks of these queues
     #[arg(long, value_name = "NAME")]
     exclude_queue_name: Option<Vec<String>>,
-    /// How the worker is called in the tasks' records [default: HOST.PID]
+    /// How the worker is called in the tasks' records [default: HOST.PID.RANDOM]
     #[arg(long = "worker-id", value_name = "ID")]
     id: Option<String>,
     /// How long a command may take to stop after SIGTERM
@@ -70,129 +60,48 @@ pub(super) struct Worker {
     command: Vec<String>,
 }
 
-/// What all attempts of a worker share.
-struct Work {
-    client: Client,
-    server: String,
-    command: Vec<String>,
-    kill_after: Duration,
-    /// Stop the commands.
-    hurry: CancellationToken,
-}
-
 impl Worker {
     pub(super) async fn run(self, client: Client, server: String) -> anyhow::Result<ExitCode> {
         telemetry::init("info", self.log_format)?;
-        let mut signals = StopSignals::listen()?;
-        let drain = CancellationToken::new();
-        let work = Arc::new(Work {
-            client,
-            server,
-            command: self.command.clone(),
-            kill_after: Duration::from_secs(self.kill_after),
-            hurry: CancellationToken::new(),
-        });
-        let working = tokio::spawn(self.work(Arc::clone(&work), drain.clone()));
-        let stopping = tokio::spawn(async move {
-            signals.next().await;
-            tracing::info!("taking no more tasks; a second signal stops those that run");
-            drain.cancel();
-            signals.next().await;
-            work.hurry.cancel();
-        });
-        working.await.context("the worker panicked")??;
-        stopping.abort();
+        let executor = self.executor.clone();
+        self.worker(client, server).run().await.map_err(|error| advised(error, &executor))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Takes tasks as long as there is room, until told to stop or enough were taken.
-    async fn work(self, work: Arc<Work>, drain: CancellationToken) -> anyhow::Result<()> {
-        let mut request = LeaseRequest {
-            worker_id: self.id.clone().unwrap_or_else(default_worker_id),
-            max_tasks: None,
-            wait_seconds: Some(WAIT_SECONDS),
-            queue_names: self.queue_name.clone(),
-            exclude_queue_names: self.exclude_queue_name.clone(),
-        };
-        tracing::info!(executor = self.executor, worker.id = request.worker_id, "taking tasks");
-        let mut attempts = JoinSet::new();
-        let mut left = self.max_tasks.unwrap_or(u64::MAX);
-        let mut pause = Pause::default();
-        while left > 0 && !drain.is_cancelled() {
-            while attempts.try_join_next().is_some() {}
-            let running = u32::try_from(attempts.len()).unwrap_or(u32::MAX);
-            let room = u64::from(self.concurrency.saturating_sub(running)).min(left);
-            if room == 0 {
-                tokio::select! {
-                    _ = attempts.join_next() => {}
-                    () = drain.cancelled() => {}
-                }
-                continue;
-            }
-            request.max_tasks = i64::try_from(room).ok();
-            let leased = tokio::select! {
-                leased = work.client.lease_tasks(&self.executor, &request) => leased,
-                () = drain.cancelled() => break,
-            };
-            match leased {
-                Ok(list) => {
-                    pause.end();
-                    for lease in list.leases {
-                        left = left.saturating_sub(1);
-                        attempts.spawn(Attempt::new(Arc::clone(&work), lease).run());
-                    }
-                }
-                Err(error) => {
-                    let wait = pause.after(error, &self.executor)?;
-                    tokio::select! {
-                        () = tokio::time::sleep(wait) => {}
-                        () = drain.cancelled() => {}
-                    }
-                }
-            }
+    fn worker(self, client: Client, server: String) -> worker::Worker {
+        let kill_after = Duration::from_secs(self.kill_after);
+        let command = Arc::new(Command { words: self.command, server, kill_after });
+        let mut worker = worker::Worker::new(client, self.executor)
+            .task("*", move |context, _: IgnoredAny| {
+                let command = Arc::clone(&command);
+                async move { command.run(context).await }
+            })
+            .concurrency(self.concurrency)
+            // Whoever wants to wait no longer sends a second signal.
+            .grace(Duration::MAX)
+            .stop_within(kill_after + STOP_LONGER);
+        if let Some(tasks) = self.max_tasks {
+            worker = worker.max_tasks(tasks);
         }
-        while attempts.join_next().await.is_some() {}
-        tracing::info!("stopped");
-        Ok(())
-    }
-}
-
-/// How long to wait after requests that failed in a row.
-#[derive(Default)]
-struct Pause(Option<Duration>);
-
-impl Pause {
-    /// The next pause, or the error where waiting is of no use.
-    fn after(&mut self, error: Error, executor: &str) -> anyhow::Result<Duration> {
-        if error.code() == Some(ErrorCode::ExecutorNotFound) {
-            return Err(error).with_context(|| {
-                format!(
-                    "register it first: nightshift executor put {executor} --task-path 'myapp.*'"
-                )
-            });
+        if let Some(names) = self.queue_name {
+            worker = worker.queue_names(names);
         }
-        if !error.is_transient() {
-            return Err(error.into());
+        if let Some(names) = self.exclude_queue_name {
+            worker = worker.exclude_queue_names(names);
         }
-        if self.0.is_none() {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the service gives no tasks; asking on"
-            );
-        }
-        let pause = self.0.map_or(PAUSE_FIRST, |last| (last * 2).min(PAUSE_MAX));
-        self.0 = Some(pause);
-        Ok(error.retry_after().map_or(pause, |asked| asked.min(PAUSE_MAX)))
-    }
-
-    fn end(&mut self) {
-        if self.0.take().is_some() {
-            tracing::info!("the service answers again");
+        match self.id {
+            Some(id) => worker.id(id),
+            None => worker,
         }
     }
 }
 
-fn default_worker_id() -> String {
-    let host = nix::unistd::gethostname().unwrap_or_default();
-    format!("{}.{}", host.to_string_lossy(), std::process::id())
+/// The error, and what to do about it.
+fn advised(error: Error, executor: &str) -> anyhow::Error {
+    if error.code() != Some(ErrorCode::ExecutorNotFound) {
+        return error.into();
+    }
+    anyhow::Error::from(error).context(format!(
+        "register it first: nightshift executor put {executor} --task-path 'myapp.*'"
+    ))
 }

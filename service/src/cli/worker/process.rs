@@ -10,6 +10,7 @@ use std::{
 };
 
 use command_fds::{CommandFdExt, FdMapping};
+use nightshift_client::{types::LogLevel, worker::Context};
 use nix::{
     sys::signal::{Signal, killpg},
     unistd::Pid,
@@ -19,8 +20,6 @@ use tokio::{
     net::unix::pipe,
     process::{Child, Command},
 };
-
-use super::logs::Logs;
 
 /// Where a command writes its result, if it wants to keep it apart from its output.
 const RESULT_FD: i32 = 3;
@@ -88,7 +87,8 @@ impl Process {
 
     /// Returns when it has ended and said everything. What it leaves running gets no time: it is
     /// killed, and if it has hidden from that, it is not listened to any more.
-    pub(super) async fn ended(&mut self, logs: &Logs) -> io::Result<Ended> {
+    pub(super) async fn ended(&mut self, context: &Context) -> io::Result<Ended> {
+        let log = |line: &str| context.log(LogLevel::Info, line);
         let Self { child, group, input, result } = self;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -104,13 +104,14 @@ impl Process {
             };
             let keep_last = lines(stdout, |line| {
                 if let Some(before) = last_line.replace(line) {
-                    logs.push(&before);
+                    log(&before);
                 }
             });
-            let log = lines(stderr, |line| logs.push(&line));
+            let errors = lines(stderr, |line| log(&line));
             let mut result = result.take(RESULT_BYTES_MAX);
             let read = async { result.read_to_end(&mut written).await.map(drop) };
-            let mut said = std::pin::pin!(async { tokio::try_join!(feed, keep_last, log, read) });
+            let mut said =
+                std::pin::pin!(async { tokio::try_join!(feed, keep_last, errors, read) });
             let status = tokio::select! {
                 everything = &mut said => {
                     everything?;
@@ -182,10 +183,6 @@ impl Stop {
         tokio::time::sleep(self.kill_after).await;
         self.send(Signal::SIGKILL);
         std::future::pending().await
-    }
-
-    pub(super) fn at_once(self) {
-        self.send(Signal::SIGKILL);
     }
 
     fn send(self, signal: Signal) {
