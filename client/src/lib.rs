@@ -43,6 +43,7 @@
 //! | Feature | Is for |
 //! |---|---|
 //! | `worker` | a program that takes tasks and runs functions for them: module `worker` |
+//! | `webhook` | an executor that is called: module `webhook` checks who calls |
 //!
 //! None is on by default. All run on tokio, and speak TLS by rustls.
 
@@ -59,6 +60,8 @@ mod queues;
 mod retry;
 mod service;
 mod tasks;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 #[cfg(feature = "worker")]
 pub mod worker;
 

@@ -6,3 +6,5 @@ mod answers;
 mod enqueue;
 mod retry;
 mod support;
+#[cfg(feature = "webhook")]
+mod webhook;

@@ -28,6 +28,7 @@ mod queues;
 mod repeat;
 mod replicas;
 mod retention;
+mod rust_client;
 mod rust_worker;
 mod tasks;
 mod time;
