@@ -45,9 +45,7 @@ class Outcome:
     found: bool = True
 
     @classmethod
-    def of(
-        cls, error: BaseException, *, retryable: bool = True, found: bool = True
-    ) -> "Outcome":
+    def of(cls, error: BaseException, *, retryable: bool = True, found: bool = True) -> "Outcome":
         """The end by this exception."""
         report: dict[str, Any] = {
             "exception_class_path": class_path(type(error)),

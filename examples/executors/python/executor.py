@@ -1,6 +1,6 @@
 """An HTTP executor for Nightshift in Python's standard library, for files like check.py. A task is
 called with its attempt, which is set when it is to stop, and its arguments."""
-import base64, hmac, json, os, threading, time, traceback
+import base64, contextlib, hmac, json, os, threading, time, traceback
 from concurrent.futures import ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
@@ -43,6 +43,7 @@ class Attempt(threading.Event):
             self.lost = getattr(error, "code", None) == 409 and not self.set()
 
 class Handler(BaseHTTPRequestHandler):
+    log_message = lambda *_: None  # says nothing of each call
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         status, value = answer(json.loads(body)) if self.is_signed(body) else (401, None)
@@ -50,10 +51,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Retry-After", "5")  # means something with 503 only
-        self.end_headers()
-        self.wfile.write(body)
-
-    log_message = lambda *_: None  # says nothing of each call
+        with contextlib.suppress(ConnectionError):  # nobody waits any more for what is cancelled
+            self.end_headers()
+            self.wfile.write(body)
 
     def is_signed(self, body):  # https://www.standardwebhooks.com
         at = self.headers.get("webhook-timestamp", "0")

@@ -1,11 +1,7 @@
 //! Programs in Rust that are workers.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-        mpsc,
-    },
+    sync::{Arc, mpsc},
     time::Duration,
 };
 
@@ -18,7 +14,7 @@ use nightshift_client::{
 };
 use serde::Deserialize;
 use tokio::{
-    sync::{Barrier, Semaphore, oneshot},
+    sync::{Semaphore, oneshot},
     task::JoinHandle,
 };
 
@@ -234,16 +230,14 @@ on_both_engines! {
 
     async fn as_many_run_at_once_as_may(app: App) {
         let app = app.start();
-        let (both, now, most) =
-            (Arc::new(Barrier::new(2)), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let (gate, begins) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
         let function = {
-            let most = Arc::clone(&most);
+            let (gate, begins) = (Arc::clone(&gate), Arc::clone(&begins));
             move |_: Context, (): ()| {
-                let (both, now, most) = (both.clone(), now.clone(), most.clone());
+                begins.add_permits(1);
+                let gate = Arc::clone(&gate);
                 async move {
-                    most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                    both.wait().await;
-                    now.fetch_sub(1, Ordering::SeqCst);
+                    gate.acquire().await?.forget();
                     Ok::<_, Failure>(())
                 }
             }
@@ -253,10 +247,16 @@ on_both_engines! {
             tasks.push(app.enqueue("a").await.id);
         }
         let running = Running::start(worker(&app.client).task("a", function).concurrency(2));
+        begun(&begins).await;
+        begun(&begins).await;
+        for (place, task) in tasks.iter().enumerate() {
+            let waits = app.task(*task).await.status == TaskStatus::Ready;
+            assert_eq!(waits, place >= 2, "{place}");
+        }
+        gate.add_permits(tasks.len());
         for task in tasks {
             assert_eq!(app.end(task).await.status, TaskStatus::Successful);
         }
-        assert_eq!(most.load(Ordering::SeqCst), 2);
         running.drain().await;
     }
 
