@@ -3,7 +3,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Backoff, Timestamp, number::whole, object};
+use crate::{
+    Backoff, Timestamp,
+    number::whole,
+    object,
+    schema::{Name, Secret, TaskPathPattern},
+};
 
 /// How an executor gets its tasks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -29,24 +34,30 @@ pub struct ExecutorRequest {
     /// One of kind `wasm` may leave them out, and serves what its plugin describes, also what
     /// later versions of it describe.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 1000, example = json!(["myapp.tasks.*"]))]
+    #[schema(value_type = Vec<TaskPathPattern>, max_items = 1000, example = json!(["myapp.tasks.*"]))]
     pub task_paths: Vec<String>,
     /// Where an executor of kind `http` is called, http or https. Other kinds have neither
     /// address nor secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "http://127.0.0.1:9000/tasks")]
+    #[schema(
+        format = "uri",
+        pattern = "^https?://",
+        max_length = 2048,
+        example = "http://127.0.0.1:9000/tasks"
+    )]
     pub url: Option<String>,
     /// Signs each call: `whsec_` and the base64 of 24 to 64 bytes (Standard Webhooks). Never
     /// shown again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
+    #[schema(value_type = Option<Secret>)]
     pub secret: Option<String>,
     /// Signs each call as well, so that a secret can be changed without a gap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Secret>)]
     pub previous_secret: Option<String>,
     /// The installed plugin that an executor of kind `wasm` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(example = "source-extraction")]
+    #[schema(value_type = Option<Name>)]
     pub plugin: Option<String>,
     /// MiB of memory that one run of the plugin may have, 1 to 4,096; 128 by default.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
@@ -101,7 +112,7 @@ pub struct Grants {
     /// Names of directories in the service's setting `plugin_directories`. The plugin reads each
     /// as `/data/NAME`, and cannot write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 100, example = json!(["images"]))]
+    #[schema(value_type = Vec<Name>, max_items = 100, example = json!(["images"]))]
     pub directories: Vec<String>,
     /// Environment variables and their values, which are never shown again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -129,28 +140,38 @@ pub struct Executor {
     /// The task paths that it serves.
     pub task_paths: Vec<String>,
     /// Where it is called.
+    #[schema(required = true)]
     pub url: Option<String>,
     /// The plugin that it runs.
+    #[schema(required = true)]
     pub plugin: Option<String>,
     /// SHA-256 of the plugin's active version.
+    #[schema(required = true)]
     pub plugin_digest: Option<String>,
     /// MiB of memory that one run of the plugin may have.
+    #[schema(required = true)]
     pub memory_mib: Option<u32>,
     /// What the plugin may reach.
+    #[schema(required = true)]
     pub grants: Option<Granted>,
     /// How many of its tasks may run at once; null: no limit.
+    #[schema(required = true)]
     pub concurrency: Option<u32>,
     /// How long its lease lasts unless it is renewed.
     pub lease_seconds: u32,
     /// The default of its tasks' `timeout_seconds`.
+    #[schema(required = true)]
     pub timeout_seconds: Option<f64>,
     /// The default of its tasks' `max_attempts`.
+    #[schema(required = true)]
     pub max_attempts: Option<u32>,
     /// The default of its tasks' `backoff`.
+    #[schema(required = true)]
     pub backoff: Option<Backoff>,
     /// Starts nothing while true.
     pub paused: bool,
     /// Why nothing is sent to it at the moment; null when all is well.
+    #[schema(required = true)]
     pub hold: Option<Hold>,
     /// When it was first registered.
     pub created_at: Timestamp,
@@ -175,5 +196,6 @@ pub struct ExecutorList {
     /// The executors of this page.
     pub items: Vec<Executor>,
     /// Give it as `cursor` to read on; null on the last page.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
 }

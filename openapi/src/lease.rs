@@ -1,14 +1,19 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Json, Problem, Progress, Task, TaskStatus, Timestamp, number::whole, object};
+use crate::{
+    Json, Problem, Progress, Task, TaskStatus, Timestamp,
+    number::whole,
+    object,
+    schema::{Key, QueueName, QueuePattern},
+};
 
 /// A worker asks for tasks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LeaseRequest {
     /// Names the worker in the tasks' `worker_ids`: 1 to 255 characters.
-    #[schema(min_length = 1, max_length = 255, example = "tom-3.4711")]
+    #[schema(value_type = Key)]
     pub worker_id: String,
     /// 1 to 1,000 tasks; 1 by default.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
@@ -20,11 +25,11 @@ pub struct LeaseRequest {
     pub wait_seconds: Option<i64>,
     /// Only tasks of these queues, at most 100; `*` among them, or nothing, means all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 100)]
+    #[schema(value_type = Option<Vec<QueuePattern>>, max_items = 100)]
     pub queue_names: Option<Vec<String>>,
     /// No tasks of these queues, at most 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 100)]
+    #[schema(value_type = Option<Vec<QueueName>>, max_items = 100)]
     pub exclude_queue_names: Option<Vec<String>>,
 }
 
@@ -49,6 +54,7 @@ pub struct Lease {
     /// The attempt has timed out then, renewed or not.
     pub deadline: Timestamp,
     /// W3C trace context of the request that enqueued the task.
+    #[schema(required = true)]
     pub traceparent: Option<String>,
     /// The record.
     pub task: Task,
@@ -234,6 +240,7 @@ pub struct LogList {
     /// The lines of this page.
     pub items: Vec<LogLine>,
     /// Give it as `cursor` to read on; null on the last page.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
     /// Lines that were dropped because the log was full; the oldest go first.
     pub dropped: u64,

@@ -19,6 +19,7 @@
 //! ```
 
 mod event;
+pub mod examples;
 mod executor;
 mod json;
 mod lease;
@@ -28,6 +29,7 @@ mod plugin;
 mod problem;
 mod queue;
 mod request;
+pub mod schema;
 mod stats;
 mod task;
 mod timestamp;

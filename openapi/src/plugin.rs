@@ -1,7 +1,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::Timestamp;
+use crate::{
+    Timestamp,
+    schema::{Digest, TaskPath},
+};
 
 /// The bytes of a WebAssembly component.
 #[derive(Clone, Debug, ToSchema)]
@@ -32,15 +35,18 @@ pub struct Plugin {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PluginTask {
     /// The task path.
-    #[schema(example = "astronomy.extract_sources")]
+    #[schema(value_type = TaskPath)]
     pub task_path: String,
     /// One line.
     pub summary: String,
     /// More, in Markdown.
+    #[schema(required = true)]
     pub description: Option<String>,
     /// `timeout_seconds` where neither the task nor the executor says otherwise.
+    #[schema(required = true)]
     pub timeout_seconds: Option<f64>,
     /// `max_attempts` where neither the task nor the executor says otherwise.
+    #[schema(required = true)]
     pub max_attempts: Option<u32>,
 }
 
@@ -65,6 +71,7 @@ pub struct PluginList {
     /// The plugins of this page.
     pub items: Vec<Plugin>,
     /// Give it as `cursor` to read on; null on the last page.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
@@ -74,5 +81,6 @@ pub struct PluginList {
 pub struct RollbackRequest {
     /// The version to run from now on; the one that was active before by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Digest>)]
     pub digest: Option<String>,
 }

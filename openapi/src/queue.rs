@@ -31,6 +31,7 @@ pub struct Queue {
     /// Starts nothing while true.
     pub paused: bool,
     /// How many of its tasks may run at once; null: no limit.
+    #[schema(required = true)]
     pub concurrency: Option<u32>,
     /// READY tasks that are due.
     pub depth: u64,
@@ -39,8 +40,10 @@ pub struct Queue {
     /// RUNNING tasks.
     pub in_flight: u64,
     /// When the first of the due ones became due; null where none is.
+    #[schema(required = true)]
     pub oldest_due_at: Option<Timestamp>,
     /// For how long that one has waited.
+    #[schema(required = true)]
     pub oldest_age_seconds: Option<f64>,
 }
 
@@ -50,5 +53,6 @@ pub struct QueueList {
     /// The queues of this page.
     pub items: Vec<Queue>,
     /// Give it as `cursor` to read on; null on the last page.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
 }

@@ -4,16 +4,20 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{Json, Timestamp, number::whole, object};
+use crate::{
+    Json, Timestamp,
+    number::whole,
+    object,
+    schema::{Key, Kwargs, Labels, QueueName, TaskPath},
+};
 
 /// What `POST /tasks` takes. Only `task_path` is required; what is left out comes from the
 /// executor's registration, then from the service's defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskRequest {
-    /// Names the work, such as `myapp.tasks.extract_sources`: 1 to 255 visible characters,
-    /// without white space or `*`. Executors register for task paths.
-    #[schema(min_length = 1, max_length = 255, example = "myapp.tasks.extract_sources")]
+    /// Names the work. 1 to 255 visible characters, without white space or `*`.
+    #[schema(value_type = TaskPath)]
     pub task_path: String,
     /// Positional arguments, `[]` by default. Carried as text, nested at most 128 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,11 +25,11 @@ pub struct TaskRequest {
     pub args: Option<Json>,
     /// Keyword arguments, `{}` by default. Carried as text, nested at most 128 deep.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>, example = json!({"threshold": 5}))]
+    #[schema(value_type = Option<Kwargs>)]
     pub kwargs: Option<Json>,
     /// `default` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 255, example = "default")]
+    #[schema(value_type = Option<QueueName>)]
     pub queue_name: Option<String>,
     /// -100 to 100, 0 by default; the highest runs first.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
@@ -54,7 +58,7 @@ pub struct TaskRequest {
     pub backoff: Option<Backoff>,
     /// At most 32 labels to find the task by: keys of 1 to 63, values of up to 255 characters.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schema(example = json!({"target": "m31"}))]
+    #[schema(value_type = Labels)]
     pub labels: BTreeMap<String, String>,
     /// An id chosen by the caller, which makes the request safe to repeat: the same id with the
     /// same content answers 200 and the first task, with other content 409.
@@ -62,7 +66,7 @@ pub struct TaskRequest {
     pub id: Option<Uuid>,
     /// While a task with this key waits or runs, another request with it answers that task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(min_length = 1, max_length = 255)]
+    #[schema(value_type = Option<Key>)]
     pub unique_key: Option<String>,
 }
 

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{Backoff, Json, Timestamp};
+use crate::{
+    Backoff, Json, Timestamp,
+    schema::{Kwargs, Labels, QueueName, TaskPath},
+};
 
 /// Where a task is. The first four are Django's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -89,10 +92,12 @@ pub struct TaskError {
     /// What went wrong, in one word.
     pub kind: TaskErrorKind,
     /// The executor's own class, such as `builtins.ValueError`.
+    #[schema(required = true)]
     pub exception_class_path: Option<String>,
     /// At most 16 KiB; longer ones are cut at a character.
     pub message: String,
     /// At most 64 KiB; the start of a longer one is cut away.
+    #[schema(required = true)]
     pub traceback: Option<String>,
     /// When the attempt ended.
     pub at: Timestamp,
@@ -106,20 +111,25 @@ pub struct Task {
     /// Where the task is.
     pub status: TaskStatus,
     /// The work's name.
+    #[schema(value_type = TaskPath)]
     pub task_path: String,
     /// Positional arguments, as they came.
     #[schema(value_type = Vec<Value>)]
     pub args: Json,
     /// Keyword arguments, as they came.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Kwargs)]
     pub kwargs: Json,
     /// The queue that the task waits in.
+    #[schema(value_type = QueueName)]
     pub queue_name: String,
     /// -100 to 100.
+    #[schema(minimum = -100, maximum = 100)]
     pub priority: i16,
     /// Not started before this time: as requested, or the time of the next attempt.
+    #[schema(required = true)]
     pub run_after: Option<Timestamp>,
     /// A task still waiting then fails.
+    #[schema(required = true)]
     pub expires_at: Option<Timestamp>,
     /// How long one attempt may take.
     pub timeout_seconds: f64,
@@ -128,10 +138,13 @@ pub struct Task {
     /// How long to wait between attempts.
     pub backoff: Backoff,
     /// What the task may be found by.
+    #[schema(value_type = Labels)]
     pub labels: BTreeMap<String, String>,
     /// The key that no other waiting or running task has.
+    #[schema(required = true)]
     pub unique_key: Option<String>,
     /// The executor that serves the task path; null while there is none.
+    #[schema(required = true)]
     pub executor: Option<String>,
     /// Attempts begun so far.
     pub attempts: u32,
@@ -142,21 +155,28 @@ pub struct Task {
     /// When the task was enqueued.
     pub enqueued_at: Timestamp,
     /// When its first attempt began.
+    #[schema(required = true)]
     pub started_at: Option<Timestamp>,
     /// When its latest attempt began.
+    #[schema(required = true)]
     pub last_attempted_at: Option<Timestamp>,
     /// When it ended.
+    #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
     /// When the running attempt was last heard of.
+    #[schema(required = true)]
     pub last_renewed_at: Option<Timestamp>,
     /// When the running attempt is given up unless it is heard of again.
+    #[schema(required = true)]
     pub lease_expires_at: Option<Timestamp>,
     /// How far the running attempt is.
+    #[schema(required = true)]
     pub progress: Option<Progress>,
     /// When somebody asked to cancel it.
+    #[schema(required = true)]
     pub cancel_requested_at: Option<Timestamp>,
     /// What the task returned; null unless it is SUCCESSFUL.
-    #[schema(value_type = Option<Value>)]
+    #[schema(value_type = Option<Value>, required = true)]
     pub return_value: Option<Json>,
     /// One entry for each failed attempt, oldest first.
     pub errors: Vec<TaskError>,
@@ -170,24 +190,32 @@ pub struct TaskSummary {
     /// Where the task is.
     pub status: TaskStatus,
     /// The work's name.
+    #[schema(value_type = TaskPath)]
     pub task_path: String,
     /// The queue that the task waits in.
+    #[schema(value_type = QueueName)]
     pub queue_name: String,
     /// -100 to 100.
+    #[schema(minimum = -100, maximum = 100)]
     pub priority: i16,
     /// Not started before this time.
+    #[schema(required = true)]
     pub run_after: Option<Timestamp>,
     /// What the task may be found by.
+    #[schema(value_type = Labels)]
     pub labels: BTreeMap<String, String>,
     /// The executor that serves the task path.
+    #[schema(required = true)]
     pub executor: Option<String>,
     /// Attempts begun so far.
     pub attempts: u32,
     /// When the task was enqueued.
     pub enqueued_at: Timestamp,
     /// When its first attempt began.
+    #[schema(required = true)]
     pub started_at: Option<Timestamp>,
     /// When it ended.
+    #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
 }
 
@@ -197,6 +225,7 @@ pub struct TaskList {
     /// The tasks of this page.
     pub items: Vec<TaskSummary>,
     /// Give it as `cursor` to read on; null on the last page.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
 }
 
@@ -210,22 +239,30 @@ pub struct TaskState {
     /// Attempts begun so far.
     pub attempts: u32,
     /// How far the running attempt is.
+    #[schema(required = true)]
     pub progress: Option<Progress>,
     /// When the task was enqueued.
     pub enqueued_at: Timestamp,
     /// Not started before this time.
+    #[schema(required = true)]
     pub run_after: Option<Timestamp>,
     /// When its first attempt began.
+    #[schema(required = true)]
     pub started_at: Option<Timestamp>,
     /// When its latest attempt began.
+    #[schema(required = true)]
     pub last_attempted_at: Option<Timestamp>,
     /// When the running attempt was last heard of.
+    #[schema(required = true)]
     pub last_renewed_at: Option<Timestamp>,
     /// When the running attempt is given up unless it is heard of again.
+    #[schema(required = true)]
     pub lease_expires_at: Option<Timestamp>,
     /// When somebody asked to cancel it.
+    #[schema(required = true)]
     pub cancel_requested_at: Option<Timestamp>,
     /// When it ended.
+    #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
 }
 
@@ -237,11 +274,12 @@ pub struct TaskResult {
     /// Where the task is.
     pub status: TaskStatus,
     /// What the task returned; null unless it is SUCCESSFUL.
-    #[schema(value_type = Option<Value>)]
+    #[schema(value_type = Option<Value>, required = true)]
     pub return_value: Option<Json>,
     /// One entry for each failed attempt, oldest first.
     pub errors: Vec<TaskError>,
     /// When it ended.
+    #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
 }
 
@@ -264,11 +302,14 @@ pub struct Reason {
     /// The same for people.
     pub detail: String,
     /// The executor concerned.
+    #[schema(required = true)]
     pub executor: Option<String>,
     /// Until when it holds.
+    #[schema(required = true)]
     pub until: Option<Timestamp>,
     /// For `behind_others`: how many, counted up to 1,000. For `executor_full` and
     /// `queue_full`: the concurrency.
+    #[schema(required = true)]
     pub count: Option<u32>,
 }
 

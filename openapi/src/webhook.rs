@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::{Json, Timestamp};
+use crate::{
+    Json, Timestamp,
+    schema::{Kwargs, Labels, QueueName, TaskPath},
+};
 
 /// Asks an HTTP executor to run an attempt: a payload by the Standard Webhooks specification,
 /// signed in the headers `webhook-id`, `webhook-timestamp` and `webhook-signature`.
@@ -54,22 +57,26 @@ pub struct ExecuteData {
     /// The same over all attempts, for executors that want to recognise work they did.
     pub task_id: Uuid,
     /// The work's name.
+    #[schema(value_type = TaskPath)]
     pub task_path: String,
     /// Positional arguments, as they came.
     #[schema(value_type = Vec<Value>)]
     pub args: Json,
     /// Keyword arguments, as they came.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Kwargs)]
     pub kwargs: Json,
     /// Which attempt, from 1.
     pub attempt: u32,
     /// How often the task is tried in all.
     pub max_attempts: u32,
     /// The queue it waited in.
+    #[schema(value_type = QueueName)]
     pub queue_name: String,
     /// -100 to 100.
+    #[schema(minimum = -100, maximum = 100)]
     pub priority: i16,
     /// What the task may be found by.
+    #[schema(value_type = Labels)]
     pub labels: BTreeMap<String, String>,
     /// When the task was enqueued.
     pub enqueued_at: Timestamp,

@@ -9,7 +9,8 @@ use super::{
     Error, Shared,
     convert::{self, Said},
     extract, headers,
-    responses::{Refused, TryLater},
+    params::Traced,
+    responses::{Headed, ManyTasks, NewTasks, Problems, Sent, Written},
     tasks,
 };
 use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
@@ -22,12 +23,15 @@ use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
 #[utoipa::path(
     tag = "tasks",
     operation_id = "create_tasks",
-    params(("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to the executors")),
-    request_body(content((wire::TaskBatch = "application/json"), (String = "application/x-ndjson"))),
+    params(Traced),
+    request_body(content(
+        (wire::TaskBatch = "application/json", example = json!(wire::examples::task_batch())),
+        (String = "application/x-ndjson", example = json!(wire::examples::task_lines())),
+    )),
     responses(
-        (status = 201, description = "All tasks are stored", body = wire::TaskIds),
-        Refused,
-        TryLater,
+        (status = 201, description = "All tasks are stored", body = wire::TaskIds,
+            example = json!(wire::examples::task_ids())),
+        Problems<(Sent, Headed, NewTasks, ManyTasks, Written)>,
     )
 )]
 #[post("/tasks/batch")]

@@ -36,9 +36,10 @@ fn to_name(cursor: &str) -> Result<String, Error> {
 #[into_params(parameter_in = Query)]
 pub(super) struct ByName {
     /// 1 to 1,000; 100 by default.
-    #[param(minimum = 1, maximum = 1000)]
+    #[param(minimum = 1, maximum = 1000, example = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
+    #[param(pattern = r"^[A-Za-z0-9_\-]*$", example = "dG9t")]
     cursor: Option<String>,
 }
 

@@ -3,7 +3,10 @@ use actix_web::{
     web::{Bytes, BytesMut, Path},
 };
 use nightshift_openapi as wire;
-use nightshift_openapi::ErrorCode;
+use nightshift_openapi::{
+    ErrorCode,
+    examples::{EVENT_ID, TASK_EVENT_ID},
+};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
@@ -13,7 +16,8 @@ use super::{
     convert::wire_event,
     event_stream::{self, Next, RESET, Source},
     extract::Query,
-    responses::{BadQuery, NoSuchTask, TryLater},
+    params::{AllSeen, OfTask, TaskSeen},
+    responses::{NoSuchTask, Paged, Problems, Written},
     tasks::{not_found, task_id},
 };
 use crate::{
@@ -27,6 +31,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(super) struct TaskEventsQuery {
     /// The `id` of the last event that was seen, where a header cannot be set.
+    #[param(pattern = r"^[0-9]{1,18}\.[0-9]{1,18}\.[0-9]{1,10}$", example = json!(TASK_EVENT_ID))]
     last_event_id: Option<String>,
 }
 
@@ -37,13 +42,16 @@ pub(super) struct TaskEventsQuery {
 pub(super) struct EventsQuery {
     /// Only events of this type.
     #[serde(rename = "type")]
-    #[param(inline)]
+    #[param(example = "task.finished")]
     event_type: Option<wire::TaskEventType>,
     /// Only events of tasks of this queue.
+    #[param(example = json!(wire::examples::QUEUE))]
     queue_name: Option<String>,
     /// Only events of tasks with this path, or, ending with `*`, with this prefix.
+    #[param(example = "myapp.tasks.*")]
     task_path: Option<String>,
     /// The `id` of the last event that was seen, where a header cannot be set.
+    #[param(pattern = r"^[0-9]{1,18}(\.[0-9]{1,9})?$", example = json!(EVENT_ID))]
     last_event_id: Option<String>,
 }
 
@@ -91,15 +99,12 @@ fn permit(state: &Shared) -> Result<OwnedSemaphorePermit, Error> {
 #[utoipa::path(
     tag = "events",
     operation_id = "get_events",
-    params(
-        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen"),
-        EventsQuery,
-    ),
+    params(AllSeen, EventsQuery),
     responses(
         (status = 200, description = "Events without end; the data of each is a TaskEvent",
-            body = String, content_type = "text/event-stream"),
-        BadQuery,
-        TryLater,
+            body = String, content_type = "text/event-stream",
+            example = json!(wire::examples::event_stream(EVENT_ID))),
+        Problems<(Paged, Written)>,
     )
 )]
 #[get("/events")]
@@ -125,18 +130,13 @@ pub(super) async fn get_events(
 #[utoipa::path(
     tag = "events",
     operation_id = "get_task_events",
-    params(
-        ("id" = String, Path, description = "The task's id"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that was seen"),
-        TaskEventsQuery,
-    ),
+    params(OfTask, TaskSeen, TaskEventsQuery),
     responses(
         (status = 200, description = "Events until the task's end; the data of each is a TaskEvent",
-            body = String, content_type = "text/event-stream"),
+            body = String, content_type = "text/event-stream",
+            example = json!(wire::examples::event_stream(TASK_EVENT_ID))),
         (status = 204, description = "The task has ended, and all of it was seen"),
-        BadQuery,
-        NoSuchTask,
-        TryLater,
+        Problems<(Paged, NoSuchTask, Written)>,
     )
 )]
 #[get("/tasks/{id}/events")]
@@ -280,7 +280,8 @@ fn task_place(id: &str) -> Result<TaskPlace, Error> {
     Ok(TaskPlace {
         steps,
         log: i64::try_from(log).map_err(|_too_large| unknown_id())?,
-        progress: u32::try_from(progress).map_err(|_too_large| unknown_id())?,
+        // One that is no name is none that was seen.
+        progress: u32::try_from(progress).unwrap_or(0),
     })
 }
 

@@ -6,7 +6,8 @@ use super::{
     Error, Shared, convert,
     cursor::ByName,
     extract::{Body, Query},
-    responses::{BadQuery, NoSuchExecutor, Refused},
+    params::OfExecutor,
+    responses::{NoSuchExecutor, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
     domain::{executor::Executor, names::ExecutorName},
@@ -23,8 +24,9 @@ fn not_found() -> Error {
     operation_id = "list_executors",
     params(ByName),
     responses(
-        (status = 200, description = "One page", body = wire::ExecutorList),
-        BadQuery,
+        (status = 200, description = "One page", body = wire::ExecutorList,
+            example = json!(wire::examples::executor_list())),
+        Problems<(Paged, Stored)>,
     )
 )]
 #[get("/executors")]
@@ -42,10 +44,11 @@ pub(super) async fn list_executors(
 #[utoipa::path(
     tag = "executors",
     operation_id = "get_executor",
-    params(("name" = String, Path, description = "The executor's name")),
+    params(OfExecutor),
     responses(
-        (status = 200, description = "The registration, without its secrets", body = wire::Executor),
-        NoSuchExecutor,
+        (status = 200, description = "The registration, without its secrets", body = wire::Executor,
+            example = json!(wire::examples::executor())),
+        Problems<(NoSuchExecutor, Stored)>,
     )
 )]
 #[get("/executors/{name}")]
@@ -64,12 +67,18 @@ pub(super) async fn find(state: &Shared, name: &str) -> Result<Executor, Error> 
 #[utoipa::path(
     tag = "executors",
     operation_id = "put_executor",
-    params(("name" = String, Path, description = "1 to 100 of A-Z a-z 0-9 . _ -")),
-    request_body = wire::ExecutorRequest,
+    params(OfExecutor),
+    request_body(content = wire::ExecutorRequest, examples(
+        ("worker" = (summary = "A worker asks for tasks", value = json!(wire::examples::worker_request()))),
+        ("http" = (summary = "The service calls", value = json!(wire::examples::http_request()))),
+        ("wasm" = (summary = "The service runs a plugin", value = json!(wire::examples::wasm_request()))),
+    )),
     responses(
-        (status = 200, description = "The registration was replaced", body = wire::Executor),
-        (status = 201, description = "The executor is registered", body = wire::Executor),
-        Refused,
+        (status = 200, description = "The registration was replaced", body = wire::Executor,
+            example = json!(wire::examples::executor())),
+        (status = 201, description = "The executor is registered", body = wire::Executor,
+            example = json!(wire::examples::executor())),
+        Problems<(Sent, Written)>,
     )
 )]
 #[put("/executors/{name}")]
@@ -92,10 +101,10 @@ pub(super) async fn put_executor(
 #[utoipa::path(
     tag = "executors",
     operation_id = "delete_executor",
-    params(("name" = String, Path, description = "The executor's name")),
+    params(OfExecutor),
     responses(
         (status = 204, description = "The executor is forgotten"),
-        NoSuchExecutor,
+        Problems<(NoSuchExecutor, Written)>,
     )
 )]
 #[delete("/executors/{name}")]

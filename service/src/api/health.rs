@@ -5,7 +5,10 @@ use nightshift_openapi::ErrorCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Error, Shared, responses::TryLater};
+use super::{
+    Error, Shared,
+    responses::{Problems, Written},
+};
 
 /// How long the database may take to show that it takes writes.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -14,18 +17,23 @@ const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
     /// Always `ok`.
+    #[schema(value_type = String, example = "ok")]
     status: &'static str,
+}
+
+impl Health {
+    const OK: Self = Self { status: "ok" };
 }
 
 /// Is the process alive?
 #[utoipa::path(
     tag = "service",
     operation_id = "get_health",
-    responses((status = 200, description = "It answers", body = Health))
+    responses((status = 200, description = "It answers", body = Health, example = json!(Health::OK)))
 )]
 #[get("/healthz")]
 pub(super) async fn get_health() -> HttpResponse {
-    HttpResponse::Ok().json(Health { status: "ok" })
+    HttpResponse::Ok().json(Health::OK)
 }
 
 /// Can it work?
@@ -35,8 +43,8 @@ pub(super) async fn get_health() -> HttpResponse {
     tag = "service",
     operation_id = "get_readiness",
     responses(
-        (status = 200, description = "It can claim and commit", body = Health),
-        TryLater,
+        (status = 200, description = "It can claim and commit", body = Health, example = json!(Health::OK)),
+        Problems<Written>,
     )
 )]
 #[get("/readyz")]
@@ -51,5 +59,5 @@ pub(super) async fn get_readiness(state: Shared) -> Result<HttpResponse, Error> 
             return Err(Error::new(ErrorCode::Unavailable, detail));
         }
     }
-    Ok(HttpResponse::Ok().json(Health { status: "ok" }))
+    Ok(HttpResponse::Ok().json(Health::OK))
 }

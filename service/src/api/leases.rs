@@ -5,8 +5,9 @@ use nightshift_openapi::ErrorCode;
 use super::{
     Error, Shared, convert, executors,
     extract::{Body, Report, Reports},
+    params::{OfExecutor, OfLease},
     peer,
-    responses::{AttemptOver, NoSuchExecutor, NotAWorker, Refused},
+    responses::{AttemptOver, NoSuchExecutor, NotAWorker, Problems, Reported, Sent, Written},
 };
 use crate::{
     domain::{Invalid, attempt::Outcome, lease::LeaseToken, limits::LEASES_MAX},
@@ -31,13 +32,12 @@ fn token(text: &str) -> Result<LeaseToken, Error> {
 #[utoipa::path(
     tag = "leases",
     operation_id = "lease_tasks",
-    params(("name" = String, Path, description = "The executor's name")),
-    request_body = wire::LeaseRequest,
+    params(OfExecutor),
+    request_body(content = wire::LeaseRequest, example = json!(wire::examples::lease_request())),
     responses(
-        (status = 200, description = "The tasks, if there were any", body = wire::LeaseList),
-        NoSuchExecutor,
-        NotAWorker,
-        Refused,
+        (status = 200, description = "The tasks, if there were any", body = wire::LeaseList,
+            example = json!(wire::examples::lease_list())),
+        Problems<(Sent, NoSuchExecutor, NotAWorker, Written)>,
     )
 )]
 #[post("/executors/{name}/leases")]
@@ -71,10 +71,11 @@ pub(super) async fn lease_tasks(
 #[utoipa::path(
     tag = "leases",
     operation_id = "finish_leases",
-    request_body = wire::FinishBatch,
+    request_body(content = wire::FinishBatch, example = json!(wire::examples::finish_batch())),
     responses(
-        (status = 200, description = "What became of each, in order", body = wire::FinishAnswers),
-        Refused,
+        (status = 200, description = "What became of each, in order", body = wire::FinishAnswers,
+            example = json!(wire::examples::finish_answers())),
+        Problems<(Sent, Written)>,
     )
 )]
 #[post("/leases/finish")]
@@ -115,12 +116,12 @@ async fn finish_entry(state: &Shared, entry: wire::FinishEntry) -> wire::FinishA
 #[utoipa::path(
     tag = "leases",
     operation_id = "renew_lease",
-    params(("token" = String, Path, description = "The lease's token")),
-    request_body = Option<wire::RenewRequest>,
+    params(OfLease),
+    request_body(content = Option<wire::RenewRequest>, example = json!(wire::examples::renew_request())),
     responses(
-        (status = 200, description = "The lease is longer now", body = wire::LeaseRenewal),
-        AttemptOver,
-        Refused,
+        (status = 200, description = "The lease is longer now", body = wire::LeaseRenewal,
+            example = json!(wire::examples::lease_renewal())),
+        Problems<(Sent, AttemptOver, Written)>,
     )
 )]
 #[post("/leases/{token}/renew")]
@@ -149,12 +150,12 @@ pub(super) async fn renew_lease(
 #[utoipa::path(
     tag = "leases",
     operation_id = "finish_lease",
-    params(("token" = String, Path, description = "The lease's token")),
-    request_body = wire::FinishRequest,
+    params(OfLease),
+    request_body(content = wire::FinishRequest, example = json!(wire::examples::finish_request())),
     responses(
-        (status = 200, description = "The end is recorded", body = wire::Task),
-        AttemptOver,
-        Refused,
+        (status = 200, description = "The end is recorded", body = wire::Task,
+            example = json!(wire::examples::successful_task())),
+        Problems<(Reported, AttemptOver, Written)>,
     )
 )]
 #[post("/leases/{token}/finish")]
@@ -183,10 +184,10 @@ pub(super) async fn finish_lease(
 #[utoipa::path(
     tag = "leases",
     operation_id = "release_lease",
-    params(("token" = String, Path, description = "The lease's token")),
+    params(OfLease),
     responses(
         (status = 204, description = "The task waits again"),
-        AttemptOver,
+        Problems<(AttemptOver, Written)>,
     )
 )]
 #[post("/leases/{token}/release")]

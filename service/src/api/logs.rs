@@ -6,7 +6,8 @@ use utoipa::IntoParams;
 use super::{
     Error, Shared, convert, cursor,
     extract::Query,
-    responses::{BadQuery, NoSuchTask},
+    params::OfTask,
+    responses::{NoSuchTask, Paged, Problems, Stored},
     tasks::{not_found, task_id},
 };
 
@@ -16,9 +17,10 @@ use super::{
 #[into_params(parameter_in = Query)]
 pub(super) struct LogQuery {
     /// 1 to 1,000; 100 by default.
-    #[param(minimum = 1, maximum = 1000)]
+    #[param(minimum = 1, maximum = 1000, example = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
+    #[param(pattern = r"^[A-Za-z0-9_\-]{11}$", example = json!(wire::examples::CURSOR))]
     cursor: Option<String>,
 }
 
@@ -29,11 +31,11 @@ pub(super) struct LogQuery {
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task_logs",
-    params(("id" = String, Path, description = "The task's id"), LogQuery),
+    params(OfTask, LogQuery),
     responses(
-        (status = 200, description = "One page", body = wire::LogList),
-        BadQuery,
-        NoSuchTask,
+        (status = 200, description = "One page", body = wire::LogList,
+            example = json!(wire::examples::log_list())),
+        Problems<(Paged, NoSuchTask, Stored)>,
     )
 )]
 #[get("/tasks/{id}/logs")]

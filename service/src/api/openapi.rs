@@ -10,7 +10,8 @@ pub(super) struct Text(pub(super) Bytes);
 #[utoipa::path(
     tag = "service",
     operation_id = "get_openapi",
-    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value))
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Map<String, serde_json::Value>,
+        example = json!({"openapi": "3.1.0", "info": {"title": "Nightshift", "version": "0.1.0"}, "paths": {}})))
 )]
 #[get("/openapi.json")]
 pub(super) async fn get_openapi(text: Data<Text>) -> HttpResponse {

@@ -9,7 +9,8 @@ use super::{
     Error, Shared, convert,
     cursor::ByName,
     extract::{self, Query, Report},
-    responses::{BadQuery, InUse, NoSuchPlugin, Refused, TryLater},
+    params::OfPlugin,
+    responses::{InUse, Installed, NoSuchPlugin, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
     domain::{
@@ -35,8 +36,9 @@ fn known_name(name: &str) -> Result<PluginName, Error> {
     operation_id = "list_plugins",
     params(ByName),
     responses(
-        (status = 200, description = "One page", body = wire::PluginList),
-        BadQuery,
+        (status = 200, description = "One page", body = wire::PluginList,
+            example = json!(wire::examples::plugin_list())),
+        Problems<(Paged, Stored)>,
     )
 )]
 #[get("/plugins")]
@@ -54,10 +56,11 @@ pub(super) async fn list_plugins(
 #[utoipa::path(
     tag = "plugins",
     operation_id = "get_plugin",
-    params(("name" = String, Path, description = "The plugin's name")),
+    params(OfPlugin),
     responses(
-        (status = 200, description = "The plugin", body = wire::Plugin),
-        NoSuchPlugin,
+        (status = 200, description = "The plugin", body = wire::Plugin,
+            example = json!(wire::examples::plugin())),
+        Problems<(NoSuchPlugin, Stored)>,
     )
 )]
 #[get("/plugins/{name}")]
@@ -75,13 +78,14 @@ pub(super) async fn get_plugin(state: Shared, name: Path<String>) -> Result<Http
 #[utoipa::path(
     tag = "plugins",
     operation_id = "put_plugin",
-    params(("name" = String, Path, description = "1 to 100 of A-Z a-z 0-9 . _ -")),
+    params(OfPlugin),
     request_body(content = wire::Component, content_type = "application/wasm"),
     responses(
-        (status = 200, description = "Another version runs under the name", body = wire::Plugin),
-        (status = 201, description = "The plugin is installed", body = wire::Plugin),
-        Refused,
-        TryLater,
+        (status = 200, description = "Another version runs under the name", body = wire::Plugin,
+            example = json!(wire::examples::plugin())),
+        (status = 201, description = "The plugin is installed", body = wire::Plugin,
+            example = json!(wire::examples::plugin())),
+        Problems<(Installed, Written)>,
     )
 )]
 #[put("/plugins/{name}")]
@@ -124,12 +128,12 @@ fn refused(refusal: Refusal) -> Error {
 #[utoipa::path(
     tag = "plugins",
     operation_id = "roll_back_plugin",
-    params(("name" = String, Path, description = "The plugin's name")),
-    request_body = Option<wire::RollbackRequest>,
+    params(OfPlugin),
+    request_body(content = Option<wire::RollbackRequest>, example = json!(wire::examples::rollback_request())),
     responses(
-        (status = 200, description = "The version runs from now on", body = wire::Plugin),
-        NoSuchPlugin,
-        Refused,
+        (status = 200, description = "The version runs from now on", body = wire::Plugin,
+            example = json!(wire::examples::rolled_back_plugin())),
+        Problems<(Sent, NoSuchPlugin, Written)>,
     )
 )]
 #[post("/plugins/{name}/rollback")]
@@ -156,11 +160,10 @@ pub(super) async fn roll_back_plugin(
 #[utoipa::path(
     tag = "plugins",
     operation_id = "delete_plugin",
-    params(("name" = String, Path, description = "The plugin's name")),
+    params(OfPlugin),
     responses(
         (status = 204, description = "The plugin is forgotten"),
-        NoSuchPlugin,
-        InUse,
+        Problems<(NoSuchPlugin, InUse, Written)>,
     )
 )]
 #[delete("/plugins/{name}")]

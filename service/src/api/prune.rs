@@ -6,7 +6,7 @@ use nightshift_openapi as wire;
 use super::{
     Error, Shared, convert,
     extract::Body,
-    responses::{Refused, TryLater},
+    responses::{Problems, Sent, Written},
 };
 use crate::domain::{
     Invalid,
@@ -25,11 +25,11 @@ const STEPS_MAX: u32 = 20;
 #[utoipa::path(
     tag = "service",
     operation_id = "prune_tasks",
-    request_body = wire::PruneRequest,
+    request_body(content = wire::PruneRequest, example = json!(wire::examples::prune_request())),
     responses(
-        (status = 200, description = "What was deleted, or would be", body = wire::Pruned),
-        TryLater,
-        Refused,
+        (status = 200, description = "What was deleted, or would be", body = wire::Pruned,
+            example = json!(wire::examples::pruned())),
+        Problems<(Sent, Written)>,
     )
 )]
 #[post("/prune")]

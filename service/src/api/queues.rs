@@ -6,7 +6,8 @@ use super::{
     Error, Shared, convert,
     cursor::ByName,
     extract::{Body, Query},
-    responses::{BadQuery, NoSuchQueue, Refused},
+    params::OfQueue,
+    responses::{NoSuchQueue, Paged, Problems, Sent, Stored, Written},
 };
 use crate::domain::names::QueueName;
 
@@ -22,8 +23,9 @@ fn not_found() -> Error {
     operation_id = "list_queues",
     params(ByName),
     responses(
-        (status = 200, description = "One page", body = wire::QueueList),
-        BadQuery,
+        (status = 200, description = "One page", body = wire::QueueList,
+            example = json!(wire::examples::queue_list())),
+        Problems<(Paged, Stored)>,
     )
 )]
 #[get("/queues")]
@@ -43,10 +45,11 @@ pub(super) async fn list_queues(
 #[utoipa::path(
     tag = "queues",
     operation_id = "get_queue",
-    params(("name" = String, Path, description = "The queue's name")),
+    params(OfQueue),
     responses(
-        (status = 200, description = "What lies in it, and its settings", body = wire::Queue),
-        NoSuchQueue,
+        (status = 200, description = "What lies in it, and its settings", body = wire::Queue,
+            example = json!(wire::examples::queue())),
+        Problems<(NoSuchQueue, Stored)>,
     )
 )]
 #[get("/queues/{name}")]
@@ -59,12 +62,12 @@ pub(super) async fn get_queue(state: Shared, name: Path<String>) -> Result<HttpR
 #[utoipa::path(
     tag = "queues",
     operation_id = "update_queue",
-    params(("name" = String, Path, description = "The queue's name")),
-    request_body = wire::QueueChange,
+    params(OfQueue),
+    request_body(content = wire::QueueChange, example = json!(wire::examples::queue_change())),
     responses(
-        (status = 200, description = "The queue as it is now", body = wire::Queue),
-        NoSuchQueue,
-        Refused,
+        (status = 200, description = "The queue as it is now", body = wire::Queue,
+            example = json!(wire::examples::queue())),
+        Problems<(Sent, NoSuchQueue, Written)>,
     )
 )]
 #[patch("/queues/{name}")]

@@ -1,95 +1,172 @@
-//! The problems that operations answer with, for the document. What is said here of every answer
-//! of a kind is said once.
-#![expect(dead_code, reason = "their types are read, not their values")]
+//! The problems that operations answer with, for the document: which codes, and one of each as the
+//! service would say it.
 
-use nightshift_openapi::Problem;
-use utoipa::IntoResponses;
+use std::{collections::BTreeMap, marker::PhantomData};
 
-#[derive(IntoResponses)]
-#[response(
-    status = 400,
-    description = "A parameter cannot be understood",
-    content_type = "application/problem+json"
-)]
-pub(super) struct BadQuery(Problem);
+use nightshift_openapi::ErrorCode;
+use utoipa::{
+    IntoResponses,
+    openapi::{
+        ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, Response, ResponseBuilder,
+        example::ExampleBuilder,
+        schema::{SchemaType, Type},
+    },
+};
 
-#[derive(IntoResponses)]
-#[response(
-    status = 404,
-    description = "There is no such task",
-    content_type = "application/problem+json"
-)]
-pub(super) struct NoSuchTask(Problem);
+use super::Error;
 
-#[derive(IntoResponses)]
-#[response(
-    status = 404,
-    description = "There is no such executor",
-    content_type = "application/problem+json"
-)]
-pub(super) struct NoSuchExecutor(Problem);
+/// The answers with the codes of `T`: one of the lists below, or a tuple of them.
+pub(super) struct Problems<T>(PhantomData<T>);
 
-#[derive(IntoResponses)]
-#[response(
-    status = 404,
-    description = "There is no such plugin, or no such version of it",
-    content_type = "application/problem+json"
-)]
-pub(super) struct NoSuchPlugin(Problem);
+pub(super) trait Codes {
+    fn codes() -> Vec<ErrorCode>;
+}
 
-#[derive(IntoResponses)]
-#[response(
-    status = 409,
-    description = "An executor runs the plugin",
-    content_type = "application/problem+json"
-)]
-pub(super) struct InUse(Problem);
+/// Stamps out lists of codes.
+macro_rules! lists {
+    ($($(#[$doc:meta])* $name:ident: $($code:ident)*;)*) => {$(
+        $(#[$doc])*
+        pub(super) enum $name {}
 
-#[derive(IntoResponses)]
-#[response(
-    status = 404,
-    description = "No queue can have this name",
-    content_type = "application/problem+json"
-)]
-pub(super) struct NoSuchQueue(Problem);
+        impl Codes for $name {
+            fn codes() -> Vec<ErrorCode> {
+                vec![$(ErrorCode::$code),*]
+            }
+        }
+    )*};
+}
 
-#[derive(IntoResponses)]
-#[response(
-    status = 409,
-    description = "The executor is not of kind worker",
-    content_type = "application/problem+json"
-)]
-pub(super) struct NotAWorker(Problem);
+lists! {
+    /// The store is asked.
+    Stored: Internal Unavailable ShuttingDown;
+    /// The store is asked for a write.
+    Written: Internal Overloaded Unavailable ShuttingDown;
+    /// There are query parameters.
+    Queried: InvalidQuery;
+    /// One of them is a cursor.
+    Paged: InvalidQuery InvalidCursor;
+    /// There is a JSON body.
+    Sent: MalformedJson BodyTimeout BodyTooLarge UnsupportedMediaType InvalidField Overloaded;
+    /// There is a JSON body, and what is too large in it is not refused.
+    Reported: MalformedJson BodyTimeout UnsupportedMediaType InvalidField Overloaded;
+    /// The body is a component.
+    Installed: MalformedJson BodyTimeout BodyTooLarge UnsupportedMediaType InvalidField
+        InvalidPlugin Overloaded;
+    /// Headers are looked at.
+    Headed: InvalidHeader;
+    /// Tasks are enqueued: one, or many.
+    NewTasks: IdConflict TooDeep;
+    OneTask: IdempotencyMismatch;
+    ManyTasks: BatchSize;
+    NoSuchTask: TaskNotFound;
+    NoSuchExecutor: ExecutorNotFound;
+    NoSuchPlugin: PluginNotFound;
+    NoSuchQueue: QueueNotFound;
+    InUse: PluginInUse;
+    NotAWorker: ExecutorNotWorker;
+    AttemptOver: LeaseLost;
+    HasEnded: TaskFinished;
+    HasNotEnded: TaskNotFinished;
+    NotRetryable: TaskNotRetryable UniqueKeyTaken;
+}
 
-#[derive(IntoResponses)]
-#[response(
-    status = 409,
-    description = "The attempt is over",
-    content_type = "application/problem+json"
-)]
-pub(super) struct AttemptOver(Problem);
+/// Puts lists together.
+macro_rules! tuples {
+    ($(($($list:ident)*))*) => {$(
+        impl<$($list: Codes),*> Codes for ($($list,)*) {
+            fn codes() -> Vec<ErrorCode> {
+                [$($list::codes()),*].concat()
+            }
+        }
+    )*};
+}
 
-#[derive(IntoResponses)]
-#[response(
-    status = 409,
-    description = "The task is not where it would have to be",
-    content_type = "application/problem+json"
-)]
-pub(super) struct WrongStatus(Problem);
+tuples! { (A B) (A B C) (A B C D) (A B C D E) }
 
-#[derive(IntoResponses)]
-#[response(
-    status = "4XX",
-    description = "Nothing is stored",
-    content_type = "application/problem+json"
-)]
-pub(super) struct Refused(Problem);
+impl<T: Codes> IntoResponses for Problems<T> {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let codes = T::codes();
+        let mut by_status: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
+        // In the order of docs/ERRORS.md, and each once.
+        for code in ErrorCode::ALL.iter().filter(|code| codes.contains(code)) {
+            by_status.entry(code.status()).or_default().push(*code);
+        }
+        by_status
+            .into_iter()
+            .map(|(status, codes)| (status.to_string(), response(&codes).into()))
+            .collect()
+    }
+}
 
-#[derive(IntoResponses)]
-#[response(
-    status = 503,
-    description = "Try again after so many seconds",
-    content_type = "application/problem+json",
-    headers(("Retry-After" = u32, description = "Seconds to wait"))
-)]
-pub(super) struct TryLater(Problem);
+/// One answer with any of `codes`, which have the same status.
+fn response(codes: &[ErrorCode]) -> Response {
+    let words: Vec<String> =
+        codes.iter().map(|code| format!("`{}`: {}", code.name(), code.title())).collect();
+    let examples = codes.iter().map(|code| {
+        let problem = serde_json::to_value(example(*code).problem()).unwrap_or_default();
+        let example = ExampleBuilder::new().summary(code.title()).value(Some(problem));
+        (code.name(), example.build())
+    });
+    let problem = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .examples_from_iter(examples)
+        .build();
+    let mut response = ResponseBuilder::new()
+        .description(words.join("\n\n"))
+        .content("application/problem+json", problem);
+    if codes.iter().any(|code| code.status() == 503) {
+        response = response.header("Retry-After", retry_after());
+    }
+    response.build()
+}
+
+fn retry_after() -> Header {
+    let seconds = Object::with_type(SchemaType::new(Type::Integer));
+    HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait")).build()
+}
+
+/// What a client may be told with the code.
+fn example(code: ErrorCode) -> Error {
+    match code {
+        ErrorCode::MalformedJson => of(code, "expected value at line 1 column 16"),
+        ErrorCode::InvalidHeader => of(code, "Idempotency-Key needs 1 to 255 characters"),
+        ErrorCode::InvalidQuery => of(code, "limit must be 1 to 1000"),
+        ErrorCode::InvalidCursor => of(code, "the cursor is not one that an answer held"),
+        ErrorCode::TaskNotFound => of(code, "no task has this id"),
+        ErrorCode::ExecutorNotFound => of(code, "no executor has this name"),
+        ErrorCode::PluginNotFound => of(code, "no plugin has this name"),
+        ErrorCode::QueueNotFound => of(code, "no queue can have this name"),
+        ErrorCode::ExecutorNotWorker => of(code, "the service calls this executor by itself"),
+        ErrorCode::PluginInUse => of(code, "the executor tom runs it"),
+        ErrorCode::BodyTimeout => of(code, "the body did not arrive within 30 s"),
+        ErrorCode::IdConflict => of(code, "a task with other content has this id").at("/id"),
+        ErrorCode::TaskFinished => of(code, "the task ended before it could be cancelled"),
+        ErrorCode::TaskNotFinished => of(code, "the task waits or runs"),
+        ErrorCode::TaskNotRetryable => of(code, "only a FAILED or CANCELLED task can be retried"),
+        ErrorCode::UniqueKeyTaken => of(code, "a waiting or running task has its unique_key"),
+        ErrorCode::LeaseLost => of(code, "the lease ran out, or the attempt has ended"),
+        ErrorCode::BodyTooLarge => of(code, "the body has more than 4194304 bytes"),
+        ErrorCode::UnsupportedMediaType => {
+            of(code, "the content type is \"text/plain\", not application/json")
+        }
+        ErrorCode::InvalidField => of(code, "priority must be -100 to 100").at("/priority"),
+        ErrorCode::TooDeep => of(code, "args is nested more than 128 deep").at("/args"),
+        ErrorCode::BatchSize => of(code, "a batch has 1 to 10000 tasks").at("/tasks"),
+        ErrorCode::InvalidPlugin => of(code, "the component does not export describe"),
+        ErrorCode::IdempotencyMismatch => {
+            of(code, "a request with other content had this Idempotency-Key")
+        }
+        ErrorCode::Internal => of(code, "the cause is in the service's log"),
+        ErrorCode::Overloaded => of(code, "too many writes are waiting"),
+        ErrorCode::Unavailable => of(code, "the database cannot be used at the moment"),
+        ErrorCode::ShuttingDown => of(code, "the service is stopping"),
+        ErrorCode::UnknownRoute => of(code, "nothing is at /task"),
+        ErrorCode::MethodNotAllowed => Error::method_not_allowed("GET, DELETE".to_owned()),
+        // The list of codes is of another crate, and may grow.
+        _ => of(code, code.title()),
+    }
+}
+
+fn of(code: ErrorCode, detail: &str) -> Error {
+    Error::new(code, detail)
+}

@@ -16,20 +16,25 @@ use utoipa::{
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
 use super::{
-    Error, batch, docs, events, executors, health, leases, logs, openapi, plugins, prune, queues,
-    stats, steer, tasks, webhooks,
+    Error, batch, docs, document::complete, events, executors, health, leases, logs, openapi,
+    plugins, prune, queues, stats, steer, tasks, webhooks,
 };
 
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Nightshift",
-        description = "Background tasks for any web stack over plain HTTP.",
+        description = "Background tasks for any web stack over plain HTTP.\n\n\
+            Errors are problems by RFC 9457 (`application/problem+json`) with a stable `code`. Each \
+            operation lists its own; beside them, a path that is not here answers 404 \
+            `unknown_route`, and a method that a path does not take 405 `method_not_allowed` with \
+            `Allow`. HEAD is answered like GET. JSON bodies and query parameters with fields that \
+            are not listed are refused.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "http://127.0.0.1:8700", description = "Where `nightshift serve` listens")),
-    // There are no tokens yet.
-    security(()),
+    // There are no tokens yet: one that comes is passed over.
+    security((), ("bearer" = [])),
     tags(
         (name = "tasks", description = "Enqueue work, ask after it, cancel it"),
         (name = "events", description = "Watch what happens, as it happens"),
@@ -39,7 +44,12 @@ use super::{
         (name = "queues", description = "What waits where; pause and limit it"),
         (name = "service", description = "The service itself"),
     ),
-    components(schemas(wire::ExecuteMessage, wire::CancelMessage, wire::TaskEvent)),
+    components(schemas(
+        wire::ExecuteMessage,
+        wire::CancelMessage,
+        wire::TaskEvent,
+        wire::Problem
+    )),
 )]
 struct Base;
 
@@ -48,6 +58,7 @@ pub fn document() -> Document {
     let app = App::new().into_utoipa_app().openapi(Base::openapi());
     let mut document = app.configure(api).split_for_parts().1;
     document.webhooks = Some(webhooks::webhooks());
+    complete(&mut document);
     document
 }
 

@@ -1,7 +1,10 @@
 use actix_web::{HttpResponse, get};
 use nightshift_openapi as wire;
 
-use super::{Error, Shared, convert, responses::TryLater};
+use super::{
+    Error, Shared, convert,
+    responses::{Problems, Stored},
+};
 
 /// Count everything
 ///
@@ -11,8 +14,9 @@ use super::{Error, Shared, convert, responses::TryLater};
     tag = "service",
     operation_id = "get_stats",
     responses(
-        (status = 200, description = "The whole at a glance", body = wire::Stats),
-        TryLater,
+        (status = 200, description = "The whole at a glance", body = wire::Stats,
+            example = json!(wire::examples::stats())),
+        Problems<Stored>,
     )
 )]
 #[get("/stats")]

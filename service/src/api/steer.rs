@@ -9,7 +9,8 @@ use utoipa::IntoParams;
 use super::{
     Error, Shared, convert,
     extract::Query,
-    responses::{BadQuery, NoSuchTask, WrongStatus},
+    params::OfTask,
+    responses::{HasEnded, HasNotEnded, NoSuchTask, NotRetryable, Problems, Queried, Written},
     tasks::{not_found, task_id},
 };
 use crate::{
@@ -24,6 +25,7 @@ use crate::{
 pub(super) struct CancelQuery {
     /// End a running attempt at once instead of giving its executor 10 seconds to stop.
     #[serde(default)]
+    #[param(example = false)]
     force: bool,
 }
 
@@ -34,13 +36,13 @@ pub(super) struct CancelQuery {
 #[utoipa::path(
     tag = "tasks",
     operation_id = "cancel_task",
-    params(("id" = String, Path, description = "The task's id"), CancelQuery),
+    params(OfTask, CancelQuery),
     responses(
-        (status = 200, description = "The task is cancelled", body = wire::Task),
-        (status = 202, description = "Its executor is asked to stop", body = wire::Task),
-        BadQuery,
-        NoSuchTask,
-        WrongStatus,
+        (status = 200, description = "The task is cancelled", body = wire::Task,
+            example = json!(wire::examples::cancelled_task())),
+        (status = 202, description = "Its executor is asked to stop", body = wire::Task,
+            example = json!(wire::examples::cancelling_task())),
+        Problems<(Queried, NoSuchTask, HasEnded, Written)>,
     )
 )]
 #[post("/tasks/{id}/cancel")]
@@ -70,11 +72,11 @@ pub(super) async fn cancel_task(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "retry_task",
-    params(("id" = String, Path, description = "The task's id")),
+    params(OfTask),
     responses(
-        (status = 200, description = "The task is READY again", body = wire::Task),
-        NoSuchTask,
-        WrongStatus,
+        (status = 200, description = "The task is READY again", body = wire::Task,
+            example = json!(wire::examples::ready_task())),
+        Problems<(NoSuchTask, NotRetryable, Written)>,
     )
 )]
 #[post("/tasks/{id}/retry")]
@@ -100,11 +102,10 @@ pub(super) async fn retry_task(state: Shared, id: Path<String>) -> Result<HttpRe
 #[utoipa::path(
     tag = "tasks",
     operation_id = "delete_task",
-    params(("id" = String, Path, description = "The task's id")),
+    params(OfTask),
     responses(
         (status = 204, description = "The task is gone"),
-        NoSuchTask,
-        WrongStatus,
+        Problems<(NoSuchTask, HasNotEnded, Written)>,
     )
 )]
 #[delete("/tasks/{id}")]

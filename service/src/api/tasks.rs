@@ -12,7 +12,10 @@ use super::{
     cursor,
     extract::{Body, Query},
     headers,
-    responses::{BadQuery, NoSuchTask, Refused, TryLater},
+    params::{Enqueueing, OfTask, Traced},
+    responses::{
+        Headed, NewTasks, NoSuchTask, OneTask, Paged, Problems, Queried, Sent, Stored, Written,
+    },
 };
 use crate::{
     domain::{Timestamp, limits::WAIT_MAX, task::TaskId},
@@ -25,6 +28,7 @@ use crate::{
 #[into_params(parameter_in = Query)]
 pub(super) struct Wait {
     /// Answer when the task has ended, or after so many seconds; more than 60 count as 60.
+    #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64, example = 10)]
     wait: Option<u32>,
 }
 
@@ -63,19 +67,22 @@ pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
 #[utoipa::path(
     tag = "tasks",
     operation_id = "create_task",
-    params(
-        ("Prefer" = Option<String>, Header, description = "`wait=S`: answer when the task has ended", example = "wait=10"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Makes the request safe to repeat"),
-        ("traceparent" = Option<String>, Header, description = "W3C trace context, passed on to the executor"),
-    ),
-    request_body = wire::TaskRequest,
+    params(Enqueueing, Traced),
+    request_body(content = wire::TaskRequest, example = json!(wire::examples::task_request())),
     responses(
         (status = 201, description = "The task is stored", body = wire::Task,
-            headers(("Location" = String, description = "The task's address"))),
+            headers(
+                ("Location" = String, description = "The task's address, relative to the service's"),
+                ("Preference-Applied" = String, description = "`wait=S`, where it was asked for"),
+            ),
+            example = json!(wire::examples::ready_task())),
         (status = 200, description = "The task was stored before", body = wire::Task,
-            headers(("Location" = String, description = "The task's address"))),
-        Refused,
-        TryLater,
+            headers(
+                ("Location" = String, description = "The task's address, relative to the service's"),
+                ("Preference-Applied" = String, description = "`wait=S`, where it was asked for"),
+            ),
+            example = json!(wire::examples::ready_task())),
+        Problems<(Sent, Headed, NewTasks, OneTask, Written)>,
     )
 )]
 #[post("/tasks")]
@@ -116,24 +123,31 @@ pub(super) async fn create_task(
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
     /// Only tasks with this status.
-    #[param(inline)]
+    #[param(example = "READY")]
     status: Option<wire::TaskStatus>,
     /// Only tasks of this queue.
+    #[param(example = json!(wire::examples::QUEUE))]
     queue_name: Option<String>,
     /// Only tasks with this path, or, ending with `*`, with this prefix.
+    #[param(example = "myapp.tasks.*")]
     task_path: Option<String>,
     /// Only tasks of this executor.
+    #[param(example = json!(wire::examples::EXECUTOR))]
     executor: Option<String>,
     /// Only tasks with this label, as `key=value`.
+    #[param(pattern = "=", example = "target=m31")]
     label: Option<String>,
     /// Only tasks enqueued after this time.
+    #[param(example = "2026-11-25T00:00:00Z")]
     enqueued_after: Option<wire::Timestamp>,
     /// Only tasks enqueued before this time.
+    #[param(example = "2026-11-26T00:00:00Z")]
     enqueued_before: Option<wire::Timestamp>,
     /// 1 to 1,000; 100 by default.
-    #[param(minimum = 1, maximum = 1000)]
+    #[param(minimum = 1, maximum = 1000, example = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
+    #[param(pattern = r"^[A-Za-z0-9_\-]{11}$", example = json!(wire::examples::CURSOR))]
     cursor: Option<String>,
 }
 
@@ -176,8 +190,9 @@ impl ListQuery {
     operation_id = "list_tasks",
     params(ListQuery),
     responses(
-        (status = 200, description = "One page", body = wire::TaskList),
-        BadQuery,
+        (status = 200, description = "One page", body = wire::TaskList,
+            example = json!(wire::examples::task_list())),
+        Problems<(Paged, Stored)>,
     )
 )]
 #[get("/tasks")]
@@ -196,11 +211,11 @@ pub(super) async fn list_tasks(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task",
-    params(("id" = String, Path, description = "The task's id"), Wait),
+    params(OfTask, Wait),
     responses(
-        (status = 200, description = "The record", body = wire::Task),
-        BadQuery,
-        NoSuchTask,
+        (status = 200, description = "The record", body = wire::Task,
+            example = json!(wire::examples::successful_task())),
+        Problems<(Queried, NoSuchTask, Stored)>,
     )
 )]
 #[get("/tasks/{id}")]
@@ -221,10 +236,11 @@ pub(super) async fn get_task(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task_status",
-    params(("id" = String, Path, description = "The task's id")),
+    params(OfTask),
     responses(
-        (status = 200, description = "What changes while the task runs", body = wire::TaskState),
-        NoSuchTask,
+        (status = 200, description = "What changes while the task runs", body = wire::TaskState,
+            example = json!(wire::examples::task_state())),
+        Problems<(NoSuchTask, Stored)>,
     )
 )]
 #[get("/tasks/{id}/status")]
@@ -255,13 +271,14 @@ pub(super) async fn get_task_status(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task_result",
-    params(("id" = String, Path, description = "The task's id"), Wait),
+    params(OfTask, Wait),
     responses(
-        (status = 200, description = "The task has ended", body = wire::TaskResult),
+        (status = 200, description = "The task has ended", body = wire::TaskResult,
+            example = json!(wire::examples::task_result(wire::examples::successful_task()))),
         (status = 202, description = "The task has not ended", body = wire::TaskResult,
-            headers(("Retry-After" = u32, description = "Seconds to wait"))),
-        BadQuery,
-        NoSuchTask,
+            headers(("Retry-After" = u32, description = "Seconds to wait")),
+            example = json!(wire::examples::task_result(wire::examples::running_task()))),
+        Problems<(Queried, NoSuchTask, Stored)>,
     )
 )]
 #[get("/tasks/{id}/result")]
@@ -295,10 +312,11 @@ pub(super) async fn get_task_result(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "explain_task",
-    params(("id" = String, Path, description = "The task's id")),
+    params(OfTask),
     responses(
-        (status = 200, description = "The reasons, the most important first", body = wire::Explanation),
-        NoSuchTask,
+        (status = 200, description = "The reasons, the most important first", body = wire::Explanation,
+            example = json!(wire::examples::explanation())),
+        Problems<(NoSuchTask, Stored)>,
     )
 )]
 #[get("/tasks/{id}/explain")]

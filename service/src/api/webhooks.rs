@@ -25,15 +25,20 @@ pub(super) fn webhooks() -> Paths {
         ("webhook-signature" = String, Header, description = "By Standard Webhooks; two, while a secret is being replaced"),
         ("traceparent" = Option<String>, Header, description = "W3C trace context of whoever enqueued the task"),
     ),
-    request_body = wire::ExecuteMessage,
+    request_body(content = wire::ExecuteMessage, example = json!(wire::examples::execute_message())),
     responses(
-        (status = 200, description = "Succeeded; the body is the return value, any JSON"),
+        (status = 200, description = "Succeeded; the body is the return value, any JSON",
+            body = serde_json::Value, example = json!({"sources": 1204})),
         (status = 202, description = "Accepted: it renews and finishes its lease by itself"),
         (status = 204, description = "Succeeded, with null"),
-        (status = "4XX", description = "Failed, and not to be tried again", body = wire::ErrorReport),
-        (status = 429, description = "Not started; nothing more before `Retry-After`"),
-        (status = "5XX", description = "Failed, and to be tried again while attempts are left", body = wire::ErrorReport),
-        (status = 503, description = "Not started; nothing more before `Retry-After`"),
+        (status = "4XX", description = "Failed, and not to be tried again", body = wire::ErrorReport,
+            content_type = "application/problem+json", example = json!(wire::examples::error_report())),
+        (status = 429, description = "Not started; nothing more before `Retry-After`",
+            headers(("Retry-After" = String, description = "Seconds, or a date"))),
+        (status = "5XX", description = "Failed, and to be tried again while attempts are left", body = wire::ErrorReport,
+            content_type = "application/problem+json", example = json!(wire::examples::error_report())),
+        (status = 503, description = "Not started; nothing more before `Retry-After`",
+            headers(("Retry-After" = String, description = "Seconds, or a date"))),
     )
 )]
 #[expect(dead_code, reason = "its description is read")]
@@ -52,7 +57,7 @@ fn receive_execute() {}
         ("webhook-timestamp" = String, Header, description = "Seconds since 1970, signed as well"),
         ("webhook-signature" = String, Header, description = "By Standard Webhooks"),
     ),
-    request_body = wire::CancelMessage,
+    request_body(content = wire::CancelMessage, example = json!(wire::examples::cancel_message())),
     responses((status = "default", description = "Any answer will do"))
 )]
 #[expect(dead_code, reason = "its description is read")]

@@ -431,7 +431,7 @@ on_both_engines! {
             assert_eq!(problem("/events", last).await, "400 invalid_cursor -", "{last}");
         }
         let path = format!("/tasks/{id}/events");
-        for last in ["x", "1", "1.2", "1.2.3.4", "1.-2.3", "1.2.99999999999"] {
+        for last in ["x", "1", "1.2", "1.2.3.4", "1.-2.3"] {
             assert_eq!(problem(&path, last).await, "400 invalid_cursor -", "{last}");
         }
         assert_eq!(problem("/events?typ=task.log", "1").await, "400 invalid_query -");

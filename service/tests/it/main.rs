@@ -12,6 +12,7 @@ mod cancel;
 mod contract;
 mod crash;
 mod delivery;
+mod document;
 mod events;
 mod executor_command;
 mod input;

@@ -1,0 +1,183 @@
+//! What derived code cannot say of itself in the OpenAPI document.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::{
+    Discriminator, ObjectBuilder, OneOfBuilder, OpenApi as Document, Ref, RefOr, Schema,
+    path::{Operation, Parameter, PathItem},
+    schema::{Object, SchemaType, Type},
+    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+
+/// Adds what is missing in the document that was made of the handlers and their types.
+pub(super) fn complete(document: &mut Document) {
+    for item in document.paths.paths.values_mut() {
+        for operation in operations(item) {
+            only_described_parameters(operation);
+            without_null_parameters(operation);
+        }
+    }
+    let components = document.components.get_or_insert_default();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .description(Some("For tokens to come: at present none is asked for, nor looked at."));
+    components
+        .security_schemes
+        .insert("bearer".to_owned(), SecurityScheme::Http(bearer.build()).into());
+    exactly_one_end(&mut components.schemas);
+    executors_by_kind(&mut components.schemas);
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.post, &mut item.put, &mut item.delete, &mut item.patch]
+        .into_iter()
+        .filter_map(Option::as_mut)
+}
+
+/// What a handler takes from its path is found as well, by its name alone.
+fn only_described_parameters(operation: &mut Operation) {
+    if let Some(parameters) = &mut operation.parameters {
+        parameters.retain(|parameter| {
+            matches!(parameter, RefOr::T(Parameter { description: Some(_), .. }))
+        });
+    }
+}
+
+/// A parameter may be left out, but no text in a query or a header is a null.
+fn without_null_parameters(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        if let RefOr::T(Parameter { schema: Some(schema), .. }) = parameter {
+            without_null(schema);
+        }
+    }
+}
+
+fn without_null(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(Object { schema_type: SchemaType::Array(types), .. })) => {
+            types.retain(|kind| !matches!(kind, Type::Null));
+        }
+        RefOr::T(Schema::OneOf(one_of)) => {
+            one_of.items.retain(|item| !is_null(item));
+            if one_of.items.len() == 1 {
+                let only = one_of.items.swap_remove(0);
+                *schema = only;
+            }
+        }
+        _ => {}
+    }
+    // One type is not written as a list: older generators do not read lists.
+    if let RefOr::T(Schema::Object(object)) = schema
+        && let SchemaType::Array(types) = &object.schema_type
+        && let [only] = types.as_slice()
+    {
+        object.schema_type = SchemaType::Type(only.clone());
+    }
+}
+
+fn is_null(schema: &RefOr<Schema>) -> bool {
+    let RefOr::T(Schema::Object(object)) = schema else {
+        return false;
+    };
+    matches!(object.schema_type, SchemaType::Type(Type::Null))
+}
+
+type Schemas = BTreeMap<String, RefOr<Schema>>;
+
+fn object<'a>(schemas: &'a mut Schemas, name: &str) -> Option<&'a mut Object> {
+    match schemas.get_mut(name) {
+        Some(RefOr::T(Schema::Object(object))) => Some(object),
+        Some(_) | None => None,
+    }
+}
+
+/// An attempt ends in one of three ways, and each is a field of its own.
+fn exactly_one_end(schemas: &mut Schemas) {
+    for (name, count) in [("FinishRequest", 1), ("FinishEntry", 2)] {
+        if let Some(end) = object(schemas, name) {
+            end.min_properties = Some(count);
+            end.max_properties = Some(count);
+            if let Some(error) = end.properties.get_mut("error") {
+                without_null(error);
+            }
+        }
+    }
+}
+
+/// Executors of one kind in the document.
+struct Kind {
+    name: &'static str,
+    schema: &'static str,
+    description: &'static str,
+    required: &'static [&'static str],
+    /// What no other kind has.
+    fields: &'static [&'static str],
+}
+
+const OF_KIND: [Kind; 3] = [
+    Kind {
+        name: "http",
+        schema: "HttpExecutorRequest",
+        description: "An executor that the service calls.",
+        required: &["kind", "task_paths", "url", "secret"],
+        fields: &["url", "secret", "previous_secret"],
+    },
+    Kind {
+        name: "worker",
+        schema: "WorkerExecutorRequest",
+        description: "An executor whose workers ask for tasks.",
+        required: &["kind", "task_paths"],
+        fields: &[],
+    },
+    Kind {
+        name: "wasm",
+        schema: "WasmExecutorRequest",
+        description: "A plugin that the service runs in a sandbox.",
+        required: &["kind", "plugin"],
+        fields: &["plugin", "memory_mib", "grants"],
+    },
+];
+
+/// A request has what belongs to its kind. In the code it is one type, which is easier to check
+/// and to read; in the document it is one of three, so that clients are told by their compilers.
+fn executors_by_kind(schemas: &mut Schemas) {
+    let Some(RefOr::T(Schema::Object(all))) = schemas.remove("ExecutorRequest") else {
+        return;
+    };
+    let mut either = OneOfBuilder::new().description(all.description.clone());
+    let mut discriminator = Discriminator::new("kind");
+    for kind in &OF_KIND {
+        let reference = Ref::from_schema_name(kind.schema);
+        discriminator.mapping.insert(kind.name.to_owned(), reference.ref_location.clone());
+        either = either.item(reference);
+        schemas.insert(kind.schema.to_owned(), of_kind(all.clone(), kind).into());
+    }
+    let either = either.discriminator(Some(discriminator)).build();
+    schemas.insert("ExecutorRequest".to_owned(), Schema::OneOf(either).into());
+}
+
+fn of_kind(mut request: Object, kind: &Kind) -> Schema {
+    request.description = Some(kind.description.to_owned());
+    request.properties.retain(|field, _| {
+        !OF_KIND
+            .iter()
+            .any(|other| other.name != kind.name && other.fields.contains(&field.as_str()))
+    });
+    let name = ObjectBuilder::new()
+        .schema_type(SchemaType::new(Type::String))
+        .enum_values(Some([kind.name]))
+        .description(Some("How the executor gets its tasks."));
+    request.properties.insert("kind".to_owned(), name.into());
+    request.required = kind.required.iter().map(|field| (*field).to_owned()).collect();
+    for field in kind.required {
+        if let Some(schema) = request.properties.get_mut(*field) {
+            without_null(schema);
+        }
+    }
+    if kind.required.contains(&"task_paths")
+        && let Some(RefOr::T(Schema::Array(paths))) = request.properties.get_mut("task_paths")
+    {
+        paths.min_items = Some(1);
+    }
+    Schema::Object(request)
+}
