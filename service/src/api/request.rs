@@ -4,13 +4,13 @@ use actix_web::{
     Error as ActixError,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
-    http::Method,
+    http::{ConnectionType, Method},
     middleware::Next,
 };
 use tracing::Instrument;
 
-/// Answers HEAD like GET, whose body the server then leaves out (RFC 9110, section 9.3.2), and
-/// puts the request into the log.
+/// Answers HEAD like GET, whose body the server then leaves out (RFC 9110, section 9.3.2), says so
+/// when the connection ends, and puts the request into the log.
 pub async fn around(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
@@ -19,8 +19,14 @@ pub async fn around(
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
+    // The server closes the connection of a request that offered HTTP/2 or another protocol. Java's
+    // client offers it with each request; unless it is told, it sends the next one into the void.
+    let closes = request.head().upgrade();
     async {
-        let answer = next.call(request).await?;
+        let mut answer = next.call(request).await?;
+        if closes {
+            answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        }
         // The pattern, not the path: that may hold a lease's token.
         let route = answer.request().match_pattern();
         tracing::debug!(route, status = answer.status().as_u16(), "answered");

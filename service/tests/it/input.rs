@@ -211,4 +211,18 @@ on_both_engines! {
         dripping.abort();
         nothing_is_stored(&app).await;
     }
+
+    async fn a_connection_that_ends_says_so(app: App) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let app = app.start();
+        let address = app.server.strip_prefix("http://").unwrap();
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let offer = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk";
+        let request = format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{offer}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon("an answer and its end", stream.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
 }
