@@ -8,6 +8,8 @@ export PATH := $(TOOLS)/bin:$(TOOLS)/venv/bin:$(PATH)
 CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 WIT_BINDGEN := 0.63.0
+OAPI_CODEGEN := 2.8.2
+OASDIFF := 1.37.0
 
 # Absolute, since scripts change folders.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -24,7 +26,7 @@ demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 s
 	$(TARGET)/debug/nightshift demo $(if $(CI),--ci)
 
 .PHONY: test
-test: check test-code chaos-short plugins test-django test-executor ## Everything that CI runs
+test: check contract test-code test-clients chaos-short plugins test-executor test-django ## Everything that CI runs
 	$(MAKE) tom CI=1
 
 .PHONY: check
@@ -75,6 +77,20 @@ ifdef URL
 else
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift scripts/executors.sh
 endif
+
+.PHONY: contract
+contract: tools ## Lint the OpenAPI document, and compare it with the last release's
+	TOOLS="$(TOOLS)" OASDIFF=$(OASDIFF) scripts/contract.sh
+
+.PHONY: baseline
+baseline: docs ## Make the present OpenAPI document the one that later ones must not break
+	cp openapi/openapi.json openapi/baseline.json
+
+.PHONY: test-clients
+test-clients: tools ## Generate clients in four languages, and use them with a real service
+	$(BUILD)
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift OUT=$(TARGET)/clients \
+		OAPI_CODEGEN=$(OAPI_CODEGEN) scripts/clients.sh
 
 .PHONY: tom
 tom: tools ## Follow the TOM manual with Nightshift, then do a TOM's work; CI=1 stops by itself
