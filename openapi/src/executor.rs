@@ -39,12 +39,7 @@ pub struct ExecutorRequest {
     /// Where an executor of kind `http` is called, http or https. Other kinds have neither
     /// address nor secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(
-        format = "uri",
-        pattern = "^https?://",
-        max_length = 2048,
-        example = "http://127.0.0.1:9000/tasks"
-    )]
+    #[schema(pattern = "^https?://", max_length = 2048, example = "http://127.0.0.1:9000/tasks")]
     pub url: Option<String>,
     /// Signs each call: `whsec_` and the base64 of 24 to 64 bytes (Standard Webhooks). Never
     /// shown again.

@@ -128,8 +128,7 @@ pub fn task_batch() -> TaskBatch {
 /// The same batch, a task a line.
 #[must_use]
 pub fn task_lines() -> String {
-    let line = serde_json::to_string(&task_request()).expect("a request is written as JSON");
-    line + "\n"
+    text(&json!(task_request())).into_text() + "\n"
 }
 
 /// The ids of the batch.

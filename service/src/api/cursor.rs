@@ -25,9 +25,9 @@ fn from_name(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
-fn to_name(cursor: &str) -> Result<String, Error> {
-    let bytes = URL_SAFE_NO_PAD.decode(cursor).map_err(|_malformed| invalid())?;
-    String::from_utf8(bytes).map_err(|_malformed| invalid())
+/// The place is where the name would stand, so it needs not be one.
+fn to_name(cursor: &str) -> Result<Vec<u8>, Error> {
+    URL_SAFE_NO_PAD.decode(cursor).map_err(|_malformed| invalid())
 }
 
 /// Which page of a list by name to show.
@@ -39,7 +39,10 @@ pub(super) struct ByName {
     #[param(minimum = 1, maximum = 1000, example = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
-    #[param(pattern = r"^[A-Za-z0-9_\-]*$", example = "dG9t")]
+    #[param(
+        pattern = r"^([A-Za-z0-9_\-]{4})*([A-Za-z0-9_\-][AQgw]|[A-Za-z0-9_\-]{2}[AEIMQUYcgkosw048])?$",
+        example = "dG9t"
+    )]
     cursor: Option<String>,
 }
 
@@ -52,7 +55,7 @@ impl ByName {
     ) -> Result<(Vec<T>, Option<String>), Error> {
         let limit = usize::try_from(limit(self.limit)?).unwrap_or(usize::MAX);
         if let Some(after) = self.cursor.as_deref().map(to_name).transpose()? {
-            sorted.retain(|item| name(item) > after.as_str());
+            sorted.retain(|item| name(item).as_bytes() > after.as_slice());
         }
         let more = sorted.len() > limit;
         sorted.truncate(limit);

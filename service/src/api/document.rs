@@ -64,7 +64,7 @@ fn without_null(schema: &mut RefOr<Schema>) {
                 *schema = only;
             }
         }
-        _ => {}
+        RefOr::Ref(_) | RefOr::T(_) => {}
     }
     // One type is not written as a list: older generators do not read lists.
     if let RefOr::T(Schema::Object(object)) = schema
@@ -91,16 +91,19 @@ fn object<'a>(schemas: &'a mut Schemas, name: &str) -> Option<&'a mut Object> {
     }
 }
 
-/// An attempt ends in one of three ways, and each is a field of its own.
+/// An attempt ends in one of three ways, and each is a field of its own. Of several ends each is
+/// answered by itself, so that a list may hold what alone would be refused.
 fn exactly_one_end(schemas: &mut Schemas) {
-    for (name, count) in [("FinishRequest", 1), ("FinishEntry", 2)] {
-        if let Some(end) = object(schemas, name) {
-            end.min_properties = Some(count);
-            end.max_properties = Some(count);
-            if let Some(error) = end.properties.get_mut("error") {
-                without_null(error);
-            }
-        }
+    let Some(end) = object(schemas, "FinishRequest") else {
+        return;
+    };
+    end.min_properties = Some(1);
+    end.max_properties = Some(1);
+    if let Some(error) = end.properties.get_mut("error") {
+        without_null(error);
+    }
+    if let Some(RefOr::T(Schema::Object(cancelled))) = end.properties.get_mut("cancelled") {
+        cancelled.enum_values = Some(vec![true.into()]);
     }
 }
 

@@ -57,7 +57,13 @@ pub(super) async fn get_executor(state: Shared, name: Path<String>) -> Result<Ht
 }
 
 pub(super) async fn find(state: &Shared, name: &str) -> Result<Executor, Error> {
-    state.store.executor(name.to_owned()).await?.ok_or_else(not_found)
+    let name = known_name(name)?;
+    state.store.executor(name.as_str().to_owned()).await?.ok_or_else(not_found)
+}
+
+/// A name that cannot be registered is not registered.
+fn known_name(name: &str) -> Result<ExecutorName, Error> {
+    name.parse().map_err(|_malformed| not_found())
 }
 
 /// Register an executor
@@ -112,9 +118,7 @@ pub(super) async fn delete_executor(
     state: Shared,
     name: Path<String>,
 ) -> Result<HttpResponse, Error> {
-    // A name that cannot be registered is not registered.
-    let name: ExecutorName = name.parse().map_err(|_malformed| not_found())?;
-    if state.store.remove_executor(name).await? {
+    if state.store.remove_executor(known_name(&name)?).await? {
         return Ok(HttpResponse::NoContent().finish());
     }
     Err(not_found())

@@ -20,7 +20,7 @@ pub(super) struct LogQuery {
     #[param(minimum = 1, maximum = 1000, example = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
-    #[param(pattern = r"^[A-Za-z0-9_\-]{11}$", example = json!(wire::examples::CURSOR))]
+    #[param(pattern = r"^[A-Za-z0-9_\-]{10}[AEIMQUYcgkosw048]$", example = json!(wire::examples::CURSOR))]
     cursor: Option<String>,
 }
 

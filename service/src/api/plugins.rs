@@ -65,7 +65,8 @@ pub(super) async fn list_plugins(
 )]
 #[get("/plugins/{name}")]
 pub(super) async fn get_plugin(state: Shared, name: Path<String>) -> Result<HttpResponse, Error> {
-    let plugin = state.store.plugin(name.into_inner()).await?.ok_or_else(not_found)?;
+    let name = known_name(&name)?.to_string();
+    let plugin = state.store.plugin(name).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(convert::wire_plugin(&plugin)))
 }
 

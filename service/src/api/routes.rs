@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use actix_web::{
     App, HttpRequest,
     dev::{Path, ResourceDef},
+    guard,
     web::{self, Bytes, Data, ServiceConfig},
 };
 use nightshift_openapi as wire;
@@ -104,6 +105,9 @@ fn api(config: &mut ApiConfig<'_>) {
 
 /// Everything that is served.
 pub fn configure(config: &mut ServiceConfig) {
+    // Before the routes: other methods would take it for a task's id.
+    let batch = web::resource("/tasks/batch").guard(guard::Not(guard::Post()));
+    config.service(batch.to(nowhere));
     api(&mut ApiConfig::new(config));
     config.app_data(Data::new(openapi::Text(TEXT.clone())));
     docs::configure(config);

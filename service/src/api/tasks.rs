@@ -126,16 +126,16 @@ pub(super) struct ListQuery {
     #[param(example = "READY")]
     status: Option<wire::TaskStatus>,
     /// Only tasks of this queue.
-    #[param(example = json!(wire::examples::QUEUE))]
+    #[param(pattern = r"^[^\u0000]*$", example = json!(wire::examples::QUEUE))]
     queue_name: Option<String>,
     /// Only tasks with this path, or, ending with `*`, with this prefix.
-    #[param(example = "myapp.tasks.*")]
+    #[param(pattern = r"^[^\u0000]*$", example = "myapp.tasks.*")]
     task_path: Option<String>,
     /// Only tasks of this executor.
-    #[param(example = json!(wire::examples::EXECUTOR))]
+    #[param(pattern = r"^[^\u0000]*$", example = json!(wire::examples::EXECUTOR))]
     executor: Option<String>,
     /// Only tasks with this label, as `key=value`.
-    #[param(pattern = "=", example = "target=m31")]
+    #[param(pattern = r"^[^\u0000]*=[^\u0000]*$", example = "target=m31")]
     label: Option<String>,
     /// Only tasks enqueued after this time.
     #[param(example = "2026-11-25T00:00:00Z")]
@@ -147,12 +147,17 @@ pub(super) struct ListQuery {
     #[param(minimum = 1, maximum = 1000, example = 100)]
     limit: Option<u32>,
     /// `next_cursor` of the page before.
-    #[param(pattern = r"^[A-Za-z0-9_\-]{11}$", example = json!(wire::examples::CURSOR))]
+    #[param(pattern = r"^[A-Za-z0-9_\-]{10}[AEIMQUYcgkosw048]$", example = json!(wire::examples::CURSOR))]
     cursor: Option<String>,
 }
 
 impl ListQuery {
     fn filter(self) -> Result<TaskFilter, Error> {
+        let texts = [&self.queue_name, &self.task_path, &self.executor, &self.label];
+        // PostgreSQL has no NUL, and so has no name.
+        if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+            return Err(Error::new(ErrorCode::InvalidQuery, "a text must not hold a NUL"));
+        }
         let label = self.label.map(|label| {
             label
                 .split_once('=')

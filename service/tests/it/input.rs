@@ -103,6 +103,10 @@ on_both_engines! {
             ("PUT", "/tasks", "405 method_not_allowed -"),
             ("POST", "/healthz", "405 method_not_allowed -"),
             ("GET", "/tasks/x/cancel", "405 method_not_allowed -"),
+            ("GET", "/tasks/batch", "405 method_not_allowed -"),
+            ("GET", "/tasks?queue_name=a%00", "400 invalid_query -"),
+            ("GET", "/executors/a%00", "404 executor_not_found -"),
+            ("GET", "/plugins/a%00", "404 plugin_not_found -"),
             ("BREW", "/tasks", "405 method_not_allowed -"),
         ] {
             let answer = app.send(app.request(method, path)).await;
