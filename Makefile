@@ -26,7 +26,8 @@ demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 s
 	$(TARGET)/debug/nightshift demo $(if $(CI),--ci)
 
 .PHONY: test
-test: check contract test-code test-clients chaos-short plugins test-executor test-django ## Everything that CI runs
+test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor \
+		test-django ## Everything that CI runs
 	$(MAKE) tom CI=1
 
 .PHONY: check
@@ -91,6 +92,20 @@ test-clients: tools ## Generate clients in four languages, and use them with a r
 	$(BUILD)
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift OUT=$(TARGET)/clients \
 		OAPI_CODEGEN=$(OAPI_CODEGEN) scripts/clients.sh
+
+.PHONY: fuzz
+fuzz: SECONDS ?= 450
+fuzz: SEED ?= $(shell date +%s)
+fuzz: tools ## Send what the OpenAPI document allows and forbids, for SECONDS on each engine, by SEED
+	$(BUILD)
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
+		scripts/postgres.sh scripts/fuzz-api.sh $(SECONDS) 1000 $(SEED)
+
+.PHONY: fuzz-short
+fuzz-short: tools ## The same for 40 s each, by a fixed seed
+	$(BUILD)
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
+		scripts/postgres.sh scripts/fuzz-api.sh 40 10 1
 
 .PHONY: tom
 tom: tools ## Follow the TOM manual with Nightshift, then do a TOM's work; CI=1 stops by itself

@@ -94,8 +94,9 @@ if ! cmp -s "$lock" "$OUT/node/complete"; then
 fi
 config=$here/../django/pyproject.toml
 "$python/bin/ruff" check --no-cache --config "$config" --ignore ANN,S "$examples" \
-    "$here"
-"$python/bin/ruff" format --no-cache --config "$config" --check "$examples" "$here"
+    "$here" "$here/../openapi"
+"$python/bin/ruff" format --no-cache --config "$config" --check "$examples" "$here" \
+    "$here/../openapi"
 [ -z "$(gofmt -l "$examples/go")" ] || { gofmt -d "$examples/go"; exit 1; }
 for language in python typescript java go; do
     echo "== $language"

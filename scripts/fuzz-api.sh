@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Sends what the OpenAPI document allows and forbids to a real service on each engine, and fails
+# where an answer is not as the document says. Started by `make fuzz` and `fuzz-short`, which set
+# TOOLS, NIGHTSHIFT (the binary) and a PostgreSQL of their own.
+# Usage: fuzz-api.sh SECONDS EXAMPLES SEED
+set -euo pipefail
+
+seconds=$1 examples=$2 seed=$3
+here=$(cd "$(dirname "$0")" && pwd)
+fuzz=$(realpath "$here/../openapi/fuzz")
+command -v curl >/dev/null || "$here/apt.sh" curl
+python=$("$here/python.sh" "$fuzz/requirements.txt")
+folder=$(mktemp -d)
+service=
+stop() {
+    status=$?
+    [ -z "$service" ] || { kill "$service" && wait "$service" || true; }
+    [ "$status" = 0 ] || tail -n 50 "$folder"/*.log
+    rm -rf "$folder"
+    exit "$status"
+}
+trap stop EXIT
+
+run() {
+    local name=$1 url=$2 port
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    "$NIGHTSHIFT" serve --bind "127.0.0.1:$port" --database-url "$url" \
+        >"$folder/$name.log" 2>&1 &
+    service=$!
+    curl --silent --fail --output /dev/null --retry 100 --retry-delay 1 --retry-connrefused \
+        "http://127.0.0.1:$port/readyz"
+    echo "== $name, seed $seed"
+    # The hooks are found by their folder's name, and what is kept of a run lands in this one.
+    (cd "$folder" && SCHEMATHESIS_HOOKS=hooks PYTHONPATH=$fuzz PYTHONDONTWRITEBYTECODE=1 \
+        "$python/bin/st" --config-file "$fuzz/schemathesis.toml" run \
+        "http://127.0.0.1:$port/openapi.json" --checks all --seed "$seed" \
+        --max-examples "$examples" --max-time "$seconds" --request-timeout 10 \
+        --generation-database none)
+    # What went wrong inside is said here, and nowhere else.
+    ! grep -E 'ERROR|panicked' "$folder/$name.log"
+    kill "$service"
+    wait "$service"
+    service=
+}
+
+run SQLite "sqlite://$folder/nightshift.db"
+run PostgreSQL "$TEST_POSTGRES_URL"
