@@ -26,8 +26,8 @@ demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 s
 	$(TARGET)/debug/nightshift demo $(if $(CI),--ci)
 
 .PHONY: test
-test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor \
-		test-django ## Everything that CI runs
+test: ## Everything that CI runs
+test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django
 	$(MAKE) tom CI=1
 
 .PHONY: check

@@ -115,7 +115,8 @@ impl Default for Config {
             connections_max: 10_000,
             http_workers: 2,
             log_format: LogFormat::Text,
-            log: "info,actix_server=warn".to_owned(),
+            // A request that is no HTTP is its sender's fault, and no error of the service.
+            log: "info,actix_server=warn,actix_http::h1::dispatcher=off".to_owned(),
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use utoipa::openapi::{
-    Discriminator, ObjectBuilder, OneOfBuilder, OpenApi as Document, Ref, RefOr, Schema,
+    Discriminator, ObjectBuilder, OneOfBuilder, OpenApi as Document, Ref, RefOr, Response, Schema,
+    extensions::Extensions,
     path::{Operation, Parameter, PathItem},
     schema::{Object, SchemaType, Type},
     security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -15,6 +17,7 @@ pub(super) fn complete(document: &mut Document) {
         for operation in operations(item) {
             only_described_parameters(operation);
             without_null_parameters(operation);
+            name_events(operation);
         }
     }
     let components = document.components.get_or_insert_default();
@@ -80,6 +83,20 @@ fn is_null(schema: &RefOr<Schema>) -> bool {
         return false;
     };
     matches!(object.schema_type, SchemaType::Type(Type::Null))
+}
+
+/// What the data of a stream's events is: OpenAPI has a word for it from 3.2 on, JSON Schema for any
+/// text with a form of its own.
+fn name_events(operation: &mut Operation) {
+    let answers = operation.responses.responses.values_mut();
+    for answer in answers {
+        let RefOr::T(Response { content, .. }) = answer else { continue };
+        let Some(RefOr::T(stream)) = content.get_mut("text/event-stream") else { continue };
+        if let Some(RefOr::T(Schema::Object(text))) = &mut stream.schema {
+            let event = json!({"$ref": "#/components/schemas/TaskEvent"});
+            text.extensions = Some(Extensions::from_iter([("contentSchema", event)]));
+        }
+    }
 }
 
 type Schemas = BTreeMap<String, RefOr<Schema>>;
