@@ -103,7 +103,7 @@ pub fn started_event() -> TaskEvent {
 #[must_use]
 pub fn event_stream(id: &str) -> String {
     let event = started_event();
-    let data = serde_json::to_string(&event).expect("an event of plain data is JSON");
+    let data = json!(event);
     format!("event: {}\nid: {id}\ndata: {data}\n\n", event.event_type)
 }
 
