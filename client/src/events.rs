@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt, future, stream, stream::BoxStream};
 use nightshift_openapi::{TaskEvent, TaskEventType};
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use sse_stream::{Sse, SseByteStream};
 use uuid::Uuid;
 
@@ -12,6 +13,9 @@ use crate::{Client, Error, Result, client::Call};
 
 /// The pause before a stream that ended or broke is opened again.
 const REOPEN: Duration = Duration::from_secs(1);
+
+/// The service says something every 15 seconds: after so much silence the connection is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(45);
 
 /// Which events to read; each `None` lets everything through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,12 +98,30 @@ impl Client {
     }
 }
 
+/// The bytes of an answer, until there is a silence that the service would not let be.
+fn alive(answer: Response) -> impl Stream<Item = std::result::Result<Bytes, Lost>> {
+    stream::try_unfold(Box::pin(answer.bytes_stream()), |mut bytes| async move {
+        match tokio::time::timeout(SILENCE_MAX, bytes.try_next()).await {
+            Ok(chunk) => Ok(chunk.map_err(Lost::Broken)?.map(|chunk| (chunk, bytes))),
+            Err(_elapsed) => Err(Lost::Silent),
+        }
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Lost {
+    #[error("the connection broke")]
+    Broken(#[source] reqwest::Error),
+    #[error("nothing was heard for {} s", SILENCE_MAX.as_secs())]
+    Silent,
+}
+
 async fn open(call: Call, last_event_id: Option<&str>) -> Result<Option<Events>> {
     let answer = call.header("Last-Event-ID", last_event_id).open().await?;
     if answer.status() == StatusCode::NO_CONTENT {
         return Ok(None);
     }
-    let heard = SseByteStream::new(answer.bytes_stream())
+    let heard = SseByteStream::new(Box::pin(alive(answer)))
         .map_err(|error| Error::Stream(Box::new(error)))
         .try_filter_map(|part| future::ready(heard(part)));
     Ok(Some(heard.boxed()))

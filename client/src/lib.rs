@@ -37,6 +37,7 @@
 //! - [`Client::enqueue`] puts a task together; [`TaskHandle`] waits for it, asks for it, cancels it.
 //! - [`Client`] has a method for each operation of the API, of the same name, and reads whole lists
 //!   as streams. Values travel as the text that they are.
+//! - [`Client::watch_task`] and [`Client::watch_events`] tell what happens, as it happens.
 //! - [`Error`] tells what the service refused, with a code, from what did not reach it.
 //! - [`Retry`] is how calls are made again that failed by what passes by itself.
 //!

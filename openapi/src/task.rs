@@ -56,7 +56,7 @@ pub struct Progress {
     #[serde(default)]
     #[schema(minimum = 0, maximum = 1, example = 0.4)]
     pub fraction: Option<f64>,
-    /// At most 1,000 characters; longer ones are cut.
+    /// At most 4,000 bytes; longer ones are cut.
     #[serde(default)]
     #[schema(example = "2 of 5 images")]
     pub message: Option<String>,

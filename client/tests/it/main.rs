@@ -4,6 +4,7 @@
 
 mod answers;
 mod enqueue;
+mod events;
 mod retry;
 mod support;
 #[cfg(feature = "webhook")]

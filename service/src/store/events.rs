@@ -22,11 +22,11 @@ use crate::domain::{
 };
 
 /// Bytes of one row, but for its last event.
-const ROW_BYTES: usize = 64 * 1024;
+const ROW_BYTES: usize = 16 * 1024;
 /// Bytes that a row takes beside its text, about.
 const ROW_EXTRA_BYTES: usize = 50;
-/// Rows read at once by who comes from behind.
-pub(super) const PAGE_ROWS: i64 = 16;
+/// Rows read at once.
+const PAGE_ROWS: i64 = 256;
 /// Rows deleted by one step.
 const TRIM_ROWS: i64 = 500;
 

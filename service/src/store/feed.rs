@@ -158,6 +158,16 @@ impl Store {
     }
 }
 
+/// How much of what there is a look has seen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    All,
+    /// There is more to read at once.
+    Part,
+    /// What comes before the rest may be about to be committed.
+    UpToGap,
+}
+
 /// The loop's state.
 struct Following<'a> {
     store: &'a Store,
@@ -176,17 +186,19 @@ impl Following<'_> {
         self.last = self.settled;
         self.store.feed.start(self.last);
         while self.store.feed.position.receiver_count() > 0 {
-            let more = self.look().await?;
-            if !more {
+            let seen = self.look().await?;
+            if seen != Seen::Part {
+                tokio::time::sleep(PACE + self.store.feed.spread()).await;
+            }
+            if seen == Seen::All {
                 tokio::time::timeout(POLL, self.store.signals.news()).await.ok();
             }
-            tokio::time::sleep(PACE + self.store.feed.spread()).await;
         }
         Ok(())
     }
 
-    /// Reads on, and says whether there may be more to read at once.
-    async fn look(&mut self) -> Result<bool> {
+    /// Reads on, and says how far it came.
+    async fn look(&mut self) -> Result<Seen> {
         let after = self.last;
         let page =
             self.store.read(move |mut link| events::page(&mut link, after, i64::MAX)).await?;
@@ -199,7 +211,11 @@ impl Following<'_> {
             self.settled = self.store.settled_seq().await?;
         }
         self.gap = behind_gap;
-        Ok(full || behind_gap)
+        Ok(match (behind_gap, full) {
+            (true, _) => Seen::UpToGap,
+            (false, true) => Seen::Part,
+            (false, false) => Seen::All,
+        })
     }
 
     /// Puts what has no gap before it into the feed.

@@ -13,6 +13,7 @@ mod contract;
 mod crash;
 mod delivery;
 mod document;
+mod event_log;
 mod events;
 mod executor_command;
 mod input;
