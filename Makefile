@@ -6,6 +6,7 @@ TOOLS := $(CACHE)/tools
 export PATH := $(TOOLS)/bin:$(TOOLS)/venv/bin:$(PATH)
 
 CARGO_DENY := 0.20.2
+CARGO_FUZZ := 0.13.2
 CARGO_MACHETE := 0.9.2
 WIT_BINDGEN := 0.63.0
 OAPI_CODEGEN := 2.8.2
@@ -57,6 +58,11 @@ chaos: tools ## Hurt three replicas and all around them for MINUTES, by SEED
 chaos-short: tools ## The same for one minute, with the build that the tests use
 	$(BUILD)
 	chaos/chaos.py --minutes 1
+
+.PHONY: fuzz-parsers
+fuzz-parsers: SECONDS ?= 600
+fuzz-parsers: ## Feed what reads bytes from outside with nonsense, each parser for SECONDS
+	TOOLS="$(TOOLS)" CARGO_FUZZ=$(CARGO_FUZZ) SECONDS_EACH=$(SECONDS) scripts/fuzz.sh $(TARGETS)
 
 .PHONY: plugins
 plugins: tools ## Build the example plugins, run their tests and try them

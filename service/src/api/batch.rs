@@ -71,18 +71,18 @@ pub(super) async fn create_tasks(
     }))
 }
 
-fn at(index: usize) -> String {
+pub(super) fn at(index: usize) -> String {
     format!("/tasks/{index}")
 }
 
-fn array(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
+pub(super) fn array(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
     let batch: wire::TaskBatch = extract::parse(bytes)?;
     check_size(batch.tasks.len())?;
     Ok(batch.tasks)
 }
 
 /// One task a line; empty lines are passed over.
-fn lines(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
+pub(super) fn lines(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
     let mut tasks = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n') {
         if line.iter().all(u8::is_ascii_whitespace) {

@@ -21,12 +21,12 @@ pub(super) fn to_place(cursor: &str) -> Result<i64, Error> {
     bytes.try_into().map(i64::from_be_bytes).map_err(|_malformed| invalid())
 }
 
-fn from_name(name: &str) -> String {
+pub(super) fn from_name(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
 /// The place is where the name would stand, so it needs not be one.
-fn to_name(cursor: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn to_name(cursor: &str) -> Result<Vec<u8>, Error> {
     URL_SAFE_NO_PAD.decode(cursor).map_err(|_malformed| invalid())
 }
 

@@ -69,7 +69,7 @@ impl EventsQuery {
 
 /// What the reader has seen last: the header that browsers send when they come back, or else the
 /// parameter.
-fn last_event_id(
+pub(super) fn last_event_id(
     request: &HttpRequest,
     parameter: Option<String>,
 ) -> Result<Option<String>, Error> {
@@ -245,14 +245,14 @@ impl OneTask {
 }
 
 /// An id is a place, as numbers with dots between.
-fn event_id(place: EventPlace) -> String {
+pub(super) fn event_id(place: EventPlace) -> String {
     if place.index == EventPlace::LAST {
         return place.seq.to_string();
     }
     format!("{}.{}", place.seq, place.index)
 }
 
-fn event_place(id: &str) -> Result<EventPlace, Error> {
+pub(super) fn event_place(id: &str) -> Result<EventPlace, Error> {
     let (seq, index) = match id.split_once('.') {
         Some((seq, index)) => (seq, Some(index)),
         None => (id, None),
@@ -266,11 +266,11 @@ fn event_place(id: &str) -> Result<EventPlace, Error> {
     })
 }
 
-fn task_event_id(place: TaskPlace) -> String {
+pub(super) fn task_event_id(place: TaskPlace) -> String {
     format!("{}.{}.{}", place.steps, place.log, place.progress)
 }
 
-fn task_place(id: &str) -> Result<TaskPlace, Error> {
+pub(super) fn task_place(id: &str) -> Result<TaskPlace, Error> {
     let [steps, log, progress] = id
         .split('.')
         .map(number)

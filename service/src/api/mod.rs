@@ -10,6 +10,9 @@ mod event_stream;
 mod events;
 mod executors;
 mod extract;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod headers;
 mod health;
 mod leases;

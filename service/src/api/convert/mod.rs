@@ -21,6 +21,8 @@ use crate::domain::{
     task::{self as domain_task, Options},
 };
 
+#[cfg(fuzzing)]
+pub(super) use self::task::content;
 pub(super) use self::{
     attempt::{log_lines, outcome, progress, too_large, wire_log_line},
     event::wire_event,

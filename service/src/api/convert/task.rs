@@ -36,7 +36,7 @@ pub(in crate::api) fn new_task(
     })
 }
 
-fn content(request: wire::TaskRequest) -> Result<Content, Error> {
+pub(in crate::api) fn content(request: wire::TaskRequest) -> Result<Content, Error> {
     Ok(Content {
         task_path: request.task_path.parse()?,
         args: json_of_kind(request.args, "args", '[')?.unwrap_or_else(JsonText::empty_array),
