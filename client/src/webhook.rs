@@ -25,7 +25,8 @@ use standardwebhooks::{
 use thiserror::Error;
 
 const SECRET_PREFIX: &str = "whsec_";
-/// The base64 of 24 bytes, below which the service takes none: an empty one would let everybody in.
+/// The base64 of 24 bytes without padding, below which the service takes none: an empty one would
+/// let everybody in.
 const SECRET_CHARS_MIN: usize = 32;
 
 /// Knows the secrets that calls may be signed with.
@@ -99,6 +100,11 @@ impl Verifier {
             let value = header(name).and_then(|value| HeaderValue::from_str(value).ok());
             headers.insert(name, value.ok_or(VerifyError::Header(name))?);
         }
+        // The library subtracts it from now, and would panic or wrap around at the lowest.
+        let seconds = header(HEADER_WEBHOOK_TIMESTAMP).and_then(|at| at.parse::<i64>().ok());
+        if seconds.is_some_and(|seconds| seconds < 0) {
+            return Err(VerifyError::Time);
+        }
         let mut refused = VerifyError::Signature;
         for secret in &self.secrets {
             match secret.verify(body, &headers) {
@@ -112,7 +118,7 @@ impl Verifier {
 
 fn key(secret: &str) -> Result<Webhook, VerifyError> {
     let encoded = secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret);
-    if encoded.len() < SECRET_CHARS_MIN {
+    if encoded.trim_end_matches('=').len() < SECRET_CHARS_MIN {
         return Err(VerifyError::Secret);
     }
     Webhook::new(secret).map_err(Into::into)

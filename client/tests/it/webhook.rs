@@ -78,8 +78,21 @@ fn what_is_forged_old_or_incomplete_is_refused() {
 }
 
 #[test]
+fn no_time_is_too_odd_to_be_refused() {
+    let verifier = Verifier::new(SECRET).unwrap();
+    let mut call = Call::signed(&[SECRET], 0, CANCEL);
+    for seconds in [i64::MIN, -1, 0, i64::MAX] {
+        call.headers.insert("webhook-timestamp", seconds.to_string());
+        assert!(matches!(call.verified(&verifier), Err(VerifyError::Time)), "{seconds}");
+    }
+}
+
+#[test]
 fn a_secret_that_everybody_knows_is_none() {
-    for secret in ["", "whsec_", "whsec_AAAA", "whsec_not base64, but long enough to be one"] {
+    let short = format!("whsec_{}==", "A".repeat(30));
+    for secret in
+        ["", "whsec_", "whsec_AAAA", &short, "whsec_not base64, but long enough to be one"]
+    {
         assert!(matches!(Verifier::new(secret), Err(VerifyError::Secret)), "{secret}");
     }
 }
