@@ -46,13 +46,21 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, E
 /// demands.
 pub(super) fn traceparent(request: &HttpRequest) -> Option<String> {
     let value = request.headers().get("traceparent")?.to_str().ok()?;
-    let mut parts = value.split('-');
-    let lengths = [2, 32, 16, 2];
-    let valid = lengths.iter().all(|length| {
-        parts.next().is_some_and(|part| {
-            part.len() == *length
-                && part.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
-        })
-    });
-    (valid && parts.next().is_none()).then(|| value.to_owned())
+    let parts: Vec<&str> = value.split('-').collect();
+    let [version, trace_id, parent_id, flags] = parts.as_slice() else {
+        return None;
+    };
+    let hex = |part: &str, length| {
+        part.len() == length
+            && part.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
+    };
+    let names_one = |id: &str| id.bytes().any(|digit| digit != b'0');
+    let valid = hex(version, 2)
+        && hex(trace_id, 32)
+        && hex(parent_id, 16)
+        && hex(flags, 2)
+        && *version != "ff"
+        && names_one(trace_id)
+        && names_one(parent_id);
+    valid.then(|| value.to_owned())
 }

@@ -73,9 +73,18 @@ on_both_engines! {
         let app = app.start();
         let executor = TestExecutor::start(|_| Reply::ok("1")).await;
         app.register(&executor).await;
-        let request = app.request("POST", "/tasks").header("content-type", "application/json");
-        app.send(request.header("traceparent", "nonsense").body(r#"{"task_path":"a"}"#)).await;
-        assert!(!executor.called(1).await[0].headers.contains_key("traceparent"));
+        let invalid = [
+            "nonsense",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+        ];
+        for (trace, calls) in invalid.into_iter().zip(1..) {
+            let request = app.request("POST", "/tasks").header("content-type", "application/json");
+            app.send(request.header("traceparent", trace).body(r#"{"task_path":"a"}"#)).await;
+            let headers = &executor.called(calls).await[calls - 1].headers;
+            assert!(!headers.contains_key("traceparent"), "{trace}");
+        }
     }
 
     async fn connections_are_kept(app: App) {
