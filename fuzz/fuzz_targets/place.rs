@@ -13,7 +13,7 @@ fuzz_target!(|input: (i64, u64, u32, &str)| {
     let (number, steps, small, text) = input;
     // What the service said comes back as it was meant.
     assert_eq!(fuzzing::place_of_cursor(&fuzzing::cursor_of_place(number)).unwrap(), number);
-    assert_eq!(fuzzing::name_of_cursor(&fuzzing::cursor_of_name(text)).unwrap(), text);
+    assert_eq!(fuzzing::name_of_cursor(&fuzzing::cursor_of_name(text)).unwrap(), text.as_bytes());
     let counted = number & i64::MAX;
     let place = EventPlace { seq: counted, index: small };
     assert_eq!(fuzzing::event_place(&fuzzing::event_id(place)).unwrap(), place);
@@ -26,7 +26,12 @@ fuzz_target!(|input: (i64, u64, u32, &str)| {
         Err(error) => check_refused(&error),
     }
     match fuzzing::name_of_cursor(text) {
-        Ok(name) => assert_eq!(fuzzing::cursor_of_name(&name), text),
+        // The place is where a name would stand, so it needs not be one.
+        Ok(place) => {
+            if let Ok(name) = std::str::from_utf8(&place) {
+                assert_eq!(fuzzing::cursor_of_name(name), text);
+            }
+        }
         Err(error) => check_refused(&error),
     }
     match fuzzing::event_place(text) {

@@ -53,7 +53,7 @@ pub fn cursor_of_name(name: &str) -> String {
     cursor::from_name(name)
 }
 
-pub fn name_of_cursor(cursor: &str) -> Result<String, Error> {
+pub fn name_of_cursor(cursor: &str) -> Result<Vec<u8>, Error> {
     cursor::to_name(cursor)
 }
 
