@@ -74,7 +74,8 @@ impl Recent {
         if seq < self.after {
             return None;
         }
-        self.chunks.iter().find(|chunk| chunk.until > seq).map(Arc::clone)
+        let index = self.chunks.partition_point(|chunk| chunk.until <= seq);
+        self.chunks.get(index).map(Arc::clone)
     }
 }
 
