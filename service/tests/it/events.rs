@@ -329,9 +329,14 @@ on_both_engines! {
         app.client.cancel_task(other, false).await.unwrap();
         let mut told = Vec::new();
         for reader in &mut readers {
-            told.push(story(&reader.events(2).await));
+            let events = reader.events(2).await;
+            let ids: Vec<Uuid> = events.iter().map(|event| event.task_id).collect();
+            told.push((story(&events), ids));
         }
-        let both = "enqueued/READY/0 finished/CANCELLED/0";
-        assert_eq!(told, [both, both, "finished/CANCELLED/0 finished/CANCELLED/0"]);
+        let both = || "enqueued/READY/0 finished/CANCELLED/0".to_owned();
+        assert_eq!(told[0], (both(), vec![other, other]));
+        assert_eq!(told[1], (both(), vec![mail, mail]));
+        let ends = "finished/CANCELLED/0 finished/CANCELLED/0".to_owned();
+        assert_eq!(told[2], (ends, vec![mail, other]));
     }
 }
