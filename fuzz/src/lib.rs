@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use nightshift::{
     api::{Error, fuzzing},
     domain::{
-        limits::{LABELS_MAX, NAME_CHARS_MAX},
+        limits::{DETAIL_BYTES_MAX, LABELS_MAX, NAME_CHARS_MAX, POINTER_KEY_BYTES_MAX},
         task::{Content, NewTask, Options, Repeat, Task, TaskId},
     },
 };
@@ -15,6 +15,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use self::tree::Tree;
+
+/// Six bytes for each of a detail's (`\u0001`), two for each of a key's (`~0`), and some more.
+const PROBLEM_BYTES_MAX: usize = 6 * DETAIL_BYTES_MAX + 3 * 6 * POINTER_KEY_BYTES_MAX;
 
 /// The answer to what was refused blames the client, says where, and can be read.
 pub fn check_refused(error: &Error, body: &[u8]) {
@@ -35,6 +38,7 @@ pub fn check_problem(error: &Error) -> Problem {
     assert_eq!(problem.error_code(), Some(error.code()));
     assert!(problem.pointer.as_deref().is_none_or(is_pointer), "{problem:?}");
     let text = serde_json::to_string(&problem).expect("a problem is JSON");
+    assert!(text.len() < PROBLEM_BYTES_MAX, "a large body is sent back");
     assert_eq!(serde_json::from_str::<Problem>(&text).expect("it can be read"), problem);
     problem
 }

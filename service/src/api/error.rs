@@ -6,7 +6,13 @@ use actix_web::{
 };
 use nightshift_openapi::{ErrorCode, Problem};
 
-use crate::{domain::Invalid, store};
+use crate::{
+    domain::{
+        Invalid,
+        limits::{DETAIL_BYTES_MAX, cut_end},
+    },
+    store,
+};
 
 /// The seconds after which a client may try again when there was too much to do.
 const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
@@ -58,7 +64,7 @@ impl Error {
             title: self.code.title().to_owned(),
             status: self.code.status(),
             code: self.code.name().to_owned(),
-            detail: self.detail.clone(),
+            detail: cut_end(&self.detail, DETAIL_BYTES_MAX).to_owned(),
             pointer: self.pointer.clone(),
         }
     }

@@ -14,7 +14,7 @@ use serde_path_to_error::{Path, Segment};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Error, Limits, State};
-use crate::domain::json::without_lone_surrogates;
+use crate::domain::{json::without_lone_surrogates, limits::POINTER_KEY_BYTES_MAX};
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -198,9 +198,11 @@ fn pointer(path: &Path) -> String {
     for segment in path {
         let name = match segment {
             Segment::Seq { index } => index.to_string(),
+            // No field has such a name: the error is about what holds it.
+            Segment::Map { key } if key.len() > POINTER_KEY_BYTES_MAX => break,
             Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
             Segment::Enum { variant } => variant.clone(),
-            // A key that could not be read: the error is about what holds it.
+            // A key that could not be read, likewise.
             Segment::Unknown => break,
         };
         pointer.push('/');

@@ -52,6 +52,10 @@ pub const ENVIRONMENT_BYTES_MAX: usize = 16 * 1024;
 pub const OLD_VERSIONS_MAX: usize = 4;
 /// Characters of an executor's URL.
 pub const URL_CHARS_MAX: usize = 2_048;
+/// Bytes of what is wrong with a request: it quotes the request, which may be large.
+pub const DETAIL_BYTES_MAX: usize = 1_024;
+/// Bytes of a field's name that is wrong with a request.
+pub const POINTER_KEY_BYTES_MAX: usize = 1_024;
 /// Bytes of an error's message; longer ones are cut at a character.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of a traceback; the start of a longer one is cut away, since its end says what happened.

@@ -95,6 +95,20 @@ on_both_engines! {
         nothing_is_stored(&app).await;
     }
 
+    async fn an_error_does_not_send_a_large_body_back(app: App) {
+        let app = app.start();
+        let large = "~".repeat(1 << 20);
+        for (body, problem) in [
+            (format!(r#"{{"{large}":1}}"#), "422 invalid_field "),
+            (format!(r#"{{"task_path":"a","priority":"{large}"}}"#), "422 invalid_field /priority"),
+        ] {
+            let answer = app.post("/tasks", body).await;
+            assert_eq!(answer.problem(), problem);
+            assert!(answer.text.len() < 4_096, "{}", answer.text.len());
+        }
+        nothing_is_stored(&app).await;
+    }
+
     async fn routes_methods_and_types_are_told_apart(app: App) {
         let app = app.start();
         for (method, path, problem) in [
