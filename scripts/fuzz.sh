@@ -14,5 +14,6 @@ export RUSTC_BOOTSTRAP=1
 [ $# -gt 0 ] || mapfile -t targets < <(cargo fuzz list)
 for target in "${@:-${targets[@]}}"; do
     cargo fuzz run "$target" -- \
-        -max_total_time="$SECONDS_EACH" -timeout=5 -max_len=16384 -dict=fuzz/json.dict -print_final_stats=1
+        -max_total_time="$SECONDS_EACH" -timeout=5 -max_len=16384 -dict=fuzz/words.dict \
+        -print_final_stats=1
 done
