@@ -125,7 +125,7 @@ on_both_engines! {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn readers_of_all_processes_are_told_the_same() {
+async fn readers_of_all_processes_on_postgres_are_told_the_same() {
     const TASKS: usize = 150;
     let first = App::postgres().start();
     let apps = [first.replica(|_| {}), first.replica(|_| {}), first];
@@ -158,7 +158,7 @@ async fn readers_of_all_processes_are_told_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_event_that_comes_late_in_an_early_place_is_not_missed() {
+async fn an_event_that_comes_late_on_postgres_is_not_missed() {
     let app = App::postgres().start();
     let mut all = Reader::all(&app.client, None).await;
     let mut slow = PgConnection::establish(&app.database_url()).unwrap();
