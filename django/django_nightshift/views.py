@@ -47,8 +47,8 @@ def execute_task(request: HttpRequest) -> HttpResponse:
     reporter.flush()
     if outcome.error is not None:
         # The site's next release may bring the task.
-        error = {"retryable": True, **outcome.error}
-        return _json(500 if outcome.found else 404, json.dumps(error))
+        report = {"retryable": True, **outcome.error}
+        return _json(500 if outcome.found else 404, json.dumps(report))
     return _json(200, str(outcome.return_value))
 
 
