@@ -13,7 +13,7 @@ use utoipa::IntoParams;
 
 use super::{
     Error, Shared,
-    convert::wire_event,
+    convert::event_type,
     event_stream::{self, Next, RESET, Source},
     extract::Query,
     params::{AllSeen, OfTask, TaskSeen},
@@ -63,7 +63,7 @@ impl EventsQuery {
         };
         self.queue_name.as_ref().is_none_or(|wanted| event.queue_name == *wanted)
             && self.task_path.as_ref().is_none_or(path)
-            && self.event_type.is_none_or(|wanted| wire_event(event).event_type == wanted)
+            && self.event_type.is_none_or(|wanted| event_type(event) == wanted)
     }
 }
 
@@ -150,14 +150,13 @@ pub(super) async fn get_task_events(
     let place = last_event_id(&request, query.0.last_event_id)?;
     let place = place.as_deref().map(task_place).transpose()?.unwrap_or_default();
     let permit = permit(&state)?;
-    let Some(news) = state.store.task_news(id, place).await? else {
-        return Err(not_found());
-    };
+    let watch = state.store.watch(id);
+    let news = state.store.task_news(id, place).await?.ok_or_else(not_found)?;
     if news.ended && news.events.is_empty() && !news.missed {
         return Ok(HttpResponse::NoContent().finish());
     }
-    let watch = state.store.watch(id);
-    Ok(event_stream::respond(state, permit, OneTask { watch, place, ended: false }))
+    let source = OneTask { watch, place, ended: false, first: Some(news) };
+    Ok(event_stream::respond(state, permit, source))
 }
 
 struct AllTasks {
@@ -213,10 +212,15 @@ struct OneTask {
     watch: TaskWatch,
     place: TaskPlace,
     ended: bool,
+    /// What was read to see whether there is a stream at all.
+    first: Option<TaskNews>,
 }
 
 impl Source for OneTask {
     async fn next(&mut self) -> Next {
+        if let Some(news) = self.first.take() {
+            return Some(self.tell(&news));
+        }
         if self.ended {
             return None;
         }

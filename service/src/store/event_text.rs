@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::Result,
-    rows::{TaskRow, corrupt, count, from_json, micros, time, times, to_json},
+    rows::{TaskRow, corrupt, from_json, micros, time, times, to_json},
 };
 use crate::domain::{
     Timestamp,
@@ -165,9 +165,4 @@ fn failure(text: FailureText<'_>) -> Result<Failure> {
         retryable: text.retryable,
         ..Failure::new(kind, text.message)
     })
-}
-
-/// What an attempt's number is in a row.
-pub(super) fn attempt(row: &TaskRow) -> u32 {
-    count(row.now.attempts)
 }

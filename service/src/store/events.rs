@@ -51,7 +51,7 @@ impl News {
 impl Tx<'_> {
     /// Notes what happened to a task, which the row already shows. The caller saves the row.
     pub(super) fn tell(&mut self, row: &mut TaskRow, change: &Change) -> Result<()> {
-        let attempt = event_text::attempt(row);
+        let attempt = row.attempt();
         self.tell_of_attempt(row, attempt, change)
     }
 

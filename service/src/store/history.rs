@@ -7,7 +7,6 @@ use sha2::{Digest, Sha256};
 
 use super::{
     error::Result,
-    event_text,
     link::Link,
     logs, reads,
     rows::{TaskRow, corrupt, time, times},
@@ -33,8 +32,6 @@ pub struct TaskNews {
     pub missed: bool,
     /// The task has ended, and there is no more to tell.
     pub ended: bool,
-    /// There is more to read at once.
-    pub more: bool,
 }
 
 /// What is to be told after `place`; `None` if there is no such task.
@@ -50,11 +47,9 @@ pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result
     let missed = missed || (place.log == 0 && logs::dropped(link, row.seq)? > 0);
     let mut telling = Telling { row: &row, errors: &errors, place, events: Vec::new(), id };
     let told_all = telling.tell(&history, &lines)?;
-    let more = !told_all;
     Ok(Some(TaskNews {
         missed,
         ended: told_all && row.stage()?.is_finished(),
-        more,
         events: telling.events,
     }))
 }
@@ -63,7 +58,7 @@ pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result
 fn history(row: &TaskRow) -> Result<History> {
     let mut history =
         History::parse(&row.now.history).ok_or_else(|| corrupt("a history that is none"))?;
-    let attempt = event_text::attempt(row);
+    let attempt = row.attempt();
     if history.steps.is_empty()
         && let Some(at) = times(row.now.last_attempted_at)?
     {
@@ -185,7 +180,7 @@ impl Telling<'_> {
         }
         self.place.progress = name;
         let at = time(self.row.now.lease_renewed_at.unwrap_or(self.row.enqueued_at))?;
-        self.push(Stage::Running, event_text::attempt(self.row), at, Change::Progress(progress));
+        self.push(Stage::Running, self.row.attempt(), at, Change::Progress(progress));
         Ok(())
     }
 

@@ -102,6 +102,11 @@ impl TaskRow {
             .ok_or_else(|| corrupt(format!("the stage {}", self.now.stage)))
     }
 
+    /// The present attempt, or the last one; 0 before the first.
+    pub(super) fn attempt(&self) -> u32 {
+        count(self.now.attempts)
+    }
+
     pub(super) fn options(&self) -> Result<Options> {
         options(self.timeout_us, self.max_attempts, self.backoff.as_deref())
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use diesel::{Connection, PgConnection, connection::SimpleConnection};
 use futures_util::StreamExt;
-use nightshift::domain::event::EventRetention;
+use nightshift::{api::EVENT_STREAMS_MAX, domain::event::EventRetention};
 use nightshift_client::{
     Heard,
     types::{TaskBatch, TaskEventType, TaskRequest, TaskStatus},
@@ -84,6 +84,24 @@ on_both_engines! {
             let line = soon("a line", lines.next_line()).await.unwrap().unwrap();
             seen += usize::from(line.starts_with("data: "));
         }
+    }
+
+    async fn so_many_readers_and_no_more(app: App) {
+        let app = app.start();
+        let address = app.server.strip_prefix("http://").unwrap();
+        let mut open = Vec::new();
+        for _ in 0..EVENT_STREAMS_MAX {
+            let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /events HTTP/1.0\r\n\r\n").await.unwrap();
+            let mut head = [0; 12];
+            soon("the head", stream.read_exact(&mut head)).await.unwrap();
+            assert!(head.ends_with(b" 200"), "{}", open.len());
+            open.push(stream);
+        }
+        let one_more = app.send(app.request("GET", "/events")).await;
+        assert_eq!(one_more.problem(), "503 overloaded -");
+        let id = app.enqueue("a.b").await.id;
+        app.task(id).await;
     }
 
     async fn streams_end_when_the_service_stops(app: App) {

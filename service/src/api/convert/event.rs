@@ -8,7 +8,7 @@ use crate::domain::{
 
 pub(in crate::api) fn wire_event(event: &TaskEvent) -> wire::TaskEvent {
     let mut wire = wire::TaskEvent {
-        event_type: event_type(&event.change),
+        event_type: event_type(event),
         task_id: event.task_id.0,
         task_path: event.task_path.clone(),
         queue_name: event.queue_name.clone(),
@@ -46,8 +46,8 @@ pub(in crate::api) fn wire_event(event: &TaskEvent) -> wire::TaskEvent {
     wire
 }
 
-fn event_type(change: &Change) -> wire::TaskEventType {
-    match change {
+pub(in crate::api) fn event_type(event: &TaskEvent) -> wire::TaskEventType {
+    match &event.change {
         Change::Enqueued { .. } => wire::TaskEventType::Enqueued,
         Change::Started { .. } => wire::TaskEventType::Started,
         Change::Progress(_) => wire::TaskEventType::Progress,

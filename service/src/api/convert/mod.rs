@@ -25,7 +25,7 @@ use crate::domain::{
 pub(super) use self::task::content;
 pub(super) use self::{
     attempt::{log_lines, outcome, progress, too_large, wire_log_line},
-    event::wire_event,
+    event::{event_type, wire_event},
     executor::{registration, wire_executor},
     lease::{lease_request, lease_wait, wire_lease},
     plugin::wire_plugin,

@@ -6,6 +6,7 @@ pub mod events;
 pub mod executor;
 pub mod process;
 pub mod proxy;
+pub mod rust_worker;
 
 use std::{future::Future, time::Duration};
 
