@@ -1,7 +1,10 @@
 //! Many readers of events beside a steady load: what they cost, and whether each sees everything.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -54,33 +57,37 @@ impl Watch {
     pub(crate) async fn run(&self, client: &Client, server: &str) -> anyhow::Result<[f64; 4]> {
         register_workers(client).await?;
         let [median, p99] = self.load(client).await?;
-        let address = server.strip_prefix("http://").context("an address without http://")?;
-        let (over, open) = (AtomicBool::new(false), AtomicU64::new(0));
-        let readers = (0..self.readers).map(|number| {
-            let manner = match number {
-                number if number < self.stalled => Manner::Stalled,
-                number if number < self.stalled + self.returning => Manner::Returning,
-                _ => Manner::Steady,
-            };
-            let wanted = self.rate * self.seconds * EVENTS_PER_TASK;
-            let reader =
-                Reader { address, wanted, seen: 0, last: (0, 0), over: &over, open: &open };
-            reader.run(manner)
-        });
-        let reading =
-            timeout(LAST_EVENTS + Duration::from_secs(self.seconds), try_join_all(readers));
-        let loading = async {
-            while open.load(Ordering::Relaxed) < self.readers as u64 {
-                sleep(Duration::from_millis(10)).await;
-            }
-            let loaded = self.load(client).await;
-            over.store(true, Ordering::Relaxed);
-            loaded
-        };
-        let (read, loaded) = join(reading, loading).await;
-        read.context("some readers have not seen all events")??;
+        let readers = self.readers(server)?;
+        let open = Arc::clone(&readers.open);
+        let over = Arc::clone(&readers.over);
+        // On a thread of their own, so that the times are those of the service.
+        let reading = tokio::task::spawn_blocking(move || readers.run());
+        while open.load(Ordering::Relaxed) < self.readers as u64 {
+            ensure!(!reading.is_finished(), "{:?}", reading.await?);
+            sleep(Duration::from_millis(10)).await;
+        }
+        let loaded = self.load(client).await;
+        over.store(true, Ordering::Relaxed);
+        reading.await??;
         let [watched_median, watched_p99] = loaded?;
         Ok([median, p99, watched_median, watched_p99])
+    }
+
+    fn readers(&self, server: &str) -> anyhow::Result<Readers> {
+        let address = server.strip_prefix("http://").context("an address without http://")?;
+        let manners = (0..self.readers).map(|number| match number {
+            number if number < self.stalled => Manner::Stalled,
+            number if number < self.stalled + self.returning => Manner::Returning,
+            _ => Manner::Steady,
+        });
+        Ok(Readers {
+            address: address.to_owned(),
+            manners: manners.collect(),
+            wanted: self.rate * self.seconds * EVENTS_PER_TASK,
+            bound: LAST_EVENTS + Duration::from_secs(self.seconds),
+            over: Arc::default(),
+            open: Arc::default(),
+        })
     }
 
     /// Enqueues at the rate while a worker drains, and says how long each took.
@@ -103,6 +110,38 @@ impl Watch {
             join(enqueuing, drain(client, self.rate * self.seconds, 1, 100)).await;
         drained?;
         percentiles(times?.into_iter().flatten().collect())
+    }
+}
+
+struct Readers {
+    address: String,
+    manners: Vec<Manner>,
+    /// How many events each has to see, and how long it may take.
+    wanted: u64,
+    bound: Duration,
+    /// Set once the load is over.
+    over: Arc<AtomicBool>,
+    /// How many are connected.
+    open: Arc<AtomicU64>,
+}
+
+impl Readers {
+    fn run(&self) -> anyhow::Result<()> {
+        let all = self.manners.iter().map(|manner| {
+            let reader = Reader {
+                address: &self.address,
+                wanted: self.wanted,
+                seen: 0,
+                last: (0, 0),
+                over: &self.over,
+                open: &self.open,
+            };
+            reader.run(*manner)
+        });
+        let reading = async { timeout(self.bound, try_join_all(all)).await };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(reading).context("some readers have not seen all events")??;
+        Ok(())
     }
 }
 

@@ -27,6 +27,7 @@ pub struct Client {
     base: Url,
     retry: Retry,
     /// Whether the connections are of the caller's making.
+    #[cfg_attr(not(feature = "worker"), expect(dead_code, reason = "only workers make more"))]
     foreign: bool,
 }
 

@@ -7,10 +7,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -32,23 +29,22 @@ use crate::domain::{
 const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The pause between two looks: under load, what happens meanwhile is read and sent together.
 const PACE: Duration = Duration::from_millis(50);
-/// How much longer the pause is for each reader, up to a bound, and over which time they are woken:
-/// a thousand at once would keep the threads from everybody else for as long as all of them take.
-const PACE_PER_READER: Duration = Duration::from_micros(100);
-const SPREAD_MAX: Duration = Duration::from_millis(100);
-/// Parts of that time.
-const SLOTS: u32 = 64;
+/// Readers are woken group after group, with a pause between: a thousand at once would keep the
+/// threads from everybody else for as long as all of them take.
+const GROUPS: usize = 128;
+/// The pause for each that was woken, and the shortest that a timer can measure.
+const PAUSE_PER_READER: Duration = Duration::from_micros(200);
+const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// How often to look although nobody said that there is something.
 const POLL: Duration = Duration::from_secs(1);
 
 /// What the loop has read, for its readers.
 pub(super) struct Feed {
-    /// The seq up to which events can be read in their order; `None` while nobody reads.
-    position: watch::Sender<Option<i64>>,
+    /// The seq up to which events can be read in their order, as each group of readers was told;
+    /// `None` while nobody reads.
+    positions: [watch::Sender<Option<i64>>; GROUPS],
     recent: Mutex<Recent>,
     wanted: Notify,
-    /// Readers that there have been.
-    readers: AtomicU32,
 }
 
 #[derive(Default)]
@@ -82,8 +78,8 @@ impl Recent {
 impl Feed {
     pub(super) fn new() -> Self {
         let recent = Mutex::new(Recent::default());
-        let position = watch::Sender::new(None);
-        Self { position, recent, wanted: Notify::new(), readers: AtomicU32::new(0) }
+        let positions = std::array::from_fn(|_| watch::Sender::new(None));
+        Self { positions, recent, wanted: Notify::new() }
     }
 
     fn recent<T>(&self, use_it: impl FnOnce(&mut Recent) -> T) -> T {
@@ -92,36 +88,51 @@ impl Feed {
 
     /// Somebody who keeps the loop going.
     pub(super) fn join(&self) -> watch::Receiver<Option<i64>> {
-        let positions = self.position.subscribe();
+        let group = self.positions.iter().min_by_key(|group| group.receiver_count());
+        let positions = group.expect("there are groups").subscribe();
         self.wanted.notify_one();
         positions
     }
 
-    /// Over which time readers are woken.
-    fn spread(&self) -> Duration {
-        let readers = u32::try_from(self.position.receiver_count()).unwrap_or(u32::MAX);
-        PACE_PER_READER.saturating_mul(readers).min(SPREAD_MAX)
+    /// The furthest that any reader was told of: the first group is told first.
+    fn told(&self) -> Option<i64> {
+        let [first, ..] = &self.positions;
+        *first.borrow()
     }
 
-    /// The part of that time in which a new reader is woken.
-    fn slot(&self) -> u32 {
-        self.readers.fetch_add(1, Ordering::Relaxed) % SLOTS
+    fn is_read(&self) -> bool {
+        self.positions.iter().any(|group| group.receiver_count() > 0)
     }
 
     fn start(&self, at: i64) {
         self.recent(|recent| *recent = Recent { after: at, ..Recent::default() });
-        self.position.send_replace(Some(at));
+        for group in &self.positions {
+            group.send_replace(Some(at));
+        }
     }
 
     fn stop(&self) {
-        self.position.send_replace(None);
+        for group in &self.positions {
+            group.send_replace(None);
+        }
         self.recent(|recent| *recent = Recent::default());
     }
 
     fn push(&self, chunk: EventChunk) {
-        let until = chunk.until;
         self.recent(|recent| recent.push(Arc::new(chunk)));
-        self.position.send_replace(Some(until));
+    }
+
+    /// Tells readers that all up to `seq` is there.
+    async fn wake(&self, seq: i64) {
+        let mut pause = Duration::ZERO;
+        for group in &self.positions {
+            group.send_replace(Some(seq));
+            let woken = u32::try_from(group.receiver_count()).unwrap_or(u32::MAX);
+            pause += PAUSE_PER_READER.saturating_mul(woken);
+            if pause >= PAUSE_MIN {
+                tokio::time::sleep(std::mem::take(&mut pause)).await;
+            }
+        }
     }
 }
 
@@ -133,7 +144,7 @@ impl Store {
                 () = shutdown.cancelled() => return,
                 () = self.feed.wanted.notified() => {}
             }
-            while self.feed.position.receiver_count() > 0 {
+            while self.feed.is_read() {
                 let following = Following { store: &self, last: 0, settled: 0, gap: false };
                 tokio::select! {
                     () = shutdown.cancelled() => return,
@@ -186,10 +197,14 @@ impl Following<'_> {
         self.settled = self.store.settled_seq().await?;
         self.last = self.settled;
         self.store.feed.start(self.last);
-        while self.store.feed.position.receiver_count() > 0 {
+        while self.store.feed.is_read() {
+            let before = self.last;
             let seen = self.look().await?;
+            if self.last > before {
+                self.store.feed.wake(self.last).await;
+            }
             if seen != Seen::Part {
-                tokio::time::sleep(PACE + self.store.feed.spread()).await;
+                tokio::time::sleep(PACE).await;
             }
             if seen == Seen::All {
                 tokio::time::timeout(POLL, self.store.signals.news()).await.ok();
@@ -259,7 +274,6 @@ pub struct EventReader {
     seq: i64,
     seen: EventPlace,
     missed: bool,
-    slot: u32,
 }
 
 impl EventReader {
@@ -272,13 +286,13 @@ impl EventReader {
             .map_err(|_elapsed| Error::Unavailable("the database does not answer".into()))?
             .map_err(|_closed| Error::Closed)?
             .unwrap_or_default();
+        let position = store.feed.told().unwrap_or(position);
         let seen = place.unwrap_or(EventPlace::after(position));
         // A place beyond is one of another database, or of one that was set back.
         let missed = seen.seq > position;
         let seen = if missed { EventPlace::after(position) } else { seen };
         let seq = if seen.index == EventPlace::LAST { seen.seq } else { seen.seq - 1 };
-        let slot = store.feed.slot();
-        Ok(Self { store, positions, seq, seen, missed, slot })
+        Ok(Self { store, positions, seq, seen, missed })
     }
 
     /// Returns what comes next, once there is something.
@@ -304,17 +318,11 @@ impl EventReader {
         }
     }
 
-    /// The position, once it is beyond this reader, and this reader's turn has come.
+    /// The position, once it is beyond this reader.
     async fn position(&mut self) -> Result<i64> {
         let seq = self.seq;
-        let beyond = |at: Option<i64>| at.filter(|at| *at > seq);
-        if let Some(position) = beyond(*self.positions.borrow()) {
-            return Ok(position);
-        }
-        let reached = self.positions.wait_for(|at| beyond(*at).is_some()).await;
-        let position = reached.map_err(|_closed| Error::Closed)?.ok_or(Error::Closed)?;
-        tokio::time::sleep(self.store.feed.spread() * self.slot / SLOTS).await;
-        Ok(beyond(*self.positions.borrow()).unwrap_or(position))
+        let beyond = self.positions.wait_for(|at| at.is_some_and(|at| at > seq)).await;
+        beyond.map_err(|_closed| Error::Closed)?.ok_or(Error::Closed)
     }
 
     /// What the table has between this reader and the position; `None` if some of it is gone.

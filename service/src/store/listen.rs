@@ -8,7 +8,7 @@ use std::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diesel::{
@@ -35,6 +35,8 @@ pub(super) const OUTBOX_MAX: usize = 1_024;
 /// How often to look whether something came in: libpq has no way to wait for it that needs no
 /// unsafe code. A look that finds nothing is one system call.
 const LOOK: Duration = Duration::from_millis(10);
+/// How often others are told that there are events; who reads them takes many at once anyway.
+const NEWS_PACE: Duration = Duration::from_millis(50);
 /// Ids in one message; PostgreSQL takes 8,000 bytes.
 const IDS_MAX: usize = 150;
 const CHANNEL: &str = "nightshift";
@@ -54,25 +56,25 @@ impl Listener {
     pub(super) fn run(self) {
         let mut reconnect = Reconnect::default();
         let mut connection: Option<PgConnection> = None;
-        let mut waiting = Vec::new();
+        let mut waiting = Waiting::default();
         loop {
             match self.outbox.recv_timeout(LOOK) {
-                Ok(effects) => waiting.extend(messages(&effects)),
+                Ok(effects) => waiting.add(&effects),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             while let Ok(effects) = self.outbox.try_recv() {
-                waiting.extend(messages(&effects));
+                waiting.add(&effects);
             }
             let open = match connection.take() {
                 Some(open) => Ok(open),
                 None => self.listen(&mut reconnect),
             };
             let Ok(mut open) = open else {
-                waiting.clear();
+                waiting = Waiting::default();
                 continue;
             };
-            match self.exchange(&mut open, &mut waiting) {
+            match self.exchange(&mut open, waiting.take()) {
                 Ok(()) => connection = Some(open),
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "listening ended");
@@ -95,12 +97,10 @@ impl Listener {
         }
     }
 
-    fn exchange(&self, c: &mut PgConnection, waiting: &mut Vec<String>) -> Result<()> {
-        waiting.sort();
-        waiting.dedup();
-        if !waiting.is_empty() {
+    fn exchange(&self, c: &mut PgConnection, messages: Vec<String>) -> Result<()> {
+        if !messages.is_empty() {
             let said: Vec<String> =
-                waiting.drain(..).map(|message| format!("{} {message}", self.name)).collect();
+                messages.into_iter().map(|message| format!("{} {message}", self.name)).collect();
             sql_query(format!("SELECT pg_notify('{CHANNEL}', said) FROM UNNEST($1) AS said"))
                 .bind::<Array<Text>, _>(said)
                 .execute(c)?;
@@ -116,9 +116,36 @@ impl Listener {
     }
 }
 
-/// What others are to know, a kind of word and its objects each.
+/// What is to be said.
+#[derive(Default)]
+struct Waiting {
+    messages: Vec<String>,
+    news: bool,
+    news_said: Option<Instant>,
+}
+
+impl Waiting {
+    fn add(&mut self, effects: &Effects) {
+        self.messages.extend(messages(effects));
+        self.news |= effects.news;
+    }
+
+    /// What is to be said now, each message once.
+    fn take(&mut self) -> Vec<String> {
+        if self.news && self.news_said.is_none_or(|said| said.elapsed() >= NEWS_PACE) {
+            self.messages.push("news".to_owned());
+            self.news = false;
+            self.news_said = Some(Instant::now());
+        }
+        self.messages.sort();
+        self.messages.dedup();
+        std::mem::take(&mut self.messages)
+    }
+}
+
+/// What others are to know of this, a kind of word and its objects each.
 fn messages(effects: &Effects) -> Vec<String> {
-    let Effects { work, finished, cancels, news, .. } = effects;
+    let Effects { work, finished, cancels, .. } = effects;
     let mut messages = Vec::new();
     if work.everybody {
         messages.push("everybody".to_owned());
@@ -133,9 +160,6 @@ fn messages(effects: &Effects) -> Vec<String> {
     push_chunks(&mut messages, "finished", &finished.collect::<Vec<_>>());
     let cancels = cancels.iter().map(|cancel| cancel.token.to_string());
     push_chunks(&mut messages, "cancels", &cancels.collect::<Vec<_>>());
-    if *news {
-        messages.push("news".to_owned());
-    }
     messages
 }
 
