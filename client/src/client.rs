@@ -145,6 +145,12 @@ impl Call {
         }
     }
 
+    /// For answers that are no JSON.
+    pub(crate) async fn send_for_text(self) -> Result<String> {
+        let (_, body) = self.answer().await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
     /// For answers without a body that matters.
     pub(crate) async fn send_for_nothing(self) -> Result<()> {
         self.answer().await.map(drop)

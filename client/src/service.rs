@@ -20,6 +20,14 @@ impl Client {
         self.request(Method::GET, &["readyz"]).send_for_nothing().await
     }
 
+    /// Reads metrics, in Prometheus' text format.
+    ///
+    /// # Errors
+    /// Only those of the connection.
+    pub async fn get_metrics(&self) -> Result<String> {
+        self.request(Method::GET, &["metrics"]).send_for_text().await
+    }
+
     /// Counts everything.
     ///
     /// # Errors

@@ -14,15 +14,17 @@ use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::{self, BODIES_KIB_MAX, EVENT_STREAMS_MAX, Limits, State},
+    api::{self, BODIES_KIB_MAX, EVENT_STREAMS_MAX, Limits, Scrape, State},
     clock::{Clock, SystemClock},
     config::Config,
-    dispatch::{Dispatcher, Drain, Keep, prune, reap},
+    dispatch::{Dispatcher, Drain, Keep, Seen, prune, reap},
     domain::plugin::Digest,
     entropy::Entropy,
     executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
+    metrics::Metrics,
     plugin::{self, Components, Plugins},
     store::{Closing, Store},
+    traces::Traces,
 };
 
 /// How long a client may take to send the head of a request.
@@ -74,6 +76,7 @@ pub struct App {
     warming: JoinHandle<()>,
     stopping: CancellationToken,
     drain: Drain,
+    traces: Traces,
     store: Store,
     closing: Closing,
 }
@@ -82,11 +85,14 @@ impl App {
     /// Opens the store, binds the address and starts to work.
     pub fn start(config: &Config, outside: Outside) -> anyhow::Result<Self> {
         let Outside { clock, entropy, executor, plugins } = outside;
+        let metrics = Arc::new(Metrics::new());
+        let traces = Traces::new(config.otlp_endpoint.as_deref())?;
         let opened = Store::open(
             &config.database()?,
             config.deliveries_max,
             Arc::clone(&clock),
             Arc::clone(&entropy),
+            Arc::clone(&metrics),
         )?;
         let stopping = CancellationToken::new();
         let plugins = Arc::new(Plugins::new(plugins));
@@ -105,6 +111,9 @@ impl App {
             retention: config.retention(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
+            metrics: Arc::clone(&metrics),
+            traces: traces.clone(),
+            scrape: Arc::new(Scrape::default()),
             stopping: stopping.clone(),
         };
         let (server, address) = serve(config, state)?;
@@ -128,6 +137,7 @@ impl App {
             opened.store.clone(),
             executor,
             Arc::clone(&clock),
+            Seen { metrics, traces: traces.clone() },
             config.attempts_max,
         ));
         Ok(Self {
@@ -146,6 +156,7 @@ impl App {
             warming,
             stopping,
             drain,
+            traces,
             store: opened.store,
             closing: opened.closing,
         })
@@ -179,7 +190,9 @@ impl App {
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         drop(self.store);
         let closing = self.closing;
-        tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")
+        tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")?;
+        self.traces.stop().await;
+        Ok(())
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Config {
     pub connections_max: usize,
     /// Threads that serve requests.
     pub http_workers: usize,
+    /// Where spans go by OTLP over HTTP, `http://HOST:4318`; nowhere by default.
+    pub otlp_endpoint: Option<String>,
     pub log_format: LogFormat,
     /// What is logged, as `tracing` filters have it.
     pub log: String,
@@ -114,6 +116,7 @@ impl Default for Config {
             body_read_seconds: 30,
             connections_max: 10_000,
             http_workers: 2,
+            otlp_endpoint: None,
             log_format: LogFormat::Text,
             // A request that is no HTTP is its sender's fault, and no error of the service.
             log: "info,actix_server=warn,actix_http::h1::dispatcher=off".to_owned(),
@@ -171,6 +174,7 @@ impl Config {
             );
         }
         self.database()?;
+        self.check_otlp_endpoint()?;
         for (name, value) in [
             ("database_readers", u64::from(self.database_readers)),
             ("attempts_max", u64::from(self.attempts_max)),
@@ -190,6 +194,17 @@ impl Config {
             if let Err(invalid) = name.parse::<DirectoryName>() {
                 bail!("plugin_directories: the name {name:?} {}", invalid.reason);
             }
+        }
+        Ok(())
+    }
+
+    fn check_otlp_endpoint(&self) -> anyhow::Result<()> {
+        let Some(endpoint) = &self.otlp_endpoint else {
+            return Ok(());
+        };
+        let url = url::Url::parse(endpoint).ok();
+        if !url.is_some_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host()) {
+            bail!("otlp_endpoint must be an address like http://collector:4318");
         }
         Ok(())
     }

@@ -13,7 +13,10 @@ use super::{
     responses::{Headed, ManyTasks, NewTasks, Problems, Sent, Written},
     tasks,
 };
-use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
+use crate::{
+    domain::{limits::BATCH_TASKS_MAX, task::NewTask},
+    traces::SpanKind,
+};
 
 /// Enqueue many tasks
 ///
@@ -53,7 +56,11 @@ pub(super) async fn create_tasks(
         }
     };
     let bytes = extract::read(&request, payload.into_inner(), state.limits.batch_bytes_max).await?;
-    let traceparent = headers::traceparent(&request);
+    let caller = headers::traceparent(&request);
+    let now = state.clock.now();
+    let mut span =
+        state.traces.begin("POST /tasks/batch", SpanKind::Server, caller.as_deref(), now);
+    let traceparent = span.traceparent().or(caller);
     let tasks = parse(&bytes)?
         .into_iter()
         .enumerate()
@@ -66,6 +73,8 @@ pub(super) async fn create_tasks(
         let (index, error) = tasks::conflict(refused);
         error.below(&at(index))
     })?;
+    span.set("batch.tasks", i64::try_from(enqueued.len()).unwrap_or(i64::MAX));
+    span.end(state.clock.now());
     Ok(HttpResponse::Created().json(wire::TaskIds {
         ids: enqueued.iter().map(|enqueued| enqueued.task().id.0).collect(),
     }))

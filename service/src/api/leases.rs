@@ -61,6 +61,9 @@ pub(super) async fn lease_tasks(
         () = state.stopping.cancelled() => Vec::new(),
         claimed = state.store.lease(executor.id, wanted, wait) => claimed?,
     };
+    for claimed in &claimed {
+        state.traces.waited(&claimed.assignment, &claimed.executor);
+    }
     let leases = claimed.into_iter().map(convert::wire_lease).collect::<Result<_, _>>()?;
     Ok(HttpResponse::Ok().json(wire::LeaseList { leases }))
 }

@@ -17,6 +17,7 @@ mod headers;
 mod health;
 mod leases;
 mod logs;
+mod metrics;
 mod openapi;
 mod params;
 mod peer;
@@ -39,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     error::Error,
+    metrics::Scrape,
     peer::remember,
     request::around,
     routes::{configure, document},
@@ -47,8 +49,10 @@ use crate::{
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
+    metrics::Metrics,
     plugin::Plugins,
     store::Store,
+    traces::Traces,
 };
 
 /// What every handler may use.
@@ -64,6 +68,9 @@ pub struct State {
     pub bodies: Arc<Semaphore>,
     /// Room for readers of events.
     pub event_streams: Arc<Semaphore>,
+    pub metrics: Arc<Metrics>,
+    pub traces: Traces,
+    pub scrape: Arc<Scrape>,
     /// Set while the service stops: nobody waits any more, and `/readyz` says no.
     pub stopping: CancellationToken,
 }

@@ -1,13 +1,18 @@
 //! What is done around every request.
 
+use std::time::Instant;
+
 use actix_web::{
     Error as ActixError,
     body::MessageBody,
     dev::{ServiceRequest, ServiceResponse},
     http::{ConnectionType, Method},
     middleware::Next,
+    web::Data,
 };
 use tracing::Instrument;
+
+use super::State;
 
 /// Answers HEAD like GET, whose body the server then leaves out (RFC 9110, section 9.3.2), says so
 /// when the connection ends, and puts the request into the log.
@@ -15,6 +20,8 @@ pub async fn around(
     mut request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
+    let begun = Instant::now();
+    let method = method_name(request.method());
     let span = tracing::debug_span!("http.request", method = %request.method());
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
@@ -29,9 +36,26 @@ pub async fn around(
         }
         // The pattern, not the path: that may hold a lease's token.
         let route = answer.request().match_pattern();
-        tracing::debug!(route, status = answer.status().as_u16(), "answered");
+        let status = answer.status().as_u16();
+        tracing::debug!(route, status, "answered");
+        if let Some(state) = answer.request().app_data::<Data<State>>() {
+            state.metrics.answered(method, route, status, begun.elapsed());
+        }
         Ok(answer)
     }
     .instrument(span)
     .await
+}
+
+/// The method as a label: a client may send any word.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        _ => "other",
+    }
 }

@@ -17,8 +17,8 @@ use utoipa::{
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
 use super::{
-    Error, batch, docs, document::complete, events, executors, health, leases, logs, openapi,
-    plugins, prune, queues, stats, steer, tasks, webhooks,
+    Error, batch, docs, document::complete, events, executors, health, leases, logs, metrics,
+    openapi, plugins, prune, queues, stats, steer, tasks, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -100,6 +100,7 @@ fn api(config: &mut ApiConfig<'_>) {
         .service(prune::prune_tasks)
         .service(health::get_health)
         .service(health::get_readiness)
+        .service(metrics::get_metrics)
         .service(openapi::get_openapi);
 }
 

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     domain::{Timestamp, limits::WAIT_MAX, task::TaskId},
     store::{EnqueueConflict, Enqueued, PathFilter, Phase, TaskFilter},
+    traces::SpanKind,
 };
 
 /// How long to wait for the task to end.
@@ -91,10 +92,11 @@ pub(super) async fn create_task(
     request: HttpRequest,
     body: Body<wire::TaskRequest>,
 ) -> Result<HttpResponse, Error> {
-    let said = Said {
-        idempotency_key: headers::idempotency_key(&request)?,
-        traceparent: headers::traceparent(&request),
-    };
+    let idempotency_key = headers::idempotency_key(&request)?;
+    let caller = headers::traceparent(&request);
+    let now = state.clock.now();
+    let mut span = state.traces.begin("POST /tasks", SpanKind::Server, caller.as_deref(), now);
+    let said = Said { idempotency_key, traceparent: span.traceparent().or(caller) };
     let new = convert::new_task(&state, body.0, said)?;
     let enqueued = state
         .store
@@ -107,6 +109,8 @@ pub(super) async fn create_task(
         Enqueued::Created(task) => (HttpResponse::Created(), *task),
         Enqueued::Existing(task) => (HttpResponse::Ok(), *task),
     };
+    span.describe(&task);
+    span.end(state.clock.now());
     if let Some(limit) = headers::prefer_wait(&request) {
         state.wait_for_end(task.id, limit).await?;
         // Whoever deleted the task meanwhile knows how it ended.

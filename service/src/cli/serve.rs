@@ -39,6 +39,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     shutdown_grace_seconds: Option<u64>,
+    /// Send traces there by OTLP over HTTP, http://HOST:4318 [default: nowhere]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    otlp_endpoint: Option<String>,
     /// Log as text for people or JSON for programs [default: text]
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]

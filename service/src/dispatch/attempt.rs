@@ -2,7 +2,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::Dispatcher;
+use super::{Dispatcher, trace::AttemptTrace};
 use crate::{
     clock::later,
     domain::{
@@ -54,6 +54,7 @@ pub(super) struct Attempt<'a> {
     claimed: Claimed,
     stop: Stop,
     journal: Arc<Journal>,
+    trace: AttemptTrace,
 }
 
 /// What ended the wait for the executor's answer.
@@ -66,15 +67,18 @@ enum End {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(dispatcher: &'a Dispatcher, claimed: Claimed, stop: Stop) -> Self {
+    pub(super) fn new(dispatcher: &'a Dispatcher, mut claimed: Claimed, stop: Stop) -> Self {
+        let trace = AttemptTrace::begin(&dispatcher.traces, &mut claimed, dispatcher.clock.now());
         let journal = Arc::new(Journal::new(Arc::clone(&dispatcher.clock)));
-        Self { dispatcher, claimed, stop, journal }
+        Self { dispatcher, claimed, stop, journal, trace }
     }
 
-    pub(super) async fn run(self) {
+    pub(super) async fn run(mut self) {
         let end = self.wait().await;
+        let answer = if let End::Answered(answer) = &end { Some(answer) } else { None };
+        self.trace.called(answer, self.dispatcher.clock.now());
         self.store_last_words().await;
-        let Self { dispatcher, claimed, .. } = self;
+        let Self { dispatcher, claimed, trace, .. } = self;
         let Claimed { lease, assignment, executor } = claimed;
         let stored = match end {
             End::Answered(Answer::Accepted) => dispatcher.store.detach(lease).await,
@@ -89,6 +93,7 @@ impl<'a> Attempt<'a> {
             }
             End::Over => return,
         };
+        trace.end(dispatcher.clock.now());
         match stored {
             Ok(Ok(())) => {}
             Ok(Err(LeaseLost)) => tracing::debug!(
@@ -107,7 +112,8 @@ impl<'a> Attempt<'a> {
     /// Whichever comes first; dropping the call closes its connection.
     async fn wait(&self) -> End {
         let Claimed { assignment, executor, .. } = &self.claimed;
-        let Dispatcher { executor: by, clock, .. } = self.dispatcher;
+        let Dispatcher { executor: by, clock, metrics, .. } = self.dispatcher;
+        let _in_flight = metrics.call(executor.registration.name.as_str());
         tokio::select! {
             biased;
             answer = by.execute(executor, assignment, Arc::clone(&self.journal), clock.now()) => {

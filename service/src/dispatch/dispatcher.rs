@@ -13,7 +13,9 @@ use crate::{
     clock::Clock,
     domain::lease::LeaseToken,
     executor::{CancelNotice, Executors},
+    metrics::Metrics,
     store::{self, Callee, CancelSignal, ClaimRequest, Claimer, Store},
+    traces::Traces,
 };
 
 /// How long to leave the database alone after a claim failed.
@@ -29,10 +31,19 @@ pub struct Dispatcher {
     pub(super) store: Store,
     pub(super) executor: Executors,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) traces: Traces,
     permits: Arc<Semaphore>,
     notices: Semaphore,
     in_flight: Mutex<HashMap<LeaseToken, Stop>>,
     attempts: TaskTracker,
+}
+
+/// By what people see what a dispatcher does.
+#[derive(Clone)]
+pub struct Seen {
+    pub metrics: Arc<Metrics>,
+    pub traces: Traces,
 }
 
 /// How a dispatcher comes to rest.
@@ -51,6 +62,7 @@ impl Dispatcher {
         store: Store,
         executor: Executors,
         clock: Arc<dyn Clock>,
+        seen: Seen,
         attempts_max: u32,
     ) -> Self {
         let permits = usize::try_from(attempts_max).unwrap_or(Semaphore::MAX_PERMITS);
@@ -58,6 +70,8 @@ impl Dispatcher {
             store,
             executor,
             clock,
+            metrics: seen.metrics,
+            traces: seen.traces,
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
             notices: Semaphore::new(NOTICES_AT_ONCE),
             in_flight: Mutex::new(HashMap::new()),

@@ -4,7 +4,8 @@ mod attempt;
 mod dispatcher;
 mod pruner;
 mod reaper;
+mod trace;
 
-pub use dispatcher::{Dispatcher, Drain};
+pub use dispatcher::{Dispatcher, Drain, Seen};
 pub use pruner::{Keep, prune};
 pub use reaper::reap;

@@ -43,6 +43,22 @@ pub enum Change {
 }
 
 impl Change {
+    /// Its name in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Enqueued { .. } => "enqueued",
+            Self::Started { .. } => "started",
+            Self::Progress(_) => "progress",
+            Self::Log(_) => "log",
+            Self::AttemptFailed { .. } => "attempt_failed",
+            Self::Released { .. } => "released",
+            Self::CancelRequested => "cancel_requested",
+            Self::Ended { .. } => "finished",
+            Self::Retried => "retried",
+            Self::Deleted => "deleted",
+        }
+    }
+
     /// The step of the task's history that this is, if it is one.
     pub fn step(&self, stage: Stage) -> Option<StepKind> {
         match self {

@@ -73,6 +73,14 @@ impl Target {
         }
     }
 
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            Self::Http { .. } => "http",
+            Self::Worker => "worker",
+            Self::Wasm { .. } => "wasm",
+        }
+    }
+
     /// Whether its tasks wait until they are asked for.
     pub fn is_worker(&self) -> bool {
         match self {

@@ -251,6 +251,7 @@ fn begin(
     let mut worker_ids = row.worker_ids()?;
     worker_ids.push(worker_id.to_owned());
     let now = micros(tx.now);
+    tx.count_start(row, executor);
     row.now.stage = Stage::Running as i16;
     row.now.attempts += 1;
     row.now.deliveries += 1;

@@ -98,6 +98,10 @@ macro_rules! commands {
                 Ok(())
             }
 
+            pub(super) fn len(&self) -> usize {
+                0 $(+ self.$field.len())*
+            }
+
             pub(super) fn settle(self) {
                 $(self.$field.into_iter().for_each(Pending::settle);)*
             }

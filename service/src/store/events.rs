@@ -15,10 +15,13 @@ use super::{
     schema::{event_log, events},
     tx::Tx,
 };
-use crate::domain::{
-    Timestamp,
-    event::{Change, EventPlace, EventRetention, TaskEvent},
-    history::{History, Step},
+use crate::{
+    domain::{
+        Timestamp,
+        event::{Change, EventPlace, EventRetention, TaskEvent},
+        history::{History, Step},
+    },
+    metrics::Observation,
 };
 
 /// Bytes of one row, but for its last event.
@@ -66,6 +69,7 @@ impl Tx<'_> {
             History::note(&mut row.now.history, Step { kind, attempt, at: self.now });
         }
         self.news.push(&event_text::write(row, attempt, change)?);
+        self.effects.observations.push(Observation::Told(change.name()));
         Ok(())
     }
 

@@ -94,6 +94,7 @@ use crate::{
     config::{Database, DatabaseUrl},
     domain::{Timestamp, attempt::RecordedFailure, json::JsonText, state::Stage, task::TaskId},
     entropy::Entropy,
+    metrics::Metrics,
 };
 
 /// The store; clones share it.
@@ -204,6 +205,7 @@ impl Store {
         deliveries_max: u32,
         clock: Arc<dyn Clock>,
         entropy: Arc<Entropy>,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Opened> {
         let lock = FileLock::take(&database.url)?;
         let mut connection = pool::open_writer(database)?;
@@ -246,6 +248,7 @@ impl Store {
             outbox: listener.is_some().then_some(outbox),
             registry: Registry::empty(),
             deliveries_max,
+            metrics,
         };
         let writer = thread::Builder::new()
             .name("store-writer".to_owned())

@@ -110,6 +110,16 @@ impl Store {
         self.read(move |mut link| stats::stats(&mut link, now)).await
     }
 
+    /// How many commands wait for the writer.
+    pub fn commands_waiting(&self) -> usize {
+        self.commands.max_capacity() - self.commands.capacity()
+    }
+
+    /// Whether the last transaction that the writer tried was carried out.
+    pub fn is_usable(&self) -> bool {
+        self.health.check().is_ok()
+    }
+
     /// Queues with live tasks or settings, by name.
     pub async fn queues(&self) -> Result<Vec<QueueState>> {
         self.read(|mut link| queues::states(&mut link, None)).await

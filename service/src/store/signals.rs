@@ -7,11 +7,14 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use crate::domain::{
-    Timestamp,
-    executor::{Executor, ExecutorId},
-    lease::LeaseToken,
-    task::TaskId,
+use crate::{
+    domain::{
+        Timestamp,
+        executor::{Executor, ExecutorId},
+        lease::LeaseToken,
+        task::TaskId,
+    },
+    metrics::Observation,
 };
 
 /// Cancellations that may wait for the dispatcher. One that finds no room is not lost: the
@@ -59,6 +62,8 @@ pub(super) struct Effects {
     pub(super) sweep_at: Option<Timestamp>,
     /// A sweep has looked at everything: times known before do not count any more.
     pub(super) swept: bool,
+    /// What metrics count.
+    pub(super) observations: Vec<Observation>,
 }
 
 impl Effects {

@@ -19,6 +19,7 @@ use crate::{
         state::{Event, Illegal, Next, Stage, State, next},
         task::{TaskId, Terms, first_stage},
     },
+    metrics::outcome_name,
 };
 
 /// How often a task keeps its place in the order although its executor refused it.
@@ -54,6 +55,8 @@ pub(super) fn task_id(row: &TaskRow) -> Result<TaskId> {
 pub(super) fn end_attempt(tx: &mut Tx<'_>, mut row: TaskRow, outcome: &Outcome) -> Result<Stage> {
     let next = next(state(tx, &row)?, outcome.event()).map_err(impossible)?;
     circuit::learn(tx, &row, outcome)?;
+    let cancelled_anyhow = matches!(next, Next::Cancelled);
+    tx.count_end(&row, if cancelled_anyhow { "cancelled" } else { outcome_name(outcome) });
     match next {
         Next::Successful => {
             if let Outcome::Succeeded(value) = outcome {

@@ -1,10 +1,21 @@
+use std::time::Duration;
+
 use super::{
-    changes::Changes, error::Result, events::News, link::Link, registry::Registry, rows::TaskRow,
+    changes::Changes,
+    error::Result,
+    events::News,
+    link::Link,
+    registry::Registry,
+    rows::{TaskRow, micros},
     signals::Effects,
 };
 use crate::{
-    domain::{Timestamp, executor::ExecutorId},
+    domain::{
+        Timestamp,
+        executor::{Executor, ExecutorId},
+    },
     entropy::Entropy,
+    metrics::{AttemptEnd, Observation, Place},
 };
 
 /// What the statements of one batch share.
@@ -42,18 +53,48 @@ impl Tx<'_> {
         }
     }
 
+    /// An attempt of the row begins, by whoever serves it.
+    pub(super) fn count_start(&mut self, row: &TaskRow, executor: &Executor) {
+        let since = row.now.due_at.max(row.enqueued_at);
+        let wait = elapsed(since, self.now);
+        let place = place(row, executor);
+        self.effects.observations.push(Observation::Started { place, wait });
+    }
+
+    /// The present attempt of the row ends so.
+    pub(super) fn count_end(&mut self, row: &TaskRow, outcome: &'static str) {
+        // Whoever was deregistered meanwhile has no name any more.
+        let Some(executor) = row.executor_id().and_then(|id| self.registry.get(id)) else {
+            return;
+        };
+        let took = elapsed(row.now.last_attempted_at.unwrap_or(i64::MAX), self.now);
+        let end = AttemptEnd { place: place(row, &executor), outcome, took };
+        self.effects.observations.push(Observation::Ended(end));
+    }
+
     /// A task stopped running, so that where one more may run now, it is to start.
     pub(super) fn room_after(&mut self, row: &TaskRow) {
         if self.registry.queue(&row.queue_name).concurrency.is_some() {
             self.effects.work.everybody = true;
             return;
         }
-        let limited = |executor: &crate::domain::executor::Executor| {
-            executor.registration.concurrency.is_some()
-        };
+        let limited = |executor: &Executor| executor.registration.concurrency.is_some();
         let executor = row.executor_id();
         if executor.and_then(|id| self.registry.get(id)).is_some_and(|e| limited(e)) {
             self.work_for(executor);
         }
     }
+}
+
+fn place(row: &TaskRow, executor: &Executor) -> Place {
+    Place {
+        queue: row.queue_name.clone(),
+        executor: executor.registration.name.to_string(),
+        executor_kind: executor.registration.target.kind_name(),
+    }
+}
+
+/// Since a stored time; none if that is still to come.
+fn elapsed(since: i64, now: Timestamp) -> Duration {
+    Duration::from_micros(u64::try_from(micros(now).saturating_sub(since)).unwrap_or(0))
 }

@@ -4,7 +4,10 @@
 //! answers each after the commit. There is no timer: while one batch commits, the next gathers
 //! by itself, so an idle service answers after one commit and a busy one shares it among many.
 
-use std::sync::{Arc, mpsc::SyncSender};
+use std::{
+    sync::{Arc, mpsc::SyncSender},
+    time::Instant,
+};
 
 use tokio::sync::mpsc;
 
@@ -21,7 +24,7 @@ use super::{
     signals::{Effects, Signals},
     tx::Tx,
 };
-use crate::{clock::Clock, entropy::Entropy};
+use crate::{clock::Clock, entropy::Entropy, metrics::Metrics};
 
 /// Commands that may wait for the writer; one more is refused at once.
 pub(super) const QUEUE_COMMANDS_MAX: usize = 4_096;
@@ -49,6 +52,7 @@ pub(super) struct Writer {
     pub(super) outbox: Option<SyncSender<Effects>>,
     pub(super) registry: Registry,
     pub(super) deliveries_max: u32,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl Writer {
@@ -146,6 +150,7 @@ impl Writer {
         let Some(connection) = &mut self.connection else {
             return Err(Failed::Undone(Error::Closed));
         };
+        let begun = Instant::now();
         let mut effects = Effects::default();
         let registry = &mut self.registry;
         let committed = connection.transaction(|mut link| {
@@ -177,6 +182,8 @@ impl Writer {
         }
         self.health.up();
         self.signals.publish(&effects);
+        self.metrics.committed(batch.len(), begun.elapsed());
+        self.metrics.observe(&effects.observations);
         if let Some(outbox) = &self.outbox
             && outbox.try_send(effects).is_err()
         {

@@ -4,6 +4,7 @@ pub mod app;
 pub mod database;
 pub mod events;
 pub mod executor;
+pub mod otlp;
 pub mod process;
 pub mod proxy;
 pub mod rust_worker;

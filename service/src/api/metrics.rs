@@ -1,0 +1,107 @@
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpResponse, get};
+use nightshift_openapi::ErrorCode;
+use tokio::sync::Mutex;
+
+use super::{
+    EVENT_STREAMS_MAX, Error, Shared, State,
+    responses::{Failing, Problems},
+};
+use crate::{
+    clock::later,
+    domain::{Timestamp, executor::Executor, queue::QueueState},
+    metrics::{CONTENT_TYPE, Present, QueueSnapshot, Snapshot},
+    store::{self, Store},
+};
+
+/// How long what the database said is shown again.
+const KEPT_AT_LEAST: Duration = Duration::from_secs(5);
+/// And for so many times as long as it took to ask: with millions of live tasks, counting them takes
+/// a twentieth of one reader's time at most.
+const KEPT_TIMES: u32 = 20;
+
+const EXAMPLE: &str = "# HELP nightshift_queue_tasks Tasks that could run (ready), ...\n\
+    # TYPE nightshift_queue_tasks gauge\n\
+    nightshift_queue_tasks{queue=\"default\",state=\"ready\"} 3\n";
+
+/// Lets one scrape at a time ask the database, and remembers until when its answer will do.
+#[derive(Debug, Default)]
+pub struct Scrape {
+    good_until: Mutex<Option<Timestamp>>,
+}
+
+/// Read metrics
+///
+/// In Prometheus' text format. Counts of queues are up to some seconds old; while the database is
+/// away they are missing.
+#[utoipa::path(
+    tag = "service",
+    operation_id = "get_metrics",
+    responses(
+        (status = 200, description = "Counters, gauges and histograms of this process, and the \
+            state of queues and executors", body = String, content_type = "text/plain",
+            example = json!(EXAMPLE)),
+        Problems<Failing>,
+    )
+)]
+#[get("/metrics")]
+pub(super) async fn get_metrics(state: Shared) -> Result<HttpResponse, Error> {
+    let mut good_until = state.scrape.good_until.lock().await;
+    if good_until.is_none_or(|until| until <= state.clock.now()) {
+        *good_until = ask(&state).await;
+    }
+    let present = Present {
+        commands_waiting: state.store.commands_waiting(),
+        event_readers: EVENT_STREAMS_MAX - state.event_streams.available_permits(),
+        database_usable: state.store.is_usable(),
+    };
+    let text = state
+        .metrics
+        .text(present)
+        .map_err(|_fault| Error::new(ErrorCode::Internal, "the metrics cannot be written"))?;
+    Ok(HttpResponse::Ok().content_type(CONTENT_TYPE).body(text))
+}
+
+/// Shows what the database says now, and returns how long that will do; nothing is shown if it
+/// cannot say it.
+async fn ask(state: &State) -> Option<Timestamp> {
+    let begun = Instant::now();
+    match snapshot(&state.store, state.clock.now()).await {
+        Ok(snapshot) => {
+            state.metrics.show(&snapshot);
+            let kept = KEPT_AT_LEAST.max(begun.elapsed() * KEPT_TIMES);
+            Some(later(state.clock.now(), kept))
+        }
+        // Said once already, by whoever lost the database.
+        Err(error) => {
+            tracing::debug!(error = &error as &dyn std::error::Error, "queues cannot be counted");
+            state.metrics.show(&Snapshot::default());
+            None
+        }
+    }
+}
+
+async fn snapshot(store: &Store, now: Timestamp) -> store::Result<Snapshot> {
+    let queues = store.queues().await?.into_iter().map(|queue| shown(queue, now)).collect();
+    let executors = store.executors().await?;
+    // Also while a probe is out: nobody knows yet that all is well.
+    let held = |executor: &Executor| executor.circuit.held_until.is_some();
+    let executors = executors
+        .into_iter()
+        .map(|executor| (executor.registration.name.to_string(), held(&executor)))
+        .collect();
+    Ok(Snapshot { queues, executors })
+}
+
+fn shown(queue: QueueState, now: Timestamp) -> QueueSnapshot {
+    let age = |since: Timestamp| Duration::try_from(now.duration_since(since)).unwrap_or_default();
+    QueueSnapshot {
+        name: queue.name,
+        ready: queue.available,
+        scheduled: queue.scheduled,
+        running: queue.running,
+        paused: queue.settings.paused,
+        oldest: queue.oldest_due_at.map(age),
+    }
+}

@@ -1,0 +1,81 @@
+//! Every metric, with its name, labels and help: the registry and the table in docs/OPERATING.md
+//! are made of it.
+
+use std::fmt;
+
+/// What is known of a metric without looking at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// As Prometheus shows it: with its unit, and `_total` where it counts.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    /// One sentence without its full stop, which the registry adds.
+    pub help: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        })
+    }
+}
+
+macro_rules! catalogue {
+    ($($constant:ident $kind:ident $name:literal [$($label:literal)*] $help:literal;)*) => {
+        $(pub(super) const $constant: Entry = Entry {
+            name: $name,
+            kind: Kind::$kind,
+            labels: &[$($label),*],
+            help: $help,
+        };)*
+        pub(super) const ALL: &[Entry] = &[$($constant),*];
+    };
+}
+
+catalogue! {
+    BUILD_INFO Gauge "nightshift_build_info" ["version"]
+        "Always 1; the label says which version runs";
+    QUEUE_TASKS Gauge "nightshift_queue_tasks" ["queue" "state"]
+        "Tasks that could run (ready), wait for their time (scheduled) or run (running); the same from every process of one database";
+    QUEUE_OLDEST Gauge "nightshift_queue_oldest_ready_age_seconds" ["queue"]
+        "How long the oldest task that could run has been able to; 0 if there is none";
+    QUEUE_PAUSED Gauge "nightshift_queue_paused" ["queue"]
+        "1 if the queue is paused";
+    TASK_WAIT Histogram "nightshift_task_wait_seconds" ["queue" "executor_kind"]
+        "Time from when a task could run to the start of its attempt";
+    ATTEMPT_DURATION Histogram "nightshift_attempt_duration_seconds" ["queue" "executor_kind"]
+        "Time from the start of an attempt to its recorded end";
+    ATTEMPTS Counter "nightshift_attempts_total" ["executor" "outcome"]
+        "Attempts that ended: successful, failed, rejected, trap, timeout, lost, unreachable, handed_back, cancelled";
+    CIRCUIT_OPEN Gauge "nightshift_executor_circuit_open" ["executor"]
+        "1 while an executor gets no tasks because deliveries to it failed";
+    CALLS_IN_FLIGHT Gauge "nightshift_executor_calls_in_flight" ["executor"]
+        "Calls of the executor, or runs of its plugin, that this process waits for";
+    BATCH_COMMANDS Histogram "nightshift_writer_batch_commands" []
+        "Commands that the writer committed together";
+    COMMIT_DURATION Histogram "nightshift_writer_commit_seconds" []
+        "Time of a transaction of the writer, from its begin to after its commit";
+    COMMANDS_WAITING Gauge "nightshift_writer_commands_waiting" []
+        "Commands that wait for the writer; at 4096 requests are refused";
+    DATABASE_USABLE Gauge "nightshift_database_usable" []
+        "1 unless the last transaction failed because the database is away";
+    EVENTS Counter "nightshift_events_total" ["kind"]
+        "Events written, by what happened to a task";
+    EVENT_READERS Gauge "nightshift_event_readers" []
+        "Connections that read events";
+    REQUESTS Counter "nightshift_http_requests_total" ["method" "route" "status"]
+        "Requests answered, by the pattern of their path; none where nothing is";
+    REQUEST_DURATION Histogram "nightshift_http_request_duration_seconds" ["method" "route"]
+        "Time from the head of a request to the head of its answer, asked-for waits included";
+}

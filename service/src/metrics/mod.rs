@@ -1,0 +1,199 @@
+//! What a process tells Prometheus of itself: counted where it happens, shown by `GET /metrics`.
+//!
+//! Counting costs a look into a map of a few entries, so it is done on every path. What only the
+//! database knows, such as how much waits, is asked for when somebody looks.
+
+mod catalogue;
+mod families;
+mod names;
+mod observation;
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::encoding::prometheus_text;
+
+pub use self::{
+    catalogue::{Entry, Kind},
+    observation::{AttemptEnd, Observation, Place, outcome_name},
+};
+use self::{
+    families::{Answered, Attempted, Families, Named, QueueState, Served, Worked},
+    names::Names,
+};
+
+/// Queues, and likewise executors, that get a name of their own in one process; all others count as
+/// `other`, so that whoever makes up names does not fill the memory of who collects.
+pub const NAMES_MAX: usize = 100;
+
+/// The content type of [`Metrics::text`].
+pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
+
+/// The metrics of one process.
+pub struct Metrics {
+    families: Families,
+    queues: Names,
+    executors: Names,
+}
+
+/// What is found out when somebody looks.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub queues: Vec<QueueSnapshot>,
+    /// Names, and whether each is held because deliveries failed.
+    pub executors: Vec<(String, bool)>,
+}
+
+/// What waits and runs in one queue.
+#[derive(Clone, Debug)]
+pub struct QueueSnapshot {
+    pub name: String,
+    pub ready: u64,
+    pub scheduled: u64,
+    pub running: u64,
+    pub paused: bool,
+    /// For how long the oldest task has been able to run, if there is one.
+    pub oldest: Option<Duration>,
+}
+
+/// What this process knows of itself at the moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Present {
+    pub commands_waiting: usize,
+    pub event_readers: usize,
+    pub database_usable: bool,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let families = Families::new();
+        families.build_info.get_or_create(&families::Build::this()).set(1);
+        Self { families, queues: Names::default(), executors: Names::default() }
+    }
+
+    /// All metrics that there are, in the order in which they are shown.
+    pub fn catalogue() -> &'static [Entry] {
+        catalogue::ALL
+    }
+
+    /// Counts what a committed transaction did.
+    pub(crate) fn observe(&self, observations: &[Observation]) {
+        for observation in observations {
+            match observation {
+                Observation::Told(kind) => {
+                    self.families.events.get_or_create(&families::Told { kind }).inc();
+                }
+                Observation::Started { place, wait } => {
+                    let labels = self.worked(place);
+                    self.families.task_wait.get_or_create(&labels).observe(wait.as_secs_f64());
+                }
+                Observation::Ended(end) => self.ended(end),
+            }
+        }
+    }
+
+    fn ended(&self, end: &AttemptEnd) {
+        let labels = self.worked(&end.place);
+        self.families.attempt_duration.get_or_create(&labels).observe(end.took.as_secs_f64());
+        let executor = self.executors.bounded(&end.place.executor);
+        let attempted = Attempted { executor, outcome: end.outcome };
+        self.families.attempts.get_or_create(&attempted).inc();
+    }
+
+    fn worked(&self, place: &Place) -> Worked {
+        Worked { queue: self.queues.bounded(&place.queue), executor_kind: place.executor_kind }
+    }
+
+    /// The writer committed so many commands at once.
+    pub(crate) fn committed(&self, commands: usize, took: Duration) {
+        self.families.batch_commands.observe(families::number(commands));
+        self.families.commit_duration.observe(took.as_secs_f64());
+    }
+
+    /// A request was answered.
+    pub(crate) fn answered(
+        &self,
+        method: &'static str,
+        route: Option<String>,
+        status: u16,
+        took: Duration,
+    ) {
+        // What leads nowhere has as many paths as there are people who guess.
+        let route = route.unwrap_or_else(|| "none".to_owned());
+        let served = Served { method, route };
+        self.families.request_duration.get_or_create(&served).observe(took.as_secs_f64());
+        let Served { method, route } = served;
+        self.families.requests.get_or_create(&Answered { method, route, status }).inc();
+    }
+
+    /// Counts a call of an executor, or a plugin's run, as long as the guard lives.
+    pub(crate) fn call(self: &Arc<Self>, executor: &str) -> CallInFlight {
+        let name = self.executors.bounded(executor);
+        let labels = Named { executor: name };
+        self.families.calls_in_flight.get_or_create(&labels).inc();
+        CallInFlight { metrics: Arc::clone(self), labels }
+    }
+
+    /// Shows what was found out; what is gone since the last time is shown no more.
+    pub(crate) fn show(&self, snapshot: &Snapshot) {
+        let families = &self.families;
+        families.queue_tasks.clear();
+        families.queue_oldest.clear();
+        families.queue_paused.clear();
+        families.circuit_open.clear();
+        for queue in &snapshot.queues {
+            self.show_queue(queue);
+        }
+        for (name, open) in &snapshot.executors {
+            let labels = Named { executor: self.executors.bounded(name) };
+            families.circuit_open.get_or_create(&labels).inc_by(i64::from(*open));
+        }
+    }
+
+    /// Queues without a name of their own are added up; the oldest of all is the oldest.
+    fn show_queue(&self, queue: &QueueSnapshot) {
+        let families = &self.families;
+        let name = self.queues.bounded(&queue.name);
+        for (state, tasks) in
+            [("ready", queue.ready), ("scheduled", queue.scheduled), ("running", queue.running)]
+        {
+            let labels = QueueState { queue: Arc::clone(&name), state };
+            let tasks = i64::try_from(tasks).unwrap_or(i64::MAX);
+            families.queue_tasks.get_or_create(&labels).inc_by(tasks);
+        }
+        let labels = families::Queue { queue: name };
+        let paused = i64::from(queue.paused);
+        families.queue_paused.get_or_create(&labels).inc_by(paused);
+        let oldest = families.queue_oldest.get_or_create(&labels);
+        let age = queue.oldest.unwrap_or_default().as_secs_f64();
+        oldest.set(oldest.get().max(age));
+    }
+
+    /// All of it, in Prometheus' text format.
+    pub(crate) fn text(&self, present: Present) -> Result<String, std::fmt::Error> {
+        let families = &self.families;
+        families.commands_waiting.set(families::whole(present.commands_waiting));
+        families.event_readers.set(families::whole(present.event_readers));
+        families.database_usable.set(i64::from(present.database_usable));
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &families.registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A call that has not come back.
+pub(crate) struct CallInFlight {
+    metrics: Arc<Metrics>,
+    labels: Named,
+}
+
+impl Drop for CallInFlight {
+    fn drop(&mut self) {
+        self.metrics.families.calls_in_flight.get_or_create(&self.labels).dec();
+    }
+}

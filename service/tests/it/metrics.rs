@@ -1,0 +1,217 @@
+//! `GET /metrics`: what is counted, by which names, and how many of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use nightshift::{
+    clock::{Clock, later},
+    metrics::{Metrics, NAMES_MAX},
+};
+use nightshift_client::types::{QueueChange, TaskRequest};
+
+use crate::support::{
+    app::{Builder, TestApp},
+    executor::{Reply, TestExecutor},
+    on_both_engines, until,
+};
+
+/// The samples by name and labels.
+struct Samples(BTreeMap<String, f64>);
+
+impl Samples {
+    async fn of(app: &TestApp) -> Self {
+        let text = app.client.get_metrics().await.unwrap();
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        Self(lines.map(|line| line.rsplit_once(' ').unwrap()).map(sample).collect())
+    }
+
+    fn get(&self, name: &str) -> f64 {
+        *self.0.get(name).unwrap_or_else(|| panic!("{name} is not among {:#?}", self.0))
+    }
+
+    /// Names without labels.
+    fn names(&self) -> BTreeSet<&str> {
+        self.0.keys().map(|key| key.split('{').next().unwrap()).collect()
+    }
+}
+
+fn sample((name, value): (&str, &str)) -> (String, f64) {
+    (name.to_owned(), value.parse().unwrap())
+}
+
+fn in_queue(queue: &str, task_path: &str) -> TaskRequest {
+    TaskRequest { queue_name: Some(queue.to_owned()), ..TaskRequest::new(task_path) }
+}
+
+on_both_engines! {
+    async fn a_scrape_shows_queues_attempts_and_the_writer(builder: App) {
+        let (builder, clock) = builder.with_manual_clock();
+        let app = builder.start();
+        let executor = TestExecutor::start(|call| match call.message().data.task_path.as_str() {
+            "good" => Reply::ok("1"),
+            "bad" => Reply::with(422, r#"{"title":"bad"}"#),
+            _ => Reply::Hang,
+        })
+        .await;
+        app.register(&executor).await;
+        let good = app.enqueue_with(in_queue("sky", "good")).await.id;
+        app.end(good).await;
+        let bad = app.enqueue_with(in_queue("sky", "bad")).await.id;
+        app.end(bad).await;
+        app.enqueue_with(in_queue("sky", "hang")).await;
+        executor.called(3).await;
+        let later = later(clock.now(), Duration::from_secs(3_600)).into();
+        app.enqueue_with(TaskRequest { run_after: Some(later), ..in_queue("sky", "good") }).await;
+        app.client.update_queue("night", &paused()).await.unwrap();
+        app.enqueue_with(in_queue("night", "good")).await;
+
+        let samples = Samples::of(&app).await;
+        let queue = |queue: &str, state: &str| {
+            samples.get(&format!(r#"nightshift_queue_tasks{{queue="{queue}",state="{state}"}}"#))
+        };
+        assert_eq!([queue("sky", "ready"), queue("sky", "scheduled")], [0.0, 1.0]);
+        assert_eq!([queue("sky", "running"), queue("night", "ready")], [1.0, 1.0]);
+        assert_eq!(samples.get(r#"nightshift_queue_paused{queue="night"}"#), 1.0);
+        assert_eq!(samples.get(r#"nightshift_queue_paused{queue="sky"}"#), 0.0);
+        let attempts = |outcome: &str| {
+            let labels = format!(r#"{{executor="exec",outcome="{outcome}"}}"#);
+            samples.get(&format!("nightshift_attempts_total{labels}"))
+        };
+        assert_eq!([attempts("successful"), attempts("rejected")], [1.0, 1.0]);
+        let worked = r#"{queue="sky",executor_kind="http"}"#;
+        assert_eq!(samples.get(&format!("nightshift_task_wait_seconds_count{worked}")), 3.0);
+        assert_eq!(samples.get(&format!("nightshift_attempt_duration_seconds_count{worked}")), 2.0);
+        assert_eq!(samples.get(r#"nightshift_executor_calls_in_flight{executor="exec"}"#), 1.0);
+        assert_eq!(samples.get(r#"nightshift_executor_circuit_open{executor="exec"}"#), 0.0);
+        assert_eq!(samples.get(r#"nightshift_events_total{kind="enqueued"}"#), 5.0);
+        let posts = r#"{method="POST",route="/tasks",status="201"}"#;
+        assert_eq!(samples.get(&format!("nightshift_http_requests_total{posts}")), 5.0);
+        let commits = samples.get("nightshift_writer_commit_seconds_count");
+        assert!(commits >= 9.0, "{commits}");
+        assert_eq!(samples.get("nightshift_writer_batch_commands_count"), commits);
+        assert!(samples.get("nightshift_writer_batch_commands_sum") >= commits);
+        assert_eq!(samples.get("nightshift_database_usable"), 1.0);
+        check_catalogue(&samples);
+    }
+
+    async fn what_waits_grows_older_on_the_service_s_clock(builder: App) {
+        let (builder, clock) = builder.with_manual_clock();
+        let app = builder.start();
+        app.client.update_queue("q", &paused()).await.unwrap();
+        app.enqueue_with(in_queue("q", "a")).await;
+        clock.advance(Duration::from_secs(90));
+        let oldest = r#"nightshift_queue_oldest_ready_age_seconds{queue="q"}"#;
+        assert_eq!(Samples::of(&app).await.get(oldest), 90.0);
+    }
+
+    async fn an_executor_that_is_away_has_an_open_circuit(builder: App) {
+        let (builder, _clock) = builder.with_manual_clock();
+        let app = builder.start();
+        let executor = TestExecutor::start(|_| Reply::Close).await;
+        let url = format!("http://127.0.0.1:{}/", free_port().await);
+        app.register_as("away", &executor, |request| request.url = Some(url)).await;
+        app.enqueue("a").await;
+        until("a delivery that failed", || async {
+            let executor = app.client.get_executor("away").await.unwrap();
+            executor.hold.is_some().then_some(())
+        })
+        .await;
+        let samples = Samples::of(&app).await;
+        assert_eq!(samples.get(r#"nightshift_executor_circuit_open{executor="away"}"#), 1.0);
+        let unreachable = r#"{executor="away",outcome="unreachable"}"#;
+        assert!(samples.get(&format!("nightshift_attempts_total{unreachable}")) >= 1.0);
+    }
+}
+
+/// Each metric that is shown is in the catalogue, with these labels, and the other way round.
+fn check_catalogue(samples: &Samples) {
+    let shown = |name: &str| -> BTreeSet<String> {
+        let suffixes = ["", "_bucket", "_sum", "_count"];
+        let named = |key: &str| {
+            let base = key.split('{').next().unwrap();
+            suffixes.iter().any(|suffix| base == format!("{name}{suffix}"))
+        };
+        let labels = |key: &String| -> Vec<String> {
+            let Some((_, labels)) = key.trim_end_matches('}').split_once('{') else {
+                return Vec::new();
+            };
+            labels.split(',').map(|pair| pair.split('=').next().unwrap().to_owned()).collect()
+        };
+        samples.0.keys().filter(|key| named(key)).flat_map(labels).collect()
+    };
+    let mut known = BTreeSet::new();
+    for entry in Metrics::catalogue() {
+        let mut labels = shown(entry.name);
+        labels.remove("le");
+        let expected = entry.labels.iter().map(|label| (*label).to_owned()).collect();
+        assert_eq!(labels, expected, "{}", entry.name);
+        known.extend(["", "_bucket", "_sum", "_count"].map(|end| format!("{}{end}", entry.name)));
+    }
+    let unknown: Vec<_> = samples.names().into_iter().filter(|n| !known.contains(*n)).collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+fn paused() -> QueueChange {
+    QueueChange { paused: Some(true), ..QueueChange::default() }
+}
+
+async fn free_port() -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_clients_make_up_are_bounded() {
+    let app = Builder::sqlite().start();
+    for number in 0..NAMES_MAX + 20 {
+        app.enqueue_with(in_queue(&format!("q{number}"), "a")).await;
+    }
+    let samples = Samples::of(&app).await;
+    let ready = |key: &&String| key.starts_with("nightshift_queue_tasks") && key.contains("ready");
+    assert_eq!(samples.0.keys().filter(ready).count(), NAMES_MAX + 1);
+    assert_eq!(samples.get(r#"nightshift_queue_tasks{queue="other",state="ready"}"#), 20.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guessed_paths_and_methods_make_no_series() {
+    let app = Builder::sqlite().start();
+    for path in ["/tasks/1", "/guess/1", "/guess/2"] {
+        app.send(app.request("BREW", path)).await;
+    }
+    app.send(app.request("GET", "/tasks/00000000-0000-0000-0000-000000000001")).await;
+    let samples = Samples::of(&app).await;
+    let requests: BTreeMap<&str, f64> = samples
+        .0
+        .iter()
+        .filter_map(|(key, value)| {
+            Some((key.strip_prefix("nightshift_http_requests_total")?, *value))
+        })
+        .collect();
+    assert_eq!(
+        requests,
+        BTreeMap::from([
+            (r#"{method="GET",route="/tasks/{id}",status="404"}"#, 1.0),
+            (r#"{method="other",route="none",status="404"}"#, 2.0),
+            (r#"{method="other",route="none",status="405"}"#, 1.0),
+        ])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_said_is_shown_again_for_a_while() {
+    let (builder, clock) = Builder::sqlite().with_manual_clock();
+    let app = builder.start();
+    app.enqueue("a").await;
+    let ready = || async {
+        let samples = Samples::of(&app).await;
+        samples.get(r#"nightshift_queue_tasks{queue="default",state="ready"}"#)
+    };
+    assert_eq!(ready().await, 1.0);
+    app.enqueue("a").await;
+    assert_eq!(ready().await, 1.0, "not asked again yet");
+    // As long as counting took, twenty times over, at most.
+    clock.advance(Duration::from_secs(600));
+    assert_eq!(ready().await, 2.0);
+}
