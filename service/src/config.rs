@@ -1,23 +1,19 @@
 //! Settings: flags over environment (`NIGHTSHIFT_...`) over `nightshift.toml` over defaults.
 
+mod sources;
+
 use std::{
     collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
 };
 
 use anyhow::{Context, bail};
-use figment::{
-    Figment,
-    providers::{Env, Format, Serialized, Toml},
-};
 use serde::{Deserialize, Serialize};
 
+pub use self::sources::{Setting, Source, Sources};
 use crate::{
     domain::{event::EventRetention, names::DirectoryName, retention::Retention},
     plugin,
 };
-
-/// Variables that begin like settings but belong to clients.
-const CLIENT_VARIABLES: &[&str] = &["server", "token", "secret"];
 
 /// Every setting of the service. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,18 +146,7 @@ pub enum LogFormat {
 impl Config {
     /// Reads file and environment and lays `flags` over them.
     pub fn load(file: Option<PathBuf>, flags: impl Serialize) -> anyhow::Result<Self> {
-        let toml = match file {
-            Some(path) => Toml::file_exact(path),
-            None => Toml::file("nightshift.toml"),
-        };
-        let config: Self = Figment::from(Serialized::defaults(Self::default()))
-            .merge(toml)
-            .merge(Env::prefixed("NIGHTSHIFT_").ignore(CLIENT_VARIABLES))
-            .merge(Serialized::globals(flags))
-            .extract()
-            .context("the settings cannot be used")?;
-        config.check()?;
-        Ok(config)
+        Sources::new(file, flags).config()
     }
 
     fn check(&self) -> anyhow::Result<()> {

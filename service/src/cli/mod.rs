@@ -2,6 +2,7 @@
 #![expect(clippy::doc_markdown, reason = "clap shows these comments on a terminal, as they are")]
 
 mod demo;
+mod doctor;
 mod enqueue;
 mod executor;
 mod migrate;
@@ -24,6 +25,9 @@ use nightshift_client::{Client, Retry};
 use self::output::Output;
 use crate::plugin::{Bounds, compile_main};
 
+/// Where a service listens that nobody told otherwise.
+const SERVER: &str = "http://127.0.0.1:8700";
+
 /// Exit status of a command that could not do its work.
 const FAILURE: u8 = 2;
 
@@ -39,7 +43,7 @@ struct Cli {
         long,
         global = true,
         env = "NIGHTSHIFT_SERVER",
-        default_value = "http://127.0.0.1:8700",
+        default_value = SERVER,
         value_name = "URL"
     )]
     server: String,
@@ -56,6 +60,8 @@ enum Command {
     Serve(serve::Serve),
     /// Show a service, an executor in Python, a plugin and their tasks at work
     Demo(demo::Demo),
+    /// Say whether settings, database, disk, service and executors are in order
+    Doctor(doctor::Doctor),
     /// Bring the database's schema up to date, and stop
     Migrate(migrate::Migrate),
     /// Print the OpenAPI document
@@ -149,6 +155,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(serve) => serve.run().await,
         Command::Demo(demo) => demo.run().await,
+        Command::Doctor(doctor) => doctor.run(&cli.server, Output { json: cli.json }).await,
         Command::Migrate(migrate) => migrate.run(),
         Command::Openapi(openapi) => openapi.run(),
         Command::Worker(worker) => worker.run(client(&cli.server)?, cli.server).await,

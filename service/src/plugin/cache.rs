@@ -48,6 +48,11 @@ impl Cache {
     }
 }
 
+/// Where compiled plugins are kept, if there is such a folder.
+pub fn folder(set: Option<&Path>) -> Option<PathBuf> {
+    set.map(Path::to_owned).or_else(users_cache)
+}
+
 /// By the XDG Base Directory Specification.
 fn users_cache() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());

@@ -18,8 +18,12 @@ use sha2::Digest as _;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
-pub use self::compile::{Bounds, main as compile_main};
 use self::{cache::Cache, compile::Job};
+pub use self::{
+    cache::folder as cache_folder,
+    compile::{Bounds, main as compile_main},
+};
+
 use crate::domain::{
     Invalid,
     grants::HttpHost,

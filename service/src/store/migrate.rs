@@ -4,8 +4,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{dialect, link::Connection};
 
-const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
-const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
+pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
+pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
 
 /// Brings the schema to what this binary needs and returns the names of what it ran. A schema
 /// that is newer than the binary is refused, since the binary cannot know what it means.

@@ -185,6 +185,23 @@ pub(super) fn open_sweeper(database: &Database) -> anyhow::Result<Connection> {
     }
 }
 
+/// Opens a connection for a look, which leaves the database as it is.
+pub(super) fn open_visitor(database: &Database) -> anyhow::Result<Connection> {
+    Ok(match &database.url {
+        DatabaseUrl::Sqlite(path) => {
+            let mut connection = SqliteConnection::establish(sqlite_name(path)?)
+                .with_context(|| format!("cannot open {}", path.display()))?;
+            connection.batch_execute("PRAGMA busy_timeout = 5000")?;
+            Connection::Sqlite(connection)
+        }
+        DatabaseUrl::Postgres(url) => {
+            let mut c = connect_postgres(url)?;
+            Session { pooled: database.pooled }.apply(&mut c)?;
+            Connection::Postgres(c)
+        }
+    })
+}
+
 fn connect_postgres(url: &str) -> anyhow::Result<PgConnection> {
     PgConnection::establish(&with_defaults(url)).map_err(|error| {
         let text = error.to_string();

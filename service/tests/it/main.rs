@@ -12,6 +12,7 @@ mod cancel;
 mod contract;
 mod crash;
 mod delivery;
+mod doctor;
 mod document;
 mod event_log;
 mod events;

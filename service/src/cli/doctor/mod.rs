@@ -1,0 +1,78 @@
+//! `nightshift doctor`: looks at everything that a service needs, and changes nothing.
+
+mod database;
+mod disk;
+mod executors;
+mod report;
+mod service;
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use self::report::{Check, Report};
+use super::{ConfigFile, SERVER, output::Output, serve::Flags};
+use crate::{
+    clock::SystemClock,
+    config::{Config, Sources},
+    store,
+};
+
+/// Exit status when something has failed.
+const FAILED: u8 = 1;
+
+/// Say whether settings, database, disk, service and executors are in order
+///
+/// Shows each setting with where it comes from, and changes nothing. Exit status: 0 nothing has
+/// failed, 1 something has.
+#[derive(Args)]
+pub(super) struct Doctor {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Doctor {
+    pub(super) async fn run(self, server: &str, out: Output) -> anyhow::Result<ExitCode> {
+        let report = examine(Sources::new(self.file.config, self.flags), server).await?;
+        out.print(&report, Report::show)?;
+        Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
+    }
+}
+
+async fn examine(sources: Sources, server: &str) -> anyhow::Result<Report> {
+    let config = match sources.config() {
+        Ok(config) => config,
+        Err(error) => return Ok(Report::new(Vec::new(), vec![Check::fail("settings", error)])),
+    };
+    let mut checks = vec![Check::ok("settings", "they can be used")];
+    let inspected = inspect(&config).await?;
+    checks.extend(database::checks(&inspected));
+    checks.extend(disk::checks(&config)?);
+    checks.push(service::check(&service_address(&config, server)).await?);
+    if let database::Inspected::Found(inspection) = &inspected {
+        checks.extend(executors::checks(&inspection.executors).await);
+    }
+    Ok(Report::new(sources.settings(&config)?, checks))
+}
+
+/// On a thread of its own, since it waits for the database.
+async fn inspect(config: &Config) -> anyhow::Result<database::Inspected> {
+    let database = config.database()?;
+    let look = move || {
+        if !store::exists(&database) {
+            return database::Inspected::Missing;
+        }
+        match store::inspect(&database, &SystemClock::default()) {
+            Ok(inspection) => database::Inspected::Found(inspection),
+            Err(error) => database::Inspected::Unreachable(error),
+        }
+    };
+    Ok(tokio::task::spawn_blocking(look).await?)
+}
+
+/// The one that was named, or where these settings would listen.
+fn service_address(config: &Config, server: &str) -> String {
+    if server == SERVER { format!("http://{}", config.bind) } else { server.to_owned() }
+}

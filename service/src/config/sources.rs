@@ -1,0 +1,202 @@
+//! Where settings come from, for whoever has to find the one that is wrong.
+
+use std::{fmt, path::PathBuf};
+
+use anyhow::anyhow;
+use figment::{
+    Figment,
+    error::Kind,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Config;
+
+/// Variables that begin like settings but belong to clients.
+const CLIENT_VARIABLES: &[&str] = &["server", "token", "secret"];
+
+/// How the names of settings end whose values nobody is to see.
+const HIDDEN: &[&str] = &["_token", "_secret", "_password", "secrets_key"];
+const HIDDEN_TEXT: &str = "(hidden)";
+
+/// Everything that may say what a setting is, the strongest last.
+pub struct Sources {
+    file: Figment,
+    environment: Figment,
+    flags: Figment,
+}
+
+/// Which of them decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Default,
+    File(PathBuf),
+    Environment(String),
+    Flag(String),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::Environment(name) => write!(f, "environment {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// A setting as it is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Setting {
+    pub name: String,
+    /// Without passwords.
+    pub value: Value,
+    pub source: String,
+}
+
+impl Sources {
+    /// The file (`nightshift.toml` if none is named), the environment, and these flags.
+    pub fn new(file: Option<PathBuf>, flags: impl Serialize) -> Self {
+        let file = match file {
+            Some(path) => Toml::file_exact(path),
+            None => Toml::file("nightshift.toml"),
+        };
+        Self {
+            file: Figment::from(file),
+            environment: Figment::from(Env::prefixed("NIGHTSHIFT_").ignore(CLIENT_VARIABLES)),
+            flags: Figment::from(Serialized::globals(flags)),
+        }
+    }
+
+    /// The settings; the error is one sentence that names what is wrong and where it stands.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let config: Config = Figment::from(Serialized::defaults(Config::default()))
+            .merge(&self.file)
+            .merge(&self.environment)
+            .merge(&self.flags)
+            .extract()
+            .map_err(|error| anyhow!(self.sentence(error)))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// All settings by name, with their sources.
+    pub fn settings(&self, config: &Config) -> anyhow::Result<Vec<Setting>> {
+        let Value::Object(values) = serde_json::to_value(config)? else {
+            return Ok(Vec::new());
+        };
+        let shown = values.into_iter().map(|(name, value)| Setting {
+            source: self.source(&name).to_string(),
+            value: presentable(&name, value),
+            name,
+        });
+        Ok(shown.collect())
+    }
+
+    fn source(&self, name: &str) -> Source {
+        if self.flags.contains(name) {
+            return Source::Flag(format!("--{}", name.replace('_', "-")));
+        }
+        if self.environment.contains(name) {
+            return Source::Environment(format!("NIGHTSHIFT_{}", name.to_uppercase()));
+        }
+        let found = self.file.find_metadata(name).and_then(|found| found.source.as_ref());
+        let path = found.and_then(|source| source.file_path());
+        path.map_or(Source::Default, |path| Source::File(path.to_owned()))
+    }
+
+    /// The first thing that is wrong.
+    fn sentence(&self, errors: figment::Error) -> String {
+        let Some(error) = errors.into_iter().next() else {
+            return "the settings cannot be read".to_owned();
+        };
+        if let Kind::UnknownField(name, _) = &error.kind {
+            return format!("there is no setting {name}; it comes from: {}", self.source(name));
+        }
+        let Some(name) = error.path.first() else {
+            return format!("the settings cannot be read: {}", one_line(&error.to_string()));
+        };
+        let what = if is_hidden(name) {
+            "its value is of the wrong type".to_owned()
+        } else {
+            one_line(&error.kind.to_string())
+        };
+        format!("the setting {name} cannot be used: {what}; it comes from: {}", self.source(name))
+    }
+}
+
+/// A parser's messages show the place over several lines.
+fn one_line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    words.join(" ")
+}
+
+fn is_hidden(name: &str) -> bool {
+    HIDDEN.iter().any(|end| name.ends_with(end))
+}
+
+fn presentable(name: &str, value: Value) -> Value {
+    match value {
+        Value::Null => Value::Null,
+        _ if is_hidden(name) => Value::from(HIDDEN_TEXT),
+        Value::String(text) if text.contains("://") => Value::from(without_password(&text)),
+        shown => shown,
+    }
+}
+
+/// An address without the password in it. Not by the parser of URLs, which does not know those of
+/// several hosts.
+fn without_password(address: &str) -> String {
+    let (address, query) = match address.split_once('?') {
+        Some((address, query)) => (address, Some(query)),
+        None => (address, None),
+    };
+    let mut shown = match address.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}", without_user_password(rest)),
+        None => address.to_owned(),
+    };
+    if let Some(query) = query {
+        let pairs: Vec<String> = query.split('&').map(without_secret_value).collect();
+        shown.push('?');
+        shown.push_str(&pairs.join("&"));
+    }
+    shown
+}
+
+fn without_user_password(rest: &str) -> String {
+    // A password may hold an `@`, or a slash.
+    match rest.rsplit_once('@') {
+        Some((login, host)) => match login.split_once(':') {
+            Some((user, _password)) => format!("{user}:{HIDDEN_TEXT}@{host}"),
+            None => rest.to_owned(),
+        },
+        None => rest.to_owned(),
+    }
+}
+
+fn without_secret_value(pair: &str) -> String {
+    match pair.split_once('=') {
+        Some((name @ ("password" | "sslpassword"), _)) => format!("{name}={HIDDEN_TEXT}"),
+        _ => pair.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_password;
+
+    #[test]
+    fn passwords_in_addresses_are_hidden() {
+        for (address, shown) in [
+            ("postgres://u:p@ss/w@h1,h2/db?a=b", "postgres://u:(hidden)@h1,h2/db?a=b"),
+            ("postgres://h/db?user=u&password=p", "postgres://h/db?user=u&password=(hidden)"),
+            ("postgres://u@h/db", "postgres://u@h/db"),
+            ("http://h:4318", "http://h:4318"),
+            ("sqlite://a.db", "sqlite://a.db"),
+        ] {
+            assert_eq!(without_password(address), shown);
+        }
+    }
+}

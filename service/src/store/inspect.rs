@@ -1,0 +1,178 @@
+//! Looks at a database without changing it and without being its only process, for `nightshift
+//! doctor`.
+
+use diesel::{
+    Connection as _,
+    connection::SimpleConnection,
+    migration::MigrationSource,
+    prelude::*,
+    result::Error as DieselError,
+    sql_query,
+    sql_types::{BigInt, Text},
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
+use jiff::SignedDuration;
+
+use super::{
+    link::{Connection, Link, on_engine},
+    migrate, pool,
+    rows::micros,
+    schema::executors,
+};
+use crate::{
+    clock::Clock,
+    config::{Database, DatabaseUrl},
+};
+
+/// What was found.
+#[derive(Debug)]
+pub struct Inspection {
+    /// `SQLite 3.50.4`, say.
+    pub engine: String,
+    pub schema: Schema,
+    /// Why it cannot be written, if it cannot.
+    pub unwritable: Option<String>,
+    /// Seconds by which the database's clock is ahead of this machine's, where it has one.
+    pub clock_ahead: Option<f64>,
+    /// Those that are called.
+    pub executors: Vec<Called>,
+}
+
+/// How the schema compares with what this program needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Schema {
+    Current,
+    /// So many migrations have to run.
+    Pending(usize),
+    /// It has a migration that this program does not know.
+    Newer(String),
+}
+
+/// A registered HTTP executor, as far as it concerns reaching it.
+#[derive(Clone, Debug, Queryable)]
+pub struct Called {
+    pub name: String,
+    pub url: Option<String>,
+    /// Why deliveries to it are held back, if they are.
+    pub hold_reason: Option<String>,
+}
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+#[derive(QueryableByName)]
+struct Moment {
+    #[diesel(sql_type = BigInt)]
+    micros: i64,
+}
+
+/// Looks at a database that is there. An SQLite file that is missing is an error.
+pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspection> {
+    let mut connection = pool::open_visitor(database)?;
+    let schema = schema(&mut connection)?;
+    let mut link = connection.link();
+    let unwritable = match schema {
+        Schema::Current => try_to_write(&mut link).err().map(|error| error.to_string()),
+        Schema::Pending(_) | Schema::Newer(_) => None,
+    };
+    let executors = match schema {
+        Schema::Current => called(&mut link)?,
+        Schema::Pending(_) | Schema::Newer(_) => Vec::new(),
+    };
+    let engine = engine(&mut link)?;
+    let clock_ahead = clock_ahead(&mut link, clock)?;
+    Ok(Inspection { engine, schema, unwritable, clock_ahead, executors })
+}
+
+fn schema(connection: &mut Connection) -> anyhow::Result<Schema> {
+    match connection {
+        Connection::Sqlite(c) => compare(c, migrate::SQLITE),
+        Connection::Postgres(c) => compare(c, migrate::POSTGRES),
+    }
+}
+
+/// Rolled back, since the library makes its table where there is none.
+fn compare<C>(connection: &mut C, source: EmbeddedMigrations) -> anyhow::Result<Schema>
+where
+    C: diesel::Connection + MigrationHarness<C::Backend>,
+{
+    let mut found = None;
+    let looked = connection.transaction::<(), DieselError, _>(|c| {
+        found = Some(c.applied_migrations());
+        Err(DieselError::RollbackTransaction)
+    });
+    let applied = match (found, looked) {
+        (Some(applied), _) => applied.map_err(anyhow::Error::from_boxed)?,
+        (None, looked) => return looked.map(|()| Schema::Pending(0)).map_err(Into::into),
+    };
+    let known: Vec<String> = MigrationSource::<C::Backend>::migrations(&source)
+        .map_err(anyhow::Error::from_boxed)?
+        .iter()
+        .map(|migration| migration.name().version().to_string())
+        .collect();
+    let applied: Vec<String> = applied.iter().map(ToString::to_string).collect();
+    if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
+        return Ok(Schema::Newer(newer.clone()));
+    }
+    Ok(match known.len() - applied.len() {
+        0 => Schema::Current,
+        pending => Schema::Pending(pending),
+    })
+}
+
+/// A change that changes nothing, and is not even committed.
+fn try_to_write(link: &mut Link<'_>) -> Result<(), DieselError> {
+    let written = on_engine!(link, c => c.transaction::<(), DieselError, _>(|c| {
+        c.batch_execute("UPDATE routing SET version = version")?;
+        Err(DieselError::RollbackTransaction)
+    }));
+    match written {
+        Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn called(link: &mut Link<'_>) -> anyhow::Result<Vec<Called>> {
+    let query = executors::table
+        .filter(executors::url.is_not_null())
+        .order(executors::name)
+        .select((executors::name, executors::url, executors::hold_reason));
+    Ok(on_engine!(link, c => query.load(c))?)
+}
+
+fn engine(link: &mut Link<'_>) -> anyhow::Result<String> {
+    let named: Named = match link {
+        Link::Sqlite(c) => {
+            sql_query("SELECT 'SQLite ' || sqlite_version() AS name").get_result(*c)?
+        }
+        Link::Postgres(c) => {
+            sql_query("SELECT 'PostgreSQL ' || current_setting('server_version') AS name")
+                .get_result(*c)?
+        }
+    };
+    Ok(named.name)
+}
+
+/// Against the middle of the question and the answer.
+fn clock_ahead(link: &mut Link<'_>, clock: &dyn Clock) -> anyhow::Result<Option<f64>> {
+    let Link::Postgres(c) = link else {
+        return Ok(None);
+    };
+    let before = micros(clock.now());
+    let there: Moment =
+        sql_query("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS micros")
+            .get_result(*c)?;
+    let ahead = there.micros - before.midpoint(micros(clock.now()));
+    Ok(Some(SignedDuration::from_micros(ahead).as_secs_f64()))
+}
+
+/// Whether there is a database to look at: an SQLite file is made by the first start.
+pub fn exists(database: &Database) -> bool {
+    match &database.url {
+        DatabaseUrl::Sqlite(path) => path.exists(),
+        DatabaseUrl::Postgres(_) => true,
+    }
+}

@@ -1,0 +1,306 @@
+//! `nightshift doctor`, and the one sentence about a setting that is wrong.
+
+use std::{fs, path::Path, process::Output};
+
+use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection, sql_query};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{
+    app::TestApp,
+    executor::{Reply, TestExecutor},
+    on_both_engines,
+    process::binary,
+    soon,
+};
+
+/// A command of the binary in a folder of its own, with variables.
+async fn run(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = binary();
+    command.args(arguments).current_dir(folder).envs(variables.iter().copied());
+    soon("the end of a command", command.output()).await.unwrap()
+}
+
+/// What the doctor says of a database, and its exit status.
+struct Said {
+    code: Option<i32>,
+    report: Value,
+}
+
+impl Said {
+    async fn of(folder: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        let arguments = [&["doctor", "--json"], arguments].concat();
+        let output = run(folder, &arguments, variables).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        let report = serde_json::from_str(&text)
+            .unwrap_or_else(|_| panic!("{text}{}", String::from_utf8_lossy(&output.stderr)));
+        Self { code: output.status.code(), report }
+    }
+
+    async fn of_database(url: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::of(folder.path(), &["--database-url", url], &[]).await
+    }
+
+    async fn of_app(app: &TestApp) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (url, server) = (app.database_url(), &app.server);
+        Self::of(folder.path(), &["--database-url", &url, "--server", server], &[]).await
+    }
+
+    /// Status and message of a check.
+    fn check(&self, name: &str) -> (&str, &str) {
+        let checks = self.report["checks"].as_array().unwrap();
+        let check = checks.iter().find(|check| check["name"] == name);
+        let check = check.unwrap_or_else(|| panic!("no {name} in {:#}", self.report));
+        (check["status"].as_str().unwrap(), check["message"].as_str().unwrap())
+    }
+
+    /// Value and source of a setting.
+    fn setting(&self, name: &str) -> (&Value, &str) {
+        let settings = self.report["settings"].as_array().unwrap();
+        let setting = settings.iter().find(|setting| setting["name"] == name).unwrap();
+        (&setting["value"], setting["source"].as_str().unwrap())
+    }
+}
+
+fn execute(database_url: &str, statement: &str) {
+    let executed = match database_url.strip_prefix("sqlite://") {
+        Some(file) => {
+            let mut connection = SqliteConnection::establish(file).unwrap();
+            sql_query(statement).execute(&mut connection)
+        }
+        None => {
+            let mut connection = PgConnection::establish(database_url).unwrap();
+            sql_query(statement).execute(&mut connection)
+        }
+    };
+    executed.unwrap();
+}
+
+on_both_engines! {
+    async fn all_is_well_beside_a_running_service(builder: App) {
+        let app = builder.start();
+        let executor = TestExecutor::start(|_| Reply::ok("1")).await;
+        app.register(&executor).await;
+        let said = Said::of_app(&app).await;
+        assert_eq!(said.code, Some(0), "{:#}", said.report);
+        assert_eq!(said.report["ok"], true);
+        for name in ["settings", "database", "schema", "writing", "service", "executor exec"] {
+            assert_eq!(said.check(name).0, "ok", "{name} {:#}", said.report);
+        }
+        let port = executor.port();
+        let expected = format!("http://127.0.0.1:{port} accepts connections");
+        assert_eq!(said.check("executor exec").1, expected);
+        assert!(executor.calls().is_empty(), "no task is sent");
+        if app.database_url().starts_with("postgres") {
+            assert_eq!(said.check("clock").0, "ok", "{:#}", said.report);
+        } else {
+            assert_eq!(said.check("disk of the database").0, "ok", "{:#}", said.report);
+        }
+    }
+
+    async fn a_new_database_is_left_as_it_is(builder: App) {
+        let url = builder.config.database_url.clone();
+        for _ in 0..2 {
+            let said = Said::of_database(&url).await;
+            assert_eq!(said.code, Some(0), "{:#}", said.report);
+            if let Some(file) = url.strip_prefix("sqlite://") {
+                let expected = ("warn", "the file is not there yet; serve makes it");
+                assert_eq!(said.check("database"), expected);
+                assert!(!Path::new(file).exists());
+            } else {
+                let (status, message) = said.check("schema");
+                assert_eq!(status, "warn");
+                assert!(message.ends_with("serve and migrate do that"), "{message}");
+            }
+        }
+        if url.starts_with("postgres") {
+            // Fails if the table is there.
+            execute(&url, "CREATE TABLE __diesel_schema_migrations (nothing TEXT)");
+        }
+    }
+
+    async fn a_newer_schema_fails(builder: App) {
+        let app = builder.start();
+        let url = app.database_url();
+        let _database = app.stop().await;
+        execute(&url, "INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999')");
+        let said = Said::of_database(&url).await;
+        assert_eq!(said.code, Some(1));
+        let expected = "the database has migration 99999999, which this nightshift does not know: \
+                        it is older than the database";
+        assert_eq!(said.check("schema"), ("fail", expected));
+    }
+
+    async fn a_schema_that_is_behind_is_said(builder: App) {
+        let app = builder.start();
+        let url = app.database_url();
+        let _database = app.stop().await;
+        let newest = "DELETE FROM __diesel_schema_migrations WHERE version = \
+                      (SELECT max(version) FROM __diesel_schema_migrations)";
+        execute(&url, newest);
+        let said = Said::of_database(&url).await;
+        let expected = ("warn", "1 migration has to run; serve and migrate do that");
+        assert_eq!(said.check("schema"), expected);
+        assert_eq!(said.code, Some(0));
+    }
+
+    async fn an_executor_that_cannot_be_reached_fails(builder: App) {
+        let app = builder.start();
+        let executor = TestExecutor::start(|_| Reply::ok("1")).await;
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for (name, url) in [
+            ("closed", format!("http://{closed}/tasks?key=secret")),
+            ("unknown", "http://nobody.invalid/tasks".to_owned()),
+        ] {
+            let path = format!("{name}.*");
+            app.register_as(name, &executor, |request| {
+                request.url = Some(url);
+                request.task_paths = vec![path];
+            })
+            .await;
+        }
+        let said = Said::of_app(&app).await;
+        assert_eq!(said.code, Some(1));
+        for (name, place) in [
+            ("executor closed", format!("http://{closed} cannot be reached: ")),
+            ("executor unknown", "http://nobody.invalid cannot be reached: ".to_owned()),
+        ] {
+            let (status, message) = said.check(name);
+            assert_eq!(status, "fail", "{message}");
+            assert!(message.starts_with(&place), "{message}");
+        }
+    }
+
+    async fn deliveries_that_are_held_back_are_said(builder: App) {
+        let (builder, _clock) = builder.with_manual_clock();
+        let app = builder.start();
+        let executor = TestExecutor::start(|_| Reply::status(503)).await;
+        app.register(&executor).await;
+        app.enqueue("a").await;
+        crate::support::until("a delivery that was refused", || async {
+            app.client.get_executor("exec").await.unwrap().hold
+        })
+        .await;
+        let said = Said::of_app(&app).await;
+        let (status, message) = said.check("executor exec");
+        assert_eq!(status, "warn");
+        assert!(message.contains("accepts connections, but deliveries are held back: "), "{message}");
+        assert_eq!(said.code, Some(0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_fails_and_its_password_is_hidden() {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("postgres://u:hunter2@{closed}/db");
+    let folder = tempfile::tempdir().unwrap();
+    let said = Said::of(folder.path(), &[], &[("NIGHTSHIFT_DATABASE_URL", &url)]).await;
+    assert_eq!(said.code, Some(1));
+    let (status, message) = said.check("database");
+    assert_eq!(status, "fail");
+    assert!(message.starts_with("cannot connect to PostgreSQL: "), "{message}");
+    let shown = Value::from(format!("postgres://u:(hidden)@{closed}/db"));
+    assert_eq!(said.setting("database_url"), (&shown, "environment NIGHTSHIFT_DATABASE_URL"));
+    assert!(!said.report.to_string().contains("hunter2"));
+    let missing = Said::of_database("sqlite:///nowhere/at/all.db").await;
+    assert_eq!(missing.code, Some(1));
+    let expected = ("fail", "the folder of /nowhere/at/all.db is not there");
+    assert_eq!(missing.check("disk of the database"), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_setting_is_shown_with_its_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("nightshift.toml");
+    fs::write(&file, "attempts_max = 7\ndeliveries_max = 8\nretention_seconds = 9\n").unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let arguments = ["--shutdown-grace-seconds", "3", "--bind", &closed.to_string()];
+    let said = Said::of(folder.path(), &arguments, &[("NIGHTSHIFT_DELIVERIES_MAX", "10")]).await;
+    let from_file = format!("file {}", file.canonicalize().unwrap().display());
+    for (name, value, source) in [
+        ("attempts_max", Value::from(7), from_file.as_str()),
+        ("retention_seconds", Value::from(9), from_file.as_str()),
+        ("deliveries_max", Value::from(10), "environment NIGHTSHIFT_DELIVERIES_MAX"),
+        ("shutdown_grace_seconds", Value::from(3), "flag --shutdown-grace-seconds"),
+        ("http_workers", Value::from(2), "default"),
+        ("otlp_endpoint", Value::Null, "default"),
+    ] {
+        assert_eq!(said.setting(name), (&value, source), "{name}");
+    }
+    let expected = format!("nothing answers at http://{closed}");
+    assert_eq!(said.check("service"), ("warn", expected.as_str()));
+    assert_eq!(said.code, Some(0));
+    let text = run(folder.path(), &["doctor"], &[]).await;
+    let text = String::from_utf8(text.stdout).unwrap();
+    let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+    assert!(line("attempts_max ").contains(" 7 "), "{text}");
+    assert!(line("ok").contains("settings"), "{text}");
+}
+
+/// `nightshift.toml` with this text.
+fn folder_with(text: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("nightshift.toml"), text).unwrap();
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_setting_gets_one_sentence_with_its_name_and_source() {
+    let unknown = folder_with("colour = 1\n");
+    let mistyped = folder_with("attempts_max = \"many\"\n");
+    let broken = folder_with("attempts_max = = 1\n");
+    let none = tempfile::tempdir().unwrap();
+    let file = |folder: &TempDir| {
+        folder.path().canonicalize().unwrap().join("nightshift.toml").display().to_string()
+    };
+    let in_environment = [("NIGHTSHIFT_ATTEMPTS_MAX", "-1")];
+    for (folder, variables, words) in [
+        (
+            &unknown,
+            &[][..],
+            vec!["there is no setting colour; it comes from: file ".to_owned() + &file(&unknown)],
+        ),
+        (
+            &mistyped,
+            &[],
+            vec![
+                "the setting attempts_max cannot be used: ".to_owned(),
+                "it comes from: file ".to_owned() + &file(&mistyped),
+            ],
+        ),
+        (&broken, &[], vec!["the settings cannot be read: ".to_owned(), file(&broken)]),
+        (
+            &none,
+            &[("NIGHTSHIFT_COLOUR", "1")],
+            vec![
+                "there is no setting colour; it comes from: environment NIGHTSHIFT_COLOUR"
+                    .to_owned(),
+            ],
+        ),
+        (
+            &none,
+            &in_environment,
+            vec![
+                "the setting attempts_max cannot be used: ".to_owned(),
+                "it comes from: environment NIGHTSHIFT_ATTEMPTS_MAX".to_owned(),
+            ],
+        ),
+        (
+            &none,
+            &[("NIGHTSHIFT_OTLP_ENDPOINT", "collector")],
+            vec!["otlp_endpoint must be an address like http://collector:4318".to_owned()],
+        ),
+    ] {
+        let served = run(folder.path(), &["serve"], variables).await;
+        assert_eq!(served.status.code(), Some(2));
+        let text = String::from_utf8(served.stderr).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let said = Said::of(folder.path(), &[], variables).await;
+        assert_eq!(said.code, Some(1));
+        let (status, message) = said.check("settings");
+        assert_eq!((status, format!("error: {message}\n")), ("fail", text));
+        assert!(words.iter().all(|word| message.contains(word)), "{message}");
+    }
+}
