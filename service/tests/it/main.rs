@@ -20,6 +20,7 @@ mod executor_command;
 mod input;
 mod leases;
 mod lists;
+mod log;
 mod metrics;
 mod model;
 mod order;
