@@ -100,13 +100,7 @@ impl App {
             store: opened.store.clone(),
             clock: Arc::clone(&clock),
             entropy,
-            limits: Limits {
-                body_bytes_max: config.body_bytes_max,
-                batch_bytes_max: config.batch_bytes_max,
-                return_value_bytes_max: config.return_value_bytes_max,
-                plugin_bytes_max: config.plugin_bytes_max,
-                body_read_timeout: config.body_read_timeout(),
-            },
+            limits: limits(config),
             plugins: Arc::clone(&plugins),
             retention: config.retention(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
@@ -193,6 +187,16 @@ impl App {
         tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")?;
         self.traces.stop().await;
         Ok(())
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        body_bytes_max: config.body_bytes_max,
+        batch_bytes_max: config.batch_bytes_max,
+        return_value_bytes_max: config.return_value_bytes_max,
+        plugin_bytes_max: config.plugin_bytes_max,
+        body_read_timeout: config.body_read_timeout(),
     }
 }
 

@@ -138,12 +138,11 @@ fn is_hidden(name: &str) -> bool {
 }
 
 fn presentable(name: &str, value: Value) -> Value {
-    match value {
-        Value::Null => Value::Null,
-        _ if is_hidden(name) => Value::from(HIDDEN_TEXT),
-        Value::String(text) if text.contains("://") => Value::from(without_password(&text)),
-        shown => shown,
+    if is_hidden(name) && !value.is_null() {
+        return Value::from(HIDDEN_TEXT);
     }
+    let address = value.as_str().filter(|text| text.contains("://")).map(without_password);
+    address.map_or(value, Value::from)
 }
 
 /// An address without the password in it. Not by the parser of URLs, which does not know those of

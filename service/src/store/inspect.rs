@@ -89,13 +89,13 @@ pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspect
 
 fn schema(connection: &mut Connection) -> anyhow::Result<Schema> {
     match connection {
-        Connection::Sqlite(c) => compare(c, migrate::SQLITE),
-        Connection::Postgres(c) => compare(c, migrate::POSTGRES),
+        Connection::Sqlite(c) => compare(c, &migrate::SQLITE),
+        Connection::Postgres(c) => compare(c, &migrate::POSTGRES),
     }
 }
 
 /// Rolled back, since the library makes its table where there is none.
-fn compare<C>(connection: &mut C, source: EmbeddedMigrations) -> anyhow::Result<Schema>
+fn compare<C>(connection: &mut C, source: &EmbeddedMigrations) -> anyhow::Result<Schema>
 where
     C: diesel::Connection + MigrationHarness<C::Backend>,
 {
@@ -108,7 +108,7 @@ where
         (Some(applied), _) => applied.map_err(anyhow::Error::from_boxed)?,
         (None, looked) => return looked.map(|()| Schema::Pending(0)).map_err(Into::into),
     };
-    let known: Vec<String> = MigrationSource::<C::Backend>::migrations(&source)
+    let known: Vec<String> = MigrationSource::<C::Backend>::migrations(source)
         .map_err(anyhow::Error::from_boxed)?
         .iter()
         .map(|migration| migration.name().version().to_string())

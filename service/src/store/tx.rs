@@ -68,7 +68,7 @@ impl Tx<'_> {
             return;
         };
         let took = elapsed(row.now.last_attempted_at.unwrap_or(i64::MAX), self.now);
-        let end = AttemptEnd { place: place(row, &executor), outcome, took };
+        let end = AttemptEnd { place: place(row, executor), outcome, took };
         self.effects.observations.push(Observation::Ended(end));
     }
 

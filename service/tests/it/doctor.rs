@@ -65,15 +65,12 @@ impl Said {
 }
 
 fn execute(database_url: &str, statement: &str) {
-    let executed = match database_url.strip_prefix("sqlite://") {
-        Some(file) => {
-            let mut connection = SqliteConnection::establish(file).unwrap();
-            sql_query(statement).execute(&mut connection)
-        }
-        None => {
-            let mut connection = PgConnection::establish(database_url).unwrap();
-            sql_query(statement).execute(&mut connection)
-        }
+    let executed = if let Some(file) = database_url.strip_prefix("sqlite://") {
+        let mut connection = SqliteConnection::establish(file).unwrap();
+        sql_query(statement).execute(&mut connection)
+    } else {
+        let mut connection = PgConnection::establish(database_url).unwrap();
+        sql_query(statement).execute(&mut connection)
     };
     executed.unwrap();
 }

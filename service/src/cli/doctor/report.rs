@@ -80,7 +80,9 @@ fn setting_row(setting: &Setting) -> Vec<Cell> {
     let value = match &setting.value {
         Value::Null => "none".to_owned(),
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        other @ (Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            other.to_string()
+        }
     };
     vec![Cell::new(&setting.name), Cell::new(value), Cell::new(&setting.source)]
 }
