@@ -8,12 +8,13 @@ use actix_web::{
     middleware,
     web::{Bytes, Data},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use async_trait::async_trait;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::{self, Access},
     api::{self, BODIES_KIB_MAX, EVENT_STREAMS_MAX, Limits, State},
     clock::{Clock, SystemClock},
     config::Config,
@@ -22,7 +23,7 @@ use crate::{
     entropy::Entropy,
     executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
     plugin::{self, Components, Plugins},
-    store::{Closing, Store},
+    store::{Closing, Store, TokenTable},
 };
 
 /// How long a client may take to send the head of a request.
@@ -71,6 +72,7 @@ pub struct App {
     reaping: JoinHandle<()>,
     pruning: JoinHandle<()>,
     following: JoinHandle<()>,
+    admitting: JoinHandle<()>,
     warming: JoinHandle<()>,
     stopping: CancellationToken,
     drain: Drain,
@@ -88,19 +90,15 @@ impl App {
             Arc::clone(&clock),
             Arc::clone(&entropy),
         )?;
+        let access = Arc::new(admission(config, opened.tokens)?);
         let stopping = CancellationToken::new();
         let plugins = Arc::new(Plugins::new(plugins));
         let state = State {
             store: opened.store.clone(),
+            access: Arc::clone(&access),
             clock: Arc::clone(&clock),
             entropy,
-            limits: Limits {
-                body_bytes_max: config.body_bytes_max,
-                batch_bytes_max: config.batch_bytes_max,
-                return_value_bytes_max: config.return_value_bytes_max,
-                plugin_bytes_max: config.plugin_bytes_max,
-                body_read_timeout: config.body_read_timeout(),
-            },
+            limits: limits(config),
             plugins: Arc::clone(&plugins),
             retention: config.retention(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
@@ -138,11 +136,17 @@ impl App {
             reaping: tokio::spawn(reap(opened.store.clone(), Arc::clone(&clock), stopping.clone())),
             pruning: tokio::spawn(prune(
                 opened.store.clone(),
-                clock,
-                Keep { tasks: config.retention(), events: config.event_retention() },
+                Arc::clone(&clock),
+                keep(config),
                 stopping.clone(),
             )),
             following: tokio::spawn(opened.store.clone().follow_events(stopping.clone())),
+            admitting: tokio::spawn(access::keep(
+                access,
+                opened.store.clone(),
+                clock,
+                stopping.clone(),
+            )),
             warming,
             stopping,
             drain,
@@ -174,12 +178,45 @@ impl App {
         self.reaping.await.context("the reaper panicked")?;
         self.pruning.await.context("the pruner panicked")?;
         self.following.await.context("following events panicked")?;
+        self.admitting.await.context("keeping tokens panicked")?;
         self.warming.await.context("getting plugins ready panicked")?;
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         drop(self.store);
         let closing = self.closing;
         tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")
+    }
+}
+
+/// Who is let in. Nobody is, on other addresses than loopback, if everybody would be.
+fn admission(config: &Config, tokens: TokenTable) -> anyhow::Result<Access> {
+    let access = Access::new(config.admin_token()?.as_deref(), tokens);
+    if !config.bind.ip().is_loopback() && !access.is_on() {
+        bail!(
+            "bind is {}, but there is no token: anybody who reaches the port could run tasks. Set \
+             admin_token_file, or bind 127.0.0.1 and make one with \
+             `nightshift token create NAME --scope admin`.",
+            config.bind
+        );
+    }
+    Ok(access)
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        body_bytes_max: config.body_bytes_max,
+        batch_bytes_max: config.batch_bytes_max,
+        return_value_bytes_max: config.return_value_bytes_max,
+        plugin_bytes_max: config.plugin_bytes_max,
+        body_read_timeout: config.body_read_timeout(),
+    }
+}
+
+fn keep(config: &Config) -> Keep {
+    Keep {
+        tasks: config.retention(),
+        events: config.event_retention(),
+        audit: config.audit_retention(),
     }
 }
 
@@ -216,6 +253,7 @@ fn serve(config: &Config, state: State) -> anyhow::Result<(Server, SocketAddr)> 
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(state.clone())
+            .wrap(middleware::from_fn(api::admit))
             .wrap(middleware::from_fn(api::around))
             .configure(api::configure)
     })

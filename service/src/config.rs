@@ -19,12 +19,21 @@ use crate::{
 /// Variables that begin like settings but belong to clients.
 const CLIENT_VARIABLES: &[&str] = &["server", "token", "secret"];
 
+/// As much as nobody guesses.
+const ADMIN_TOKEN_BYTES_MIN: usize = 32;
+
 /// Every setting of the service. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where to listen.
     pub bind: SocketAddr,
+    /// A token with all rights, whatever tokens there are.
+    pub admin_token: Option<AdminToken>,
+    /// The file that has it.
+    pub admin_token_file: Option<PathBuf>,
+    /// How long entries of the audit log are kept.
+    pub audit_retention_seconds: u64,
     /// `sqlite://PATH` or `postgres://...`.
     pub database_url: String,
     /// SQLite's durability: `full` survives power loss, `normal` may lose the last commits.
@@ -88,6 +97,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 8700)),
+            admin_token: None,
+            admin_token_file: None,
+            audit_retention_seconds: 365 * 24 * 3_600,
             database_url: "sqlite://nightshift.db".to_owned(),
             sqlite_synchronous: SqliteSynchronous::Full,
             database_readers: 4,
@@ -162,14 +174,7 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        if !self.bind.ip().is_loopback() {
-            bail!(
-                "bind is {}, but without tokens only a loopback address is safe: anybody who \
-                 reaches the port could run tasks. Bind 127.0.0.1 and let a proxy that checks \
-                 its callers forward to it.",
-                self.bind
-            );
-        }
+        self.admin_token()?;
         self.database()?;
         for (name, value) in [
             ("database_readers", u64::from(self.database_readers)),
@@ -228,6 +233,33 @@ impl Config {
         })
     }
 
+    /// The configured token with all rights.
+    pub fn admin_token(&self) -> anyhow::Result<Option<String>> {
+        let (name, token) = match (&self.admin_token, &self.admin_token_file) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => bail!("give admin_token or admin_token_file, not both"),
+            (Some(AdminToken(token)), None) => ("admin_token", token.clone()),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read admin_token_file {}", path.display()))?;
+                ("admin_token_file", text)
+            }
+        };
+        let token = token.trim();
+        if token.len() < ADMIN_TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            bail!(
+                "{name} needs {ADMIN_TOKEN_BYTES_MIN} visible ASCII characters or more, such as \
+                 those of `openssl rand -hex 32`"
+            );
+        }
+        Ok(Some(token.to_owned()))
+    }
+
+    pub fn audit_retention(&self) -> Duration {
+        Duration::from_secs(self.audit_retention_seconds)
+    }
+
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_secs(self.shutdown_grace_seconds)
     }
@@ -258,6 +290,16 @@ fn this_program() -> anyhow::Result<PathBuf> {
         return Ok(running);
     }
     std::env::current_exe().context("this program cannot be found")
+}
+
+/// A token that never ends in a log.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminToken(pub String);
+
+impl fmt::Debug for AdminToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AdminToken")
+    }
 }
 
 /// Which database, and how.

@@ -1,6 +1,7 @@
 //! Nightshift: background tasks for any web stack over plain HTTP.
 #![expect(missing_docs, reason = "a program, not a library: its tests are the only users")]
 
+pub mod access;
 pub mod api;
 pub mod app;
 pub mod cli;

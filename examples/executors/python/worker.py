@@ -9,6 +9,7 @@ from urllib.request import Request, urlopen
 
 EXECUTOR, SERVER = (sys.argv[1:] + ["http://127.0.0.1:8700"])[:2]
 SLOTS = 4  # tasks at once
+TOKEN = "Bearer " + os.environ.get("NIGHTSHIFT_TOKEN", "")
 POOL = ThreadPoolExecutor(SLOTS)
 STOPPING = threading.Event()
 
@@ -25,7 +26,8 @@ TASKS = {
 
 
 def post(path, body, timeout=10):
-    request = Request(SERVER + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = Request(SERVER + path, json.dumps(body).encode(),
+                      {"Content-Type": "application/json", "Authorization": TOKEN})
     with urlopen(request, timeout=timeout) as answer:
         return json.loads(answer.read() or b"null")
 

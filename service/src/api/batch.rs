@@ -13,6 +13,7 @@ use super::{
     responses::{Headed, ManyTasks, NewTasks, Problems, Sent, Written},
     tasks,
 };
+use crate::access::Caller;
 use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
 
 /// Enqueue many tasks
@@ -23,6 +24,7 @@ use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
 #[utoipa::path(
     tag = "tasks",
     operation_id = "create_tasks",
+    security((), ("bearer" = ["enqueue"])),
     params(Traced),
     request_body(content(
         (wire::TaskBatch = "application/json", example = json!(wire::examples::task_batch())),
@@ -37,6 +39,7 @@ use crate::domain::{limits::BATCH_TASKS_MAX, task::NewTask};
 #[post("/tasks/batch")]
 pub(super) async fn create_tasks(
     state: Shared,
+    caller: Caller,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Error> {
@@ -59,7 +62,12 @@ pub(super) async fn create_tasks(
         .enumerate()
         .map(|(index, task)| {
             let said = Said { idempotency_key: None, traceparent: traceparent.clone() };
-            convert::new_task(&state, task, said).map_err(|error| error.below(&at(index)))
+            let new = convert::new_task(&state, task, said);
+            new.and_then(|new| {
+                caller.check_queue(new.content.queue_name.as_str())?;
+                Ok(new)
+            })
+            .map_err(|error| error.below(&at(index)))
         })
         .collect::<Result<Vec<NewTask>, Error>>()?;
     let enqueued = state.store.enqueue(tasks).await?.map_err(|refused| {

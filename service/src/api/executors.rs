@@ -10,6 +10,7 @@ use super::{
     responses::{NoSuchExecutor, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
+    access::Caller,
     domain::{executor::Executor, names::ExecutorName},
     store::NoSuchPlugin,
 };
@@ -22,6 +23,7 @@ fn not_found() -> Error {
 #[utoipa::path(
     tag = "executors",
     operation_id = "list_executors",
+    security((), ("bearer" = ["read"])),
     params(ByName),
     responses(
         (status = 200, description = "One page", body = wire::ExecutorList,
@@ -44,6 +46,7 @@ pub(super) async fn list_executors(
 #[utoipa::path(
     tag = "executors",
     operation_id = "get_executor",
+    security((), ("bearer" = ["read"])),
     params(OfExecutor),
     responses(
         (status = 200, description = "The registration, without its secrets", body = wire::Executor,
@@ -90,11 +93,14 @@ fn known_name(name: &str) -> Result<ExecutorName, Error> {
 #[put("/executors/{name}")]
 pub(super) async fn put_executor(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
     let registration = convert::registration(name.parse()?, &body.0)?;
-    let registered = state.store.put_executor(registration).await?.map_err(|NoSuchPlugin| {
+    let note = caller.note("put_executor", &registration.name);
+    let registered = state.store.put_executor(registration, note).await?;
+    let registered = registered.map_err(|NoSuchPlugin| {
         Error::new(ErrorCode::InvalidField, "no plugin has this name").at("/plugin")
     })?;
     let mut answer = if registered.created { HttpResponse::Created() } else { HttpResponse::Ok() };
@@ -116,9 +122,12 @@ pub(super) async fn put_executor(
 #[delete("/executors/{name}")]
 pub(super) async fn delete_executor(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
 ) -> Result<HttpResponse, Error> {
-    if state.store.remove_executor(known_name(&name)?).await? {
+    let name = known_name(&name)?;
+    let note = caller.note("delete_executor", &name);
+    if state.store.remove_executor(name, note).await? {
         return Ok(HttpResponse::NoContent().finish());
     }
     Err(not_found())

@@ -1,5 +1,7 @@
 //! The HTTP API: parses requests, asks the store, and renders answers.
 
+mod admit;
+mod audit;
 mod batch;
 mod convert;
 mod cursor;
@@ -29,6 +31,7 @@ mod routes;
 mod stats;
 mod steer;
 mod tasks;
+mod tokens;
 mod webhooks;
 
 use std::{sync::Arc, time::Duration};
@@ -38,12 +41,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    admit::admit,
     error::Error,
     peer::remember,
     request::around,
     routes::{configure, document},
 };
 use crate::{
+    access::Access,
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
@@ -55,6 +60,7 @@ use crate::{
 #[derive(Clone)]
 pub struct State {
     pub store: Store,
+    pub access: Arc<Access>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub limits: Limits,

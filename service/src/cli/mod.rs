@@ -12,6 +12,7 @@ mod queue;
 mod serve;
 mod service;
 mod tasks;
+mod token;
 mod top;
 mod watch;
 mod worker;
@@ -43,6 +44,15 @@ struct Cli {
         value_name = "URL"
     )]
     server: String,
+    /// What the service asks for, rather in the environment, where other users do not see it
+    #[arg(
+        long,
+        global = true,
+        env = "NIGHTSHIFT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    token: Option<String>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     json: bool,
@@ -113,6 +123,11 @@ enum ClientCommand {
     /// Show, pause, resume and limit queues
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Show who did what, newest first
+    Audit(token::Audit),
     /// Count tasks by status and queue
     Stats,
     /// Delete tasks that ended long ago
@@ -151,18 +166,24 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo.run().await,
         Command::Migrate(migrate) => migrate.run(),
         Command::Openapi(openapi) => openapi.run(),
-        Command::Worker(worker) => worker.run(client(&cli.server)?, cli.server).await,
+        Command::Worker(worker) => {
+            worker.run(client(&cli.server, cli.token.as_deref())?, cli.server).await
+        }
         Command::CompilePlugin(_) => anyhow::bail!("compiling needs no runtime"),
         Command::Client(command) => {
-            let client = client(&cli.server)?;
+            let client = client(&cli.server, cli.token.as_deref())?;
             ask(command, &client, Output { json: cli.json }).await
         }
     }
 }
 
 /// Who waits at a prompt is told at once that the service is away.
-fn client(server: &str) -> nightshift_client::Result<Client> {
-    Ok(Client::new(server)?.with_retry(Retry::never()))
+fn client(server: &str, token: Option<&str>) -> nightshift_client::Result<Client> {
+    let client = Client::new(server)?.with_retry(Retry::never());
+    match token.filter(|token| !token.is_empty()) {
+        Some(token) => client.with_token(token),
+        None => Ok(client),
+    }
 }
 
 async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
@@ -181,6 +202,8 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
         ClientCommand::Executor(command) => command.run(client, out).await,
         ClientCommand::Plugin(command) => command.run(client, out).await,
         ClientCommand::Queue(command) => command.run(client, out).await,
+        ClientCommand::Token(command) => command.run(client, out).await,
+        ClientCommand::Audit(audit) => audit.run(client, out).await,
         ClientCommand::Stats => service::stats(client, out).await,
         ClientCommand::Prune(prune) => prune.run(client, out).await,
     }

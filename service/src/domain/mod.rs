@@ -18,6 +18,7 @@ pub mod retry;
 pub mod route;
 pub mod state;
 pub mod task;
+pub mod token;
 
 use thiserror::Error;
 

@@ -5,6 +5,7 @@
 //! `None`, a lost race is a value; an [`Error`] means that the store could not do its work.
 
 mod attempt;
+mod audit;
 mod cached;
 mod changes;
 mod circuit;
@@ -42,6 +43,7 @@ mod signals;
 mod stats;
 mod steer;
 mod sweep;
+mod tokens;
 mod transition;
 mod tx;
 mod vacuum;
@@ -61,6 +63,7 @@ use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc};
 
 pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
+pub use audit::{AuditPage, Note};
 pub use claim::{ClaimRequest, Claimer};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
@@ -76,6 +79,10 @@ pub use queues::QueueChange;
 pub use signals::{Callee, CancelSignal};
 pub use stats::Stats;
 pub use steer::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer};
+pub use tokens::{
+    AdminElsewhere, CreateTokenAnswer, CreateTokenRequest, RevokeTokenAnswer, RevokeTokenRequest,
+    TokenTable,
+};
 
 use self::{
     command::Command,
@@ -119,6 +126,8 @@ pub struct Opened {
     /// For the dispatcher: attempts that are to be stopped.
     pub cancels: mpsc::Receiver<CancelSignal>,
     pub closing: Closing,
+    /// As they were at the start.
+    pub tokens: TokenTable,
 }
 
 /// Waits for the last commit.
@@ -215,6 +224,10 @@ impl Store {
                 .map_err(anyhow::Error::from)
                 .context("cannot end the attempts of the process before")?;
         }
+        let tokens = connection
+            .transaction(|mut link| tokens::load(&mut link))
+            .map_err(anyhow::Error::from)
+            .context("cannot read the tokens")?;
         let pool = Pool::open(database)?;
         let (signals, cancels) = Signals::new();
         let (commands, receiver) = mpsc::channel(writer::QUEUE_COMMANDS_MAX);
@@ -256,7 +269,12 @@ impl Store {
         let counting = Arc::default();
         let feed = Arc::new(Feed::new());
         let store = Self { commands, room, pool, health, signals, feed, polls, counting, clock };
-        Ok(Opened { store, cancels, closing: Closing { writer, listener, vacuum, _lock: lock } })
+        Ok(Opened {
+            store,
+            cancels,
+            closing: Closing { writer, listener, vacuum, _lock: lock },
+            tokens,
+        })
     }
 }
 

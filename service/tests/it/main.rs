@@ -34,6 +34,8 @@ mod rust_client;
 mod rust_worker;
 mod tasks;
 mod time;
+mod token_command;
+mod tokens;
 mod watch_command;
 mod worker_command;
 mod workers;
