@@ -10,8 +10,7 @@ from urllib.request import Request, urlopen
 EXECUTOR, SERVER = (sys.argv[1:] + ["http://127.0.0.1:8700"])[:2]
 SLOTS = 4  # tasks at once
 TOKEN = "Bearer " + os.environ.get("NIGHTSHIFT_TOKEN", "")
-POOL = ThreadPoolExecutor(SLOTS)
-STOPPING = threading.Event()
+POOL, STOPPING = ThreadPoolExecutor(SLOTS), threading.Event()
 
 
 def fail(message):

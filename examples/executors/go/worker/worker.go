@@ -1,5 +1,4 @@
 // A worker for Nightshift in Go's standard library; the tasks are in check.go.
-//
 // Usage: worker EXECUTOR SERVER; start several for several tasks at once.
 package main
 
