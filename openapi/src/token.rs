@@ -14,7 +14,7 @@ pub enum TokenScope {
     Enqueue,
     /// Ask for everything there is to know.
     Read,
-    /// Take tasks as a worker.
+    /// Take tasks as a worker, and register executors of kind `worker`.
     Work,
     /// Everything.
     Admin,

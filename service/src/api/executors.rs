@@ -11,7 +11,11 @@ use super::{
 };
 use crate::{
     access::Caller,
-    domain::{executor::Executor, names::ExecutorName},
+    domain::{
+        executor::{Executor, Registration},
+        names::ExecutorName,
+        token::Scope,
+    },
     store::NoSuchPlugin,
 };
 
@@ -72,10 +76,12 @@ fn known_name(name: &str) -> Result<ExecutorName, Error> {
 /// Register an executor
 ///
 /// Replaces what was registered under the name. Waiting tasks go to the executors that serve
-/// their paths now.
+/// their paths now. A token of scope `work` registers executors of kind `worker` only, and replaces
+/// no others; the rest is for `admin`.
 #[utoipa::path(
     tag = "executors",
     operation_id = "put_executor",
+    security((), ("bearer" = ["work"])),
     params(OfExecutor),
     request_body(content = wire::ExecutorRequest, examples(
         ("worker" = (summary = "A worker asks for tasks", value = json!(wire::examples::worker_request()))),
@@ -98,6 +104,9 @@ pub(super) async fn put_executor(
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
     let registration = convert::registration(name.parse()?, &body.0)?;
+    if !caller.may(Scope::Admin) {
+        check_worker(&state, &registration).await?;
+    }
     let note = caller.note("put_executor", &registration.name);
     let registered = state.store.put_executor(registration, note).await?;
     let registered = registered.map_err(|NoSuchPlugin| {
@@ -105,6 +114,17 @@ pub(super) async fn put_executor(
     })?;
     let mut answer = if registered.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_executor(registered.executor)))
+}
+
+/// Workers may say for themselves what they serve.
+async fn check_worker(state: &Shared, registration: &Registration) -> Result<(), Error> {
+    let name = registration.name.as_str().to_owned();
+    let before = state.store.executor(name).await?.map(|executor| executor.registration);
+    if registration.target.is_worker() && before.is_none_or(|before| before.target.is_worker()) {
+        return Ok(());
+    }
+    let detail = "the token needs the scope admin, for another executor than one of kind worker";
+    Err(Error::new(ErrorCode::Forbidden, detail))
 }
 
 /// Forget an executor

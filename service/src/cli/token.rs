@@ -41,7 +41,7 @@ enum Scope {
     Enqueue,
     /// Ask for everything there is to know
     Read,
-    /// Take tasks as a worker
+    /// Take tasks as a worker, and register executors of kind worker
     Work,
     /// Everything
     Admin,

@@ -20,7 +20,7 @@ pub enum Scope {
     Enqueue,
     /// Ask for everything there is to know.
     Read,
-    /// Take tasks as a worker.
+    /// Take tasks as a worker, and register executors of that kind.
     Work,
     /// Everything.
     Admin,

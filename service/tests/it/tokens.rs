@@ -15,7 +15,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::support::{
-    app::{Answer, Builder, TestApp},
+    app::{Answer, Builder, SECRET, TestApp},
     events::Reader,
     on_both_engines, until,
 };
@@ -244,6 +244,31 @@ on_both_engines! {
         assert_eq!(code(client.list_tasks(&TaskFilter::default()).await), "forbidden");
         assert_eq!(client.list_tasks(&of_b).await.unwrap().items.len(), 1);
         drop(events);
+        app.stop().await;
+    }
+
+    async fn workers_register_themselves_and_nobody_else(app: App) {
+        let app = with_admin(app).start();
+        let admin = showing(&app, ADMIN);
+        let worker = showing(&app, &secret(&admin, wanted("w", &[TokenScope::Work])).await);
+        let request = ExecutorRequest {
+            kind: ExecutorKind::Worker,
+            task_paths: vec!["a.*".to_owned()],
+            ..ExecutorRequest::default()
+        };
+        worker.put_executor("mine", &request).await.unwrap();
+        worker.put_executor("mine", &request).await.unwrap();
+        let http = ExecutorRequest {
+            kind: ExecutorKind::Http,
+            url: Some("http://127.0.0.1:1/".to_owned()),
+            secret: Some(SECRET.to_owned()),
+            ..request.clone()
+        };
+        assert_eq!(code(worker.put_executor("mine", &http).await), "forbidden");
+        assert_eq!(code(worker.put_executor("web", &http).await), "forbidden");
+        admin.put_executor("web", &http).await.unwrap();
+        assert_eq!(code(worker.put_executor("web", &request).await), "forbidden");
+        assert_eq!(code(worker.delete_executor("mine").await), "forbidden");
         app.stop().await;
     }
 
