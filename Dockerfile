@@ -49,12 +49,12 @@ LABEL org.opencontainers.image.title="Nightshift" \
 COPY --from=files /files/ /
 # The port of a container that listens on loopback reaches nobody; anything else needs a token,
 # which the service says when it is started without one. SQLite's file, nightshift.toml and the
-# compiled plugins lie in the working directory unless settings say otherwise.
+# compiled plugins lie in /data unless settings say otherwise. It is no VOLUME: one without a name
+# would be lost with the container, and nobody be told.
 ENV PATH=/usr/local/bin \
     HOME=/data \
     NIGHTSHIFT_BIND=0.0.0.0:8700
 WORKDIR /data
-VOLUME /data
 USER 10001:10001
 EXPOSE 8700
 HEALTHCHECK --interval=10s --timeout=6s --start-period=30s \

@@ -138,6 +138,7 @@ done
 cat <&"$log" >"$folder/service.log" &
 expect "the health check says yes" 0 "is ready" inside "${check[@]}"
 pid=$(process_of "$port")
+started+=("$pid")
 [ "$(stat -c %u "/proc/$pid")" = 10001 ] || { echo "the service does not run as user 10001"; exit 1; }
 echo "ok       it runs as user 10001"
 
