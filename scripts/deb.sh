@@ -5,7 +5,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."
-if ! "$TOOLS/bin/cargo-deb" --version 2>/dev/null | grep -qxF "$CARGO_DEB"; then
+if ! "$TOOLS/bin/cargo-deb" --version 2>/dev/null | grep -qF "$CARGO_DEB"; then
     cargo install --quiet --locked --root "$TOOLS" cargo-deb --version "$CARGO_DEB"
 fi
 
