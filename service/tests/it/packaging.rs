@@ -66,11 +66,11 @@ fn what_is_packaged_sets_only_what_there_is() {
 #[test]
 fn the_packaged_settings_can_be_used() {
     let text = repository("packaging/nightshift.toml");
-    let all: String = text
+    let all: Vec<&str> = text
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
-        .map(|line| format!("{line}\n"))
         .collect();
+    let all = all.join("\n");
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [("some.toml", &text), ("all.toml", &all)] {
         let path = folder.path().join(name);
