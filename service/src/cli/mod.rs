@@ -1,9 +1,12 @@
 //! The command line.
 #![expect(clippy::doc_markdown, reason = "clap shows these comments on a terminal, as they are")]
 
+mod completions;
 mod demo;
 mod enqueue;
 mod executor;
+mod health;
+mod man;
 mod migrate;
 mod openapi;
 mod output;
@@ -70,6 +73,12 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Print the OpenAPI document
     Openapi(openapi::OpenApi),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Completions),
+    /// Write manual pages of all commands into a directory
+    Man(man::Man),
+    /// Ask the service whether it is ready: exit status 0 if it is, else 1
+    Health(health::Health),
     /// Take tasks of an executor and run a command for each
     Worker(worker::Worker),
     /// Compile a component from standard input; for the service itself
@@ -166,6 +175,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(demo) => demo.run().await,
         Command::Migrate(migrate) => migrate.run(),
         Command::Openapi(openapi) => openapi.run(),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
+        // Which asks what everybody may.
+        Command::Health(health) => Ok(health.run(&client(&cli.server, None)?, &cli.server).await),
         Command::Worker(worker) => {
             worker.run(client(&cli.server, cli.token.as_deref())?, cli.server).await
         }

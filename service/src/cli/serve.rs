@@ -1,6 +1,7 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use sd_notify::NotifyState;
 use serde::Serialize;
 
 use super::ConfigFile;
@@ -62,8 +63,10 @@ impl Serve {
             database = ?config.database()?.url,
             "nightshift is ready"
         );
+        tell_systemd(NotifyState::Ready);
         signals.next().await;
         tracing::info!("stopping; a second signal stops at once");
+        tell_systemd(NotifyState::Stopping);
         let hurry = app.hurry();
         let stopping = tokio::spawn(app.stop());
         let hurrying = tokio::spawn(async move {
@@ -74,6 +77,13 @@ impl Serve {
         hurrying.abort();
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Does nothing unless systemd, or what does as it does, started this process.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd cannot be told how the service is");
     }
 }
 

@@ -21,6 +21,8 @@ mod leases;
 mod lists;
 mod model;
 mod order;
+mod packaging;
+mod packaging_command;
 mod plugin_command;
 mod plugins;
 mod postgres;
