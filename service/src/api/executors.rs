@@ -10,7 +10,12 @@ use super::{
     responses::{NoSuchExecutor, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
-    domain::{executor::Executor, names::ExecutorName},
+    domain::{
+        Invalid,
+        executor::{Executor, Target},
+        names::ExecutorName,
+        reach::Refusal,
+    },
     store::NoSuchPlugin,
 };
 
@@ -93,7 +98,11 @@ pub(super) async fn put_executor(
     name: Path<String>,
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
-    let registration = convert::registration(name.parse()?, &body.0)?;
+    let registration = convert::registration(name.parse()?, &body.0, &state.vault)?;
+    if let Target::Http { url, .. } = &registration.target {
+        let refused = |refusal: Refusal| Invalid::new("url", format!("is refused: {refusal}"));
+        state.network.admit(url).await.map_err(refused)?;
+    }
     let registered = state.store.put_executor(registration).await?.map_err(|NoSuchPlugin| {
         Error::new(ErrorCode::InvalidField, "no plugin has this name").at("/plugin")
     })?;

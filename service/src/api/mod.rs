@@ -1,6 +1,7 @@
 //! The HTTP API: parses requests, asks the store, and renders answers.
 
 mod batch;
+mod browser;
 mod convert;
 mod cursor;
 mod docs;
@@ -38,6 +39,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    browser::{Doors, cors},
     error::Error,
     peer::remember,
     request::around,
@@ -47,8 +49,10 @@ use crate::{
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
+    network::Network,
     plugin::Plugins,
     store::Store,
+    vault::Vault,
 };
 
 /// What every handler may use.
@@ -58,6 +62,9 @@ pub struct State {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub limits: Limits,
+    pub doors: Arc<Doors>,
+    pub network: Arc<Network>,
+    pub vault: Arc<Vault>,
     pub plugins: Arc<Plugins>,
     pub retention: Retention,
     /// Room for bodies, in KiB.
