@@ -120,13 +120,7 @@ impl App {
             store: opened.store.clone(),
             clock: Arc::clone(&clock),
             entropy,
-            limits: Limits {
-                body_bytes_max: config.body_bytes_max,
-                batch_bytes_max: config.batch_bytes_max,
-                return_value_bytes_max: config.return_value_bytes_max,
-                plugin_bytes_max: config.plugin_bytes_max,
-                body_read_timeout: config.body_read_timeout(),
-            },
+            limits: limits(config),
             doors: Arc::new(config.doors()?),
             network,
             vault,
@@ -137,16 +131,13 @@ impl App {
             stopping: stopping.clone(),
         };
         let (server, address) = serve(config, state, certificates.as_ref())?;
-        let scheme = if certificates.is_some() { "https" } else { "http" };
-        let public_url =
-            config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"));
         let wasm = Arc::new(WasmExecutor {
             plugins,
             components: Arc::new(Stored(opened.store.clone())),
             directories: config.plugin_directories.clone(),
             return_value_bytes_max: config.return_value_bytes_max,
         });
-        let http = executor(public_url.trim_end_matches('/'))?;
+        let http = executor(public_url(config, address).trim_end_matches('/'))?;
         let warming =
             tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
         let executor = Executors { http, wasm };
@@ -216,6 +207,22 @@ impl App {
         drop(self.store);
         let closing = self.closing;
         tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")
+    }
+}
+
+/// How executors reach the service, unless it is set.
+fn public_url(config: &Config, address: SocketAddr) -> String {
+    let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
+    config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"))
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        body_bytes_max: config.body_bytes_max,
+        batch_bytes_max: config.batch_bytes_max,
+        return_value_bytes_max: config.return_value_bytes_max,
+        plugin_bytes_max: config.plugin_bytes_max,
+        body_read_timeout: config.body_read_timeout(),
     }
 }
 

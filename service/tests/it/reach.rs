@@ -117,6 +117,21 @@ on_both_engines! {
         }
     }
 
+    async fn b105_a_name_that_leads_to_a_refused_address_fails_for_good(app: App) {
+        let executor = TestExecutor::start(|_| Reply::ok("1")).await;
+        let leads = Leads::to([127, 0, 0, 1], executor.port());
+        let app = app.with_resolver(leads.clone()).start();
+        let url = format!("http://metadata.test:{}/", executor.port());
+        assert_eq!(put(&app, &url).await.status, 201);
+        // Refused like the link-local ones, but were it called, it would lead to this machine.
+        leads.now_to([0, 0, 0, 0]);
+        let id = app.enqueue("a.b").await.id;
+        let task = app.end(id).await;
+        assert_eq!((task.status, task.attempts), (TaskStatus::Failed, 1));
+        assert!(task.errors[0].message.contains("never called"), "{:?}", task.errors);
+        assert_eq!(executor.calls().len(), 0);
+    }
+
     async fn a_name_that_leads_elsewhere_later_is_not_called(app: App) {
         let executor = TestExecutor::start(|_| Reply::ok("1")).await;
         let leads = Leads::to([127, 0, 0, 2], executor.port());
