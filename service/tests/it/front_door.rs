@@ -30,9 +30,8 @@ async fn connect(app: &TestApp) -> TcpStream {
 
 /// The status of a GET that names the service so.
 async fn get_as(app: &TestApp, path: &str, host: &str) -> u16 {
-    let answer =
-        raw(app, format!("GET {path} HTTP/1.1\r\n{host}connection: close\r\n\r\n").as_bytes());
-    status(&answer.await)
+    let request = format!("GET {path} HTTP/1.1\r\n{host}connection: close\r\n\r\n");
+    status(&raw(app, request.as_bytes()).await)
 }
 
 fn status(answer: &str) -> u16 {
