@@ -97,6 +97,8 @@ error_codes! {
         "Send `Authorization: Bearer TOKEN` with a token that is neither expired nor revoked.";
     Forbidden "forbidden" 403 "The token is not good for this"
         "Use a token of the scope, or for the queue, that `detail` names.";
+    OriginRefused "origin_refused" 403 "A page of this origin may not do that"
+        "Name the origin in `cors_origins`, if the page is yours.";
     UnknownRoute "unknown_route" 404 "There is no such route"
         "Compare the path with /openapi.json.";
     TaskNotFound "task_not_found" 404 "There is no such task"
@@ -138,6 +140,9 @@ error_codes! {
     UnsupportedMediaType "unsupported_media_type" 415 "The content type is not taken here"
         "Send `Content-Type: application/json` (a batch may be `application/x-ndjson`; a plugin is \
          `application/wasm`).";
+    UnknownHost "unknown_host" 421 "The service is not called by this name"
+        "Name the host in `allowed_hosts`, or call the service by its `public_url` or an address \
+         of loopback.";
     InvalidField "invalid_field" 422 "A field cannot be accepted"
         "Correct the field that `pointer` names.";
     TooDeep "too_deep" 422 "The JSON is nested too deeply"

@@ -22,8 +22,11 @@ use crate::{
     domain::plugin::Digest,
     entropy::Entropy,
     executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
+    network::Network,
     plugin::{self, Components, Plugins},
     store::{Closing, Store, TokenTable},
+    tls::Certificates,
+    vault::Vault,
 };
 
 /// How long a client may take to send the head of a request.
@@ -43,24 +46,44 @@ pub struct Outside {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub executor: MakeExecutor,
+    pub network: Arc<Network>,
+    pub vault: Arc<Vault>,
     pub plugins: plugin::Settings,
 }
 
 impl Outside {
     /// The machine's clock and randomness, and real calls.
     pub fn real(config: &Config) -> anyhow::Result<Self> {
-        let response_bytes_max = config.return_value_bytes_max;
+        let network = Arc::new(Network::new(config.executor_reach()?));
+        let vault = Arc::new(config.vault()?);
         Ok(Self {
             clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(Entropy::from_system()),
-            executor: Box::new(move |public_url| {
-                let public_url = public_url.to_owned();
-                let settings = HttpSettings { public_url, response_bytes_max };
-                Ok(HttpExecutor::new(settings)?)
-            }),
+            executor: make_executor(config, &network, &vault)?,
+            network,
+            vault,
             plugins: config.plugins()?,
         })
     }
+}
+
+/// The usual [`MakeExecutor`].
+pub fn make_executor(
+    config: &Config,
+    network: &Arc<Network>,
+    vault: &Arc<Vault>,
+) -> anyhow::Result<MakeExecutor> {
+    let mut settings = HttpSettings {
+        public_url: String::new(),
+        response_bytes_max: config.return_value_bytes_max,
+        network: Arc::clone(network),
+        authorities: config.executor_authorities()?,
+        vault: Arc::clone(vault),
+    };
+    Ok(Box::new(move |public_url| {
+        public_url.clone_into(&mut settings.public_url);
+        Ok(HttpExecutor::new(settings)?)
+    }))
 }
 
 /// A service that listens.
@@ -74,6 +97,7 @@ pub struct App {
     following: JoinHandle<()>,
     admitting: JoinHandle<()>,
     warming: JoinHandle<()>,
+    certifying: Option<JoinHandle<()>>,
     stopping: CancellationToken,
     drain: Drain,
     store: Store,
@@ -83,12 +107,14 @@ pub struct App {
 impl App {
     /// Opens the store, binds the address and starts to work.
     pub fn start(config: &Config, outside: Outside) -> anyhow::Result<Self> {
-        let Outside { clock, entropy, executor, plugins } = outside;
+        let Outside { clock, entropy, executor, network, vault, plugins } = outside;
+        let certificates = config.tls()?.map(Certificates::load).transpose()?.map(Arc::new);
         let opened = Store::open(
             &config.database()?,
             config.deliveries_max,
             Arc::clone(&clock),
             Arc::clone(&entropy),
+            &vault,
         )?;
         let access = Arc::new(admission(config, opened.tokens)?);
         let stopping = CancellationToken::new();
@@ -99,21 +125,23 @@ impl App {
             clock: Arc::clone(&clock),
             entropy,
             limits: limits(config),
+            doors: Arc::new(config.doors()?),
+            network,
+            vault,
             plugins: Arc::clone(&plugins),
             retention: config.retention(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             stopping: stopping.clone(),
         };
-        let (server, address) = serve(config, state)?;
-        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let (server, address) = serve(config, state, certificates.as_ref())?;
         let wasm = Arc::new(WasmExecutor {
             plugins,
             components: Arc::new(Stored(opened.store.clone())),
             directories: config.plugin_directories.clone(),
             return_value_bytes_max: config.return_value_bytes_max,
         });
-        let http = executor(public_url.trim_end_matches('/'))?;
+        let http = executor(public_url(config, address).trim_end_matches('/'))?;
         let warming =
             tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
         let executor = Executors { http, wasm };
@@ -148,6 +176,8 @@ impl App {
                 stopping.clone(),
             )),
             warming,
+            certifying: certificates
+                .map(|certificates| tokio::spawn(certificates.follow(stopping.clone()))),
             stopping,
             drain,
             store: opened.store,
@@ -180,6 +210,9 @@ impl App {
         self.following.await.context("following events panicked")?;
         self.admitting.await.context("keeping tokens panicked")?;
         self.warming.await.context("getting plugins ready panicked")?;
+        if let Some(certifying) = self.certifying {
+            certifying.await.context("looking at the certificate panicked")?;
+        }
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         drop(self.store);
@@ -200,6 +233,12 @@ fn admission(config: &Config, tokens: TokenTable) -> anyhow::Result<Access> {
         );
     }
     Ok(access)
+}
+
+/// How executors reach the service, unless it is set.
+fn public_url(config: &Config, address: SocketAddr) -> String {
+    let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
+    config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"))
 }
 
 fn limits(config: &Config) -> Limits {
@@ -248,12 +287,19 @@ async fn warm_up(store: Store, wasm: Arc<WasmExecutor>, stopping: CancellationTo
     }
 }
 
-fn serve(config: &Config, state: State) -> anyhow::Result<(Server, SocketAddr)> {
+fn serve(
+    config: &Config,
+    state: State,
+    certificates: Option<&Arc<Certificates>>,
+) -> anyhow::Result<(Server, SocketAddr)> {
     let state = Data::new(state);
+    let origins = config.cors_origins.clone();
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(state.clone())
             .wrap(middleware::from_fn(api::admit))
+            // What is wrapped last comes first.
+            .wrap(api::cors(&origins))
             .wrap(middleware::from_fn(api::around))
             .configure(api::configure)
     })
@@ -261,11 +307,15 @@ fn serve(config: &Config, state: State) -> anyhow::Result<(Server, SocketAddr)> 
     .workers(config.http_workers)
     .max_connections(config.connections_max.div_ceil(config.http_workers))
     .backlog(BACKLOG)
+    .tls_handshake_timeout(HEAD_TIMEOUT)
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(HTTP_GRACE_SECONDS)
-    .disable_signals()
-    .bind(config.bind)
+    .disable_signals();
+    let server = match certificates {
+        Some(certificates) => server.bind_rustls_0_23(config.bind, certificates.server_config()?),
+        None => server.bind(config.bind),
+    }
     .with_context(|| format!("cannot listen on {}", config.bind))?;
     let address = server.addrs().first().copied().context("the server has no address")?;
     Ok((server.run(), address))

@@ -1,5 +1,7 @@
 //! Settings: flags over environment (`NIGHTSHIFT_...`) over `nightshift.toml` over defaults.
 
+mod security;
+
 use std::{
     collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration,
 };
@@ -11,6 +13,7 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::security::Hidden;
 use crate::{
     domain::{event::EventRetention, names::DirectoryName, retention::Retention},
     plugin,
@@ -45,8 +48,28 @@ pub struct Config {
     pub database_pooled: bool,
     /// A direct way to the same PostgreSQL, for LISTEN; `database_url` unless that is pooled.
     pub database_listen_url: Option<String>,
-    /// How executors reach this service; `http://BIND` by default.
+    /// How executors reach this service; `http://BIND` by default, or `https://BIND`.
     pub public_url: Option<String>,
+    /// A PEM file with the certificate that the service shows, and those that lead to its
+    /// authority. Without it, the service speaks HTTP.
+    pub tls_certificate: Option<PathBuf>,
+    /// A PEM file with the certificate's key.
+    pub tls_key: Option<PathBuf>,
+    /// Names by which clients may call this service, beside those of loopback and `public_url`.
+    #[serde(deserialize_with = "security::texts")]
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may use the API in a browser; `*`: all.
+    #[serde(deserialize_with = "security::texts")]
+    pub cors_origins: Vec<String>,
+    /// A PEM file with authorities that are trusted for HTTPS executors, beside the machine's.
+    pub executor_ca: Option<PathBuf>,
+    /// Names, `*.domains` and networks where executors may be called; none: everywhere.
+    #[serde(deserialize_with = "security::texts")]
+    pub executor_hosts_allowed: Vec<String>,
+    /// The base64 of 32 bytes by which executors' secrets are encrypted in the database.
+    pub secrets_key: Option<Hidden>,
+    /// The same in a file, one key a line: the first encrypts, all decrypt.
+    pub secrets_key_file: Option<PathBuf>,
     /// Attempts that this process runs at once.
     pub attempts_max: u32,
     /// How often a task is handed out before it fails as `unreachable`.
@@ -106,6 +129,14 @@ impl Default for Config {
             database_pooled: false,
             database_listen_url: None,
             public_url: None,
+            tls_certificate: None,
+            tls_key: None,
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
+            executor_ca: None,
+            executor_hosts_allowed: Vec::new(),
+            secrets_key: None,
+            secrets_key_file: None,
             attempts_max: 1_000,
             deliveries_max: 10_000,
             retention_seconds: Retention::ENDED_DEFAULT.as_secs(),
@@ -176,6 +207,7 @@ impl Config {
     fn check(&self) -> anyhow::Result<()> {
         self.admin_token()?;
         self.database()?;
+        self.check_security()?;
         for (name, value) in [
             ("database_readers", u64::from(self.database_readers)),
             ("attempts_max", u64::from(self.attempts_max)),

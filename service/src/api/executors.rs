@@ -12,8 +12,10 @@ use super::{
 use crate::{
     access::Caller,
     domain::{
-        executor::{Executor, Registration},
+        Invalid,
+        executor::{Executor, Registration, Target},
         names::ExecutorName,
+        reach::Refusal,
         token::Scope,
     },
     store::NoSuchPlugin,
@@ -103,9 +105,13 @@ pub(super) async fn put_executor(
     name: Path<String>,
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
-    let registration = convert::registration(name.parse()?, &body.0)?;
+    let registration = convert::registration(name.parse()?, &body.0, &state.vault)?;
     if !caller.may(Scope::Admin) {
         check_worker(&state, &registration).await?;
+    }
+    if let Target::Http { url, .. } = &registration.target {
+        let refused = |refusal: Refusal| Invalid::new("url", format!("is refused: {refusal}"));
+        state.network.admit(url).await.map_err(refused)?;
     }
     let note = caller.note("put_executor", &registration.name);
     let registered = state.store.put_executor(registration, note).await?;

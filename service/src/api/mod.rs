@@ -3,6 +3,7 @@
 mod admit;
 mod audit;
 mod batch;
+mod browser;
 mod convert;
 mod cursor;
 mod docs;
@@ -42,6 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     admit::admit,
+    browser::{Doors, cors},
     error::Error,
     peer::remember,
     request::around,
@@ -52,8 +54,10 @@ use crate::{
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
+    network::Network,
     plugin::Plugins,
     store::Store,
+    vault::Vault,
 };
 
 /// What every handler may use.
@@ -64,6 +68,9 @@ pub struct State {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub limits: Limits,
+    pub doors: Arc<Doors>,
+    pub network: Arc<Network>,
+    pub vault: Arc<Vault>,
     pub plugins: Arc<Plugins>,
     pub retention: Retention,
     /// Room for bodies, in KiB.

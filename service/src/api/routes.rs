@@ -33,8 +33,10 @@ use super::{
             Errors are problems by RFC 9457 (`application/problem+json`) with a stable `code`. Each \
             operation lists its own; beside them, a path that is not here answers 404 \
             `unknown_route`, and a method that a path does not take 405 `method_not_allowed` with \
-            `Allow`. HEAD is answered like GET. JSON bodies and query parameters with fields that \
-            are not listed are refused.\n\n\
+            `Allow`; a request that calls the service by a name that is not its own gets 421 \
+            `unknown_host`, one that a page of another origin sends to change something 403 \
+            `origin_refused`. HEAD is answered like GET. JSON bodies and query parameters with \
+            fields that are not listed are refused.\n\n\
             A service that has tokens asks for one: `Authorization: Bearer TOKEN`, of the scope that \
             the operation names, or of `admin`. Without tokens it listens on loopback only.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),

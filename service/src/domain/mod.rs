@@ -13,6 +13,7 @@ pub mod limits;
 pub mod names;
 pub mod plugin;
 pub mod queue;
+pub mod reach;
 pub mod retention;
 pub mod retry;
 pub mod route;

@@ -39,6 +39,7 @@ mod reads;
 mod registry;
 mod rows;
 mod schema;
+mod secrets;
 mod signals;
 mod stats;
 mod steer;
@@ -101,6 +102,7 @@ use crate::{
     config::{Database, DatabaseUrl},
     domain::{Timestamp, attempt::RecordedFailure, json::JsonText, state::Stage, task::TaskId},
     entropy::Entropy,
+    vault::Vault,
 };
 
 /// The store; clones share it.
@@ -213,10 +215,12 @@ impl Store {
         deliveries_max: u32,
         clock: Arc<dyn Clock>,
         entropy: Arc<Entropy>,
+        vault: &Vault,
     ) -> anyhow::Result<Opened> {
         let lock = FileLock::take(&database.url)?;
         let mut connection = pool::open_writer(database)?;
         migrate::run(&mut connection)?;
+        secrets::renew(&mut connection, vault)?;
         if lock.is_some() {
             // Nobody else has the file, so whoever ran these in a request is dead.
             connection

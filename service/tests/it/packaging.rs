@@ -11,13 +11,6 @@ use serde_json::Value;
 
 /// Settings of the packaging that this version of the binary does not have yet.
 const AHEAD: &[&str] = &[
-    "secrets_key_file",
-    "tls_certificate",
-    "tls_key",
-    "allowed_hosts",
-    "cors_origins",
-    "executor_ca",
-    "executor_hosts_allowed",
     "otlp_endpoint",
 ];
 /// Variables of client commands and of the examples' executors.
