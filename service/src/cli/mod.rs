@@ -1,6 +1,8 @@
 //! The command line.
 #![expect(clippy::doc_markdown, reason = "clap shows these comments on a terminal, as they are")]
 
+mod backup;
+mod copy;
 mod demo;
 mod enqueue;
 mod executor;
@@ -58,6 +60,10 @@ enum Command {
     Demo(demo::Demo),
     /// Bring the database's schema up to date, and stop
     Migrate(migrate::Migrate),
+    /// Copy everything into an empty database of either engine, while no service runs
+    Copy(copy::Copy),
+    /// Write the SQLite database to a new file, also while the service runs
+    Backup(backup::Backup),
     /// Print the OpenAPI document
     Openapi(openapi::OpenApi),
     /// Take tasks of an executor and run a command for each
@@ -150,6 +156,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(serve) => serve.run().await,
         Command::Demo(demo) => demo.run().await,
         Command::Migrate(migrate) => migrate.run(),
+        Command::Copy(copy) => copy.run(Output { json: cli.json }),
+        Command::Backup(backup) => backup.run(Output { json: cli.json }),
         Command::Openapi(openapi) => openapi.run(),
         Command::Worker(worker) => worker.run(client(&cli.server)?, cli.server).await,
         Command::CompilePlugin(_) => anyhow::bail!("compiling needs no runtime"),

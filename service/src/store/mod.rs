@@ -5,11 +5,13 @@
 //! `None`, a lost race is a value; an [`Error`] means that the store could not do its work.
 
 mod attempt;
+mod backup;
 mod cached;
 mod changes;
 mod circuit;
 mod claim;
 mod command;
+mod copy;
 mod dialect;
 mod ended;
 mod enqueue;
@@ -61,7 +63,9 @@ use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc};
 
 pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
+pub use backup::backup;
 pub use claim::{ClaimRequest, Claimer};
+pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
 pub use events::EventChunk;

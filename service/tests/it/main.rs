@@ -8,8 +8,10 @@
 
 mod support;
 
+mod backup_command;
 mod cancel;
 mod contract;
+mod copy_command;
 mod crash;
 mod delivery;
 mod document;
