@@ -36,6 +36,7 @@ mod rust_client;
 mod rust_worker;
 mod tasks;
 mod time;
+mod upgrade;
 mod watch_command;
 mod worker_command;
 mod workers;
