@@ -10,6 +10,8 @@ import urllib.request
 
 TASKS = 100_000
 BATCH = 10_000
+# Each is a request of its own.
+CANCELLED = 500
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BINARY = os.environ.get("NIGHTSHIFT", ROOT / "target/release/nightshift")
 POSTGRES = os.environ["TEST_POSTGRES_URL"]
@@ -43,9 +45,9 @@ def fill():
         request("PUT", f"/executors/{kind}", {"kind": "worker", "task_paths": [kind],
                                               "lease_seconds": 3600})
     in_a_week = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=7)
-    enqueue("waits", TASKS // 5)
+    enqueue("waits", TASKS // 4 - CANCELLED)
     enqueue("later", TASKS // 10, run_after=in_a_week.isoformat())
-    enqueue("runs", TASKS // 20)
+    enqueue("runs", TASKS // 20, timeout_seconds=3600)
     for _ in range(TASKS // 20 // 1_000):
         lease("runs", 1_000)
     for kind, share in [("good", 30), ("bad", 30)]:
@@ -53,7 +55,7 @@ def fill():
         while leases := lease(kind, 1_000):
             ends = [{"token": each["token"], **WORKED[kind]} for each in leases]
             request("POST", "/leases/finish", {"results": ends})
-    for each in enqueue("off", TASKS // 20):
+    for each in enqueue("off", CANCELLED):
         request("POST", f"/tasks/{each}/cancel")
 
 

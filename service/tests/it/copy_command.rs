@@ -9,9 +9,12 @@ use diesel::{
     sql_types::{BigInt, Text},
 };
 use nightshift::clock::later;
-use nightshift_client::types::{
-    Backoff, ErrorReport, ExecutorRequest, FinishRequest, Lease, LogLevel, LogLineRequest,
-    Progress, QueueChange, RenewRequest, Task, TaskRequest, TaskStatus, Timestamp,
+use nightshift_client::{
+    TaskFilter,
+    types::{
+        Backoff, ErrorReport, ExecutorRequest, FinishRequest, Lease, LogLevel, LogLineRequest,
+        Progress, QueueChange, RenewRequest, Task, TaskRequest, TaskStatus, Timestamp,
+    },
 };
 use nightshift_guests::{self as guests, GUEST};
 use serde_json::Value;
@@ -116,7 +119,7 @@ fn an_hour_after(task: &Task) -> Timestamp {
 async fn answers(app: &TestApp) -> BTreeMap<String, String> {
     let mut paths: Vec<String> =
         ["/tasks?limit=1000", "/executors", "/plugins"].map(str::to_owned).into();
-    for task in app.client.list_tasks(&Default::default()).await.unwrap().items {
+    for task in app.client.list_tasks(&TaskFilter::default()).await.unwrap().items {
         for part in ["", "/result", "/logs", "/explain"] {
             paths.push(format!("/tasks/{}{part}", task.id));
         }
@@ -150,7 +153,7 @@ async fn everything_moves(from: Database, to: Database) {
     assert_eq!((ended.status, ended.attempts), (TaskStatus::Successful, 1));
     let again = TaskRequest { unique_key: Some("new".to_owned()), ..TaskRequest::new("called.x") };
     let id = app.enqueue_with(again).await.id;
-    let newest = app.client.list_tasks(&Default::default()).await.unwrap().items.remove(0);
+    let newest = app.client.list_tasks(&TaskFilter::default()).await.unwrap().items.remove(0);
     assert_eq!(newest.id, id, "places go on from where they were");
     drop(source);
 }
@@ -239,6 +242,10 @@ async fn what_could_go_wrong_is_refused() {
     assert!(refused("mysql://x", &server_url).await.contains("--from"));
     assert!(refused(&file_url, "sqlite://").await.contains("--to"));
     assert!(refused(&empty_url, &file_url).await.contains("no tables of nightshift"));
+    let away = copy("postgres://127.0.0.1:1/x", &file_url).await;
+    assert_eq!(away.status.code(), Some(2));
+    let text = String::from_utf8(away.stderr).unwrap();
+    assert!(text.contains("source cannot be used: cannot connect to PostgreSQL"), "{text}");
     for database in [file, server] {
         let url = database.url();
         let to = if url == file_url { &server_url } else { &empty_url };

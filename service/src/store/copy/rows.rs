@@ -17,7 +17,10 @@ use super::{
     catalogue::{Kind, Table},
     value::{Row, Value},
 };
-use crate::store::{cached::FewTexts, link::Link};
+use crate::{
+    domain::plugin,
+    store::{cached::FewTexts, link::Link},
+};
 
 /// What is held in memory until it is written; a row may be larger.
 const CHUNK_ROWS: usize = 1_000;
@@ -179,8 +182,7 @@ impl Digest {
     }
 
     pub(super) fn into_copied(self, table: &str) -> CopiedTable {
-        let digest = self.hash.finalize();
-        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        CopiedTable { name: table.to_owned(), rows: self.rows, digest }
+        let digest = plugin::Digest(self.hash.finalize().into());
+        CopiedTable { name: table.to_owned(), rows: self.rows, digest: digest.to_string() }
     }
 }
