@@ -89,20 +89,7 @@ async fn restarted_under_load(folder: &Path, database_url: &str, replicas: usize
     for _ in 0..replicas {
         services.push(Service::start_on(folder, "127.0.0.1:0", database_url).await);
     }
-    let called = ExecutorRequest {
-        task_paths: vec!["called".to_owned()],
-        url: Some(executor.url()),
-        secret: Some(SECRET.to_owned()),
-        ..ExecutorRequest::default()
-    };
-    let taken = ExecutorRequest {
-        kind: ExecutorKind::Worker,
-        task_paths: vec!["taken".to_owned()],
-        lease_seconds: Some(5),
-        ..ExecutorRequest::default()
-    };
-    services[0].client.put_executor("exec", &called).await.unwrap();
-    services[0].client.put_executor("tom", &taken).await.unwrap();
+    register(&services[0].client, executor.url()).await;
     let balancer = Balancer::start(services.iter().map(Service::bind).collect()).await;
     let client = Client::new(&balancer.server).unwrap();
 
@@ -146,6 +133,23 @@ async fn restarted_under_load(folder: &Path, database_url: &str, replicas: usize
     }
     working.abort();
     assert!(ids.len() >= replicas * TASKS_BETWEEN);
+}
+
+async fn register(client: &Client, url: String) {
+    let called = ExecutorRequest {
+        task_paths: vec!["called".to_owned()],
+        url: Some(url),
+        secret: Some(SECRET.to_owned()),
+        ..ExecutorRequest::default()
+    };
+    let taken = ExecutorRequest {
+        kind: ExecutorKind::Worker,
+        task_paths: vec!["taken".to_owned()],
+        lease_seconds: Some(5),
+        ..ExecutorRequest::default()
+    };
+    client.put_executor("exec", &called).await.unwrap();
+    client.put_executor("tom", &taken).await.unwrap();
 }
 
 /// No call may fail: the client itself tries again what may be.
@@ -212,25 +216,22 @@ fn migrate_up_to(url: &str, steps: usize) {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         FileBasedMigrations::from_path(root.join("migrations").join(engine)).unwrap()
     };
-    match url.strip_prefix("sqlite://") {
-        Some(file) => {
-            let mut c = SqliteConnection::establish(file).unwrap();
-            run_first(&mut c, folder("sqlite"), steps);
-            c.batch_execute(FIRST_ROWS).unwrap();
-            c.batch_execute("UPDATE task_seqs SET last = 3").unwrap();
-        }
-        None => {
-            let mut c = PgConnection::establish(url).unwrap();
-            run_first(&mut c, folder("postgres"), steps);
-            c.batch_execute(&FIRST_ROWS.replace("x'", "'\\x")).unwrap();
-            c.batch_execute("SELECT setval('task_seqs', 3)").unwrap();
-        }
+    if let Some(file) = url.strip_prefix("sqlite://") {
+        let mut c = SqliteConnection::establish(file).unwrap();
+        run_first(&mut c, &folder("sqlite"), steps);
+        c.batch_execute(FIRST_ROWS).unwrap();
+        c.batch_execute("UPDATE task_seqs SET last = 3").unwrap();
+    } else {
+        let mut c = PgConnection::establish(url).unwrap();
+        run_first(&mut c, &folder("postgres"), steps);
+        c.batch_execute(&FIRST_ROWS.replace("x'", "'\\x")).unwrap();
+        c.batch_execute("SELECT setval('task_seqs', 3)").unwrap();
     }
 }
 
 fn run_first<DB: diesel::backend::Backend>(
     connection: &mut impl MigrationHarness<DB>,
-    source: FileBasedMigrations,
+    source: &FileBasedMigrations,
     steps: usize,
 ) {
     for _ in 0..steps {
