@@ -157,6 +157,11 @@ bench-events: ## What a thousand readers of events cost, on both engines
 	cargo build --locked --release -p nightshift -p nightshift-bench
 	bench/events.sh
 
+.PHONY: bench-copy
+bench-copy: ## How long `nightshift copy` takes for 100,000 tasks of every state
+	cargo build --locked --release -p nightshift
+	NIGHTSHIFT=$(TARGET)/release/nightshift scripts/postgres.sh bench/copy.py
+
 .PHONY: bench-django
 bench-django: tools ## The Django package beside django-tasks-db
 	cargo build --locked --release -p nightshift

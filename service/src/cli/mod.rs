@@ -1,7 +1,9 @@
 //! The command line.
 #![expect(clippy::doc_markdown, reason = "clap shows these comments on a terminal, as they are")]
 
+mod backup;
 mod completions;
+mod copy;
 mod demo;
 mod enqueue;
 mod executor;
@@ -71,6 +73,10 @@ enum Command {
     Demo(demo::Demo),
     /// Bring the database's schema up to date, and stop
     Migrate(migrate::Migrate),
+    /// Copy everything into an empty database of either engine, while no service runs
+    Copy(copy::Copy),
+    /// Write the SQLite database to a new file, also while the service runs
+    Backup(backup::Backup),
     /// Print the OpenAPI document
     Openapi(openapi::OpenApi),
     /// Print what a shell needs to complete commands and options
@@ -174,6 +180,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(serve) => serve.run().await,
         Command::Demo(demo) => demo.run().await,
         Command::Migrate(migrate) => migrate.run(),
+        Command::Copy(copy) => copy.run(Output { json: cli.json }),
+        Command::Backup(backup) => backup.run(Output { json: cli.json }),
         Command::Openapi(openapi) => openapi.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

@@ -45,6 +45,13 @@ pub(super) enum Failed {
 }
 
 impl Connection {
+    pub(super) fn link(&mut self) -> Link<'_> {
+        match self {
+            Self::Sqlite(c) => Link::Sqlite(c),
+            Self::Postgres(c) => Link::Postgres(c),
+        }
+    }
+
     /// Leaves an SQLite file whole, without a log beside it. (Closing it would do that, too, but
     /// not while a reader's connection is still being closed.)
     pub(super) fn tidy_up(&mut self) {

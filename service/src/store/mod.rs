@@ -6,11 +6,13 @@
 
 mod attempt;
 mod audit;
+mod backup;
 mod cached;
 mod changes;
 mod circuit;
 mod claim;
 mod command;
+mod copy;
 mod dialect;
 mod ended;
 mod enqueue;
@@ -65,7 +67,9 @@ use tokio::sync::{Semaphore, mpsc};
 
 pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
 pub use audit::{AuditPage, Note};
+pub use backup::backup;
 pub use claim::{ClaimRequest, Claimer};
+pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
 pub use events::EventChunk;

@@ -8,8 +8,10 @@
 
 mod support;
 
+mod backup_command;
 mod cancel;
 mod contract;
+mod copy_command;
 mod crash;
 mod delivery;
 mod document;
@@ -41,6 +43,7 @@ mod tasks;
 mod time;
 mod token_command;
 mod tokens;
+mod upgrade;
 mod watch_command;
 mod worker_command;
 mod workers;

@@ -10,9 +10,7 @@ use nightshift::config::Config;
 use serde_json::Value;
 
 /// Settings of the packaging that this version of the binary does not have yet.
-const AHEAD: &[&str] = &[
-    "otlp_endpoint",
-];
+const AHEAD: &[&str] = &["otlp_endpoint"];
 /// Variables of client commands and of the examples' executors.
 const OTHERS: &[&str] = &["server", "token", "secret"];
 
