@@ -63,7 +63,8 @@ impl Doors {
     pub(super) fn check(&self, request: &ServiceRequest) -> Result<(), Error> {
         let called = called(request)?;
         if self.guarded && !self.is_probe(request) {
-            for name in called.iter().filter(|name| !self.knows(name.host())) {
+            let strange = called.iter().find(|name| !self.knows(name.host()));
+            if let Some(name) = strange {
                 let detail = format!("{} is no name of this service", name.host());
                 return Err(Error::new(ErrorCode::UnknownHost, detail));
             }

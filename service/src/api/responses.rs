@@ -179,6 +179,8 @@ fn example(code: ErrorCode) -> Error {
         ErrorCode::Overloaded => of(code, "too many writes are waiting"),
         ErrorCode::Unavailable => of(code, "the database cannot be used at the moment"),
         ErrorCode::ShuttingDown => of(code, "the service is stopping"),
+        ErrorCode::OriginRefused => of(code, "https://a.example is not in cors_origins"),
+        ErrorCode::UnknownHost => of(code, "a.example is no name of this service"),
         ErrorCode::UnknownRoute => of(code, "nothing is at /task"),
         ErrorCode::MethodNotAllowed => Error::method_not_allowed("GET, DELETE".to_owned()),
         // The list of codes is of another crate, and may grow.

@@ -260,8 +260,8 @@ fn the_tests_that_the_threat_model_names_are_there() {
     for threat in threats {
         let tests = threat.trim_end_matches('|').rsplit_once('|').unwrap().1;
         assert!(tests.contains('`') || tests.contains("PLUGINS.md"), "no test: {threat}");
-        let names = tests.split('`').skip(1).step_by(2);
-        for name in names.filter(|name| !name.contains('/')) {
+        let words = tests.split('`').skip(1).step_by(2);
+        for name in words.filter(|name| !name.contains('/')) {
             assert!(code.contains(&format!("fn {name}(")), "{name} is not there");
             named += 1;
         }

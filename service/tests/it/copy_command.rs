@@ -14,6 +14,7 @@ use nightshift_client::{
     types::{
         Backoff, ErrorReport, ExecutorRequest, FinishRequest, Lease, LogLevel, LogLineRequest,
         Progress, QueueChange, RenewRequest, Task, TaskRequest, TaskStatus, Timestamp,
+        TokenRequest, TokenScope,
     },
 };
 use nightshift_guests::{self as guests, GUEST};
@@ -115,10 +116,20 @@ fn an_hour_after(task: &Task) -> Timestamp {
     later(task.enqueued_at.into(), Duration::from_hours(1)).into()
 }
 
+/// Makes a token, without which nobody gets in from now on, and lets the client show it.
+async fn close(app: &mut TestApp) -> String {
+    let scopes = vec![TokenScope::Admin];
+    let request =
+        TokenRequest { name: "ops".to_owned(), scopes, queue_names: None, expires_at: None };
+    let token = app.client.create_token(&request).await.unwrap().secret;
+    app.client = app.client.clone().with_token(&token).unwrap();
+    token
+}
+
 /// What the API says of everything, by address.
-async fn answers(app: &TestApp) -> BTreeMap<String, String> {
+async fn answers(app: &TestApp, token: &str) -> BTreeMap<String, String> {
     let mut paths: Vec<String> =
-        ["/tasks?limit=1000", "/executors", "/plugins"].map(str::to_owned).into();
+        ["/tasks?limit=1000", "/executors", "/plugins", "/audit"].map(str::to_owned).into();
     for task in app.client.list_tasks(&TaskFilter::default()).await.unwrap().items {
         for part in ["", "/result", "/logs", "/explain"] {
             paths.push(format!("/tasks/{}{part}", task.id));
@@ -126,7 +137,7 @@ async fn answers(app: &TestApp) -> BTreeMap<String, String> {
     }
     let mut answers = BTreeMap::new();
     for path in paths {
-        let answer = app.send(app.request("GET", &path)).await;
+        let answer = app.send(app.request("GET", &path).bearer_auth(token)).await;
         answers.insert(path, format!("{} {}", answer.status, answer.text));
     }
     answers
@@ -134,9 +145,10 @@ async fn answers(app: &TestApp) -> BTreeMap<String, String> {
 
 async fn everything_moves(from: Database, to: Database) {
     let (from_url, to_url) = (from.url(), to.url());
-    let app = Builder::on(from).start();
+    let mut app = Builder::on(from).start();
     let runs = fill(&app).await;
-    let before = answers(&app).await;
+    let token = close(&mut app).await;
+    let before = answers(&app, &token).await;
     let source = app.stop().await;
     let summary = copied(&from_url, &to_url).await;
     for (status, count) in
@@ -147,8 +159,9 @@ async fn everything_moves(from: Database, to: Database) {
     every_column_is_there(&from_url, &to_url);
     assert!(refused(&from_url, &to_url).await.contains("not empty"));
 
-    let app = Builder::on(to).start();
-    assert_eq!(answers(&app).await, before);
+    let mut app = Builder::on(to).start();
+    app.client = app.client.clone().with_token(&token).unwrap();
+    assert_eq!(answers(&app, &token).await, before);
     let ended = app.client.finish_lease(&runs.token, &value("7")).await.unwrap();
     assert_eq!((ended.status, ended.attempts), (TaskStatus::Successful, 1));
     let again = TaskRequest { unique_key: Some("new".to_owned()), ..TaskRequest::new("called.x") };
