@@ -22,9 +22,6 @@ use crate::{
 /// Variables that begin like settings but belong to clients.
 const CLIENT_VARIABLES: &[&str] = &["server", "token", "secret"];
 
-/// As much as nobody guesses.
-const ADMIN_TOKEN_BYTES_MIN: usize = 32;
-
 /// Every setting of the service. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,7 +29,7 @@ pub struct Config {
     /// Where to listen.
     pub bind: SocketAddr,
     /// A token with all rights, whatever tokens there are.
-    pub admin_token: Option<AdminToken>,
+    pub admin_token: Option<Hidden>,
     /// The file that has it.
     pub admin_token_file: Option<PathBuf>,
     /// How long entries of the audit log are kept.
@@ -205,7 +202,6 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        self.admin_token()?;
         self.database()?;
         self.check_security()?;
         for (name, value) in [
@@ -265,29 +261,6 @@ impl Config {
         })
     }
 
-    /// The configured token with all rights.
-    pub fn admin_token(&self) -> anyhow::Result<Option<String>> {
-        let (name, token) = match (&self.admin_token, &self.admin_token_file) {
-            (None, None) => return Ok(None),
-            (Some(_), Some(_)) => bail!("give admin_token or admin_token_file, not both"),
-            (Some(AdminToken(token)), None) => ("admin_token", token.clone()),
-            (None, Some(path)) => {
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read admin_token_file {}", path.display()))?;
-                ("admin_token_file", text)
-            }
-        };
-        let token = token.trim();
-        if token.len() < ADMIN_TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic())
-        {
-            bail!(
-                "{name} needs {ADMIN_TOKEN_BYTES_MIN} visible ASCII characters or more, such as \
-                 those of `openssl rand -hex 32`"
-            );
-        }
-        Ok(Some(token.to_owned()))
-    }
-
     pub fn audit_retention(&self) -> Duration {
         Duration::from_secs(self.audit_retention_seconds)
     }
@@ -322,16 +295,6 @@ fn this_program() -> anyhow::Result<PathBuf> {
         return Ok(running);
     }
     std::env::current_exe().context("this program cannot be found")
-}
-
-/// A token that never ends in a log.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdminToken(pub String);
-
-impl fmt::Debug for AdminToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminToken")
-    }
 }
 
 /// Which database, and how.

@@ -59,9 +59,13 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     })
 }
 
+/// As much as nobody guesses.
+const ADMIN_TOKEN_BYTES_MIN: usize = 32;
+
 impl Config {
     /// Everything here that can be checked without the files.
     pub(super) fn check_security(&self) -> anyhow::Result<()> {
+        self.admin_token()?;
         self.tls()?;
         self.doors()?;
         self.executor_reach()?;
@@ -72,6 +76,29 @@ impl Config {
             bail!("secrets_key and secrets_key_file are both set: put all keys into the file");
         }
         Ok(())
+    }
+
+    /// The configured token with all rights.
+    pub fn admin_token(&self) -> anyhow::Result<Option<String>> {
+        let (name, token) = match (&self.admin_token, &self.admin_token_file) {
+            (None, None) => return Ok(None),
+            (Some(_), Some(_)) => bail!("give admin_token or admin_token_file, not both"),
+            (Some(token), None) => ("admin_token", token.expose().to_owned()),
+            (None, Some(path)) => {
+                let text = fs::read_to_string(path)
+                    .with_context(|| format!("cannot read admin_token_file {}", path.display()))?;
+                ("admin_token_file", text)
+            }
+        };
+        let token = token.trim();
+        if token.len() < ADMIN_TOKEN_BYTES_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            bail!(
+                "{name} needs {ADMIN_TOKEN_BYTES_MIN} visible ASCII characters or more, such as \
+                 those of `openssl rand -hex 32`"
+            );
+        }
+        Ok(Some(token.to_owned()))
     }
 
     /// The files of the certificate, if the service speaks HTTPS.

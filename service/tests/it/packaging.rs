@@ -93,6 +93,7 @@ fn the_chart_has_every_setting() {
         "database_listen_url",
         "admin_token",
         "admin_token_file",
+        "secrets_key",
         "secrets_key_file",
         "tls_certificate",
         "tls_key",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nightshift::config::AdminToken;
+use nightshift::config::Hidden;
 use nightshift_client::{
     Client, EnqueueOptions, Error, Retry, TaskFilter,
     types::{
@@ -24,7 +24,7 @@ const ADMIN: &str = "an-admin-token-that-is-long-enough-for-it";
 const WRONG: &str = "nst_wrongwrongwrongwrongwrongwrongwrongwrongwro";
 
 fn with_admin(mut builder: Builder) -> Builder {
-    builder.config.admin_token = Some(AdminToken(ADMIN.to_owned()));
+    builder.config.admin_token = Some(Hidden::new(ADMIN));
     builder
 }
 
