@@ -11,6 +11,8 @@ CARGO_MACHETE := 0.9.2
 WIT_BINDGEN := 0.63.0
 OAPI_CODEGEN := 2.8.2
 OASDIFF := 1.37.0
+CARGO_DEB := 3.8.0
+HADOLINT := 2.15.1
 
 # Absolute, since scripts change folders.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -28,7 +30,7 @@ demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 s
 
 .PHONY: test
 test: ## Everything that CI runs
-test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django
+test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django helm
 	$(MAKE) tom CI=1
 
 .PHONY: check
@@ -38,6 +40,7 @@ check: tools ## Format, lints, documentation, dependencies
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
 	cargo-deny --all-features check bans licenses sources
 	cargo-machete --with-metadata
+	hadolint Dockerfile
 
 .PHONY: test-code
 test-code: tools ## All tests, on SQLite and on a PostgreSQL of their own
@@ -113,6 +116,22 @@ fuzz-short: tools ## The same for 40 s each, by a fixed seed
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
 		scripts/postgres.sh scripts/fuzz-api.sh 40 10 1
 
+.PHONY: helm
+helm: tools ## Check the chart and compose.yaml, and start the service as the chart does
+	$(BUILD)
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
+		scripts/postgres.sh scripts/helm.sh
+
+.PHONY: image
+image: tools ## Build the container with buildah, and have it do tasks; BINARY=FILE compiles nothing
+	TOOLS="$(TOOLS)" BINARY=$(BINARY) scripts/image.sh
+
+.PHONY: deb
+deb: ## Build the Debian package, and look at it
+	cargo build --locked --release -p nightshift
+	TOOLS="$(TOOLS)" CARGO_DEB=$(CARGO_DEB) NIGHTSHIFT=$(TARGET)/release/nightshift \
+		OUT=$(TARGET)/debian scripts/deb.sh
+
 .PHONY: tom
 tom: tools ## Follow the TOM manual with Nightshift, then do a TOM's work; CI=1 stops by itself
 	$(BUILD)
@@ -137,6 +156,11 @@ bench-full: ## Whether a million finished tasks slow a drain down, on both engin
 bench-events: ## What a thousand readers of events cost, on both engines
 	cargo build --locked --release -p nightshift -p nightshift-bench
 	bench/events.sh
+
+.PHONY: bench-copy
+bench-copy: ## How long `nightshift copy` takes for 100,000 tasks of every state
+	cargo build --locked --release -p nightshift
+	NIGHTSHIFT=$(TARGET)/release/nightshift scripts/postgres.sh bench/copy.py
 
 .PHONY: bench-django
 bench-django: tools ## The Django package beside django-tasks-db
@@ -167,4 +191,5 @@ bench-claim: ## Whether a million other tasks slow a claim down
 
 .PHONY: tools
 tools: ## Install what is missing
-	TOOLS="$(TOOLS)" CARGO_DENY=$(CARGO_DENY) CARGO_MACHETE=$(CARGO_MACHETE) scripts/tools.sh
+	TOOLS="$(TOOLS)" CARGO_DENY=$(CARGO_DENY) CARGO_MACHETE=$(CARGO_MACHETE) \
+		HADOLINT=$(HADOLINT) scripts/tools.sh

@@ -118,7 +118,10 @@ stop() {
 trap stop EXIT
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 export NIGHTSHIFT_SERVER=http://127.0.0.1:$port
-"$NIGHTSHIFT" serve --bind "127.0.0.1:$port" --database-url "sqlite://$folder/nightshift.db" \
+NIGHTSHIFT_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
+export NIGHTSHIFT_TOKEN
+NIGHTSHIFT_ADMIN_TOKEN=$NIGHTSHIFT_TOKEN \
+    "$NIGHTSHIFT" serve --bind "127.0.0.1:$port" --database-url "sqlite://$folder/nightshift.db" \
     >"$folder/service.log" 2>&1 &
 running=($!)
 curl --silent --fail --output /dev/null --retry 100 --retry-delay 1 --retry-connrefused \

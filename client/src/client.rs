@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use nightshift_openapi::Problem;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode, Url,
-    header::{CONTENT_TYPE, DATE, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderValue, RETRY_AFTER},
     redirect,
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -26,6 +26,8 @@ pub struct Client {
     http: reqwest::Client,
     base: Url,
     retry: Retry,
+    /// `Authorization` of each request.
+    authorization: Option<HeaderValue>,
     /// Whether the connections are of the caller's making.
     #[cfg_attr(not(feature = "worker"), expect(dead_code, reason = "only workers make more"))]
     foreign: bool,
@@ -52,13 +54,24 @@ impl Client {
             return Err(address());
         }
         url.path_segments_mut().map_err(|()| address())?.pop_if_empty();
-        Ok(Self { http, base: url, retry: Retry::default(), foreign: true })
+        Ok(Self { http, base: url, retry: Retry::default(), authorization: None, foreign: true })
     }
 
     /// The same client, which makes calls that failed again as `retry` says.
     #[must_use]
     pub fn with_retry(self, retry: Retry) -> Self {
         Self { retry, ..self }
+    }
+
+    /// The same client, which shows this token. It is never shown in an error or a log.
+    ///
+    /// # Errors
+    /// [`Error::Token`] for what no header can hold.
+    pub fn with_token(self, token: &str) -> Result<Self> {
+        let mut value =
+            HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_odd| Error::Token)?;
+        value.set_sensitive(true);
+        Ok(Self { authorization: Some(value), ..self })
     }
 
     /// The same client with connections of its own, for a thread of its own: where it can make
@@ -77,7 +90,10 @@ impl Client {
         }
         // All but POST say what is to be, our PATCH too: said twice, it comes to the same.
         let repeat = if method == Method::POST { Repeat::IfNotBegun } else { Repeat::Always };
-        let request = self.http.request(method, url);
+        let mut request = self.http.request(method, url);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
         Call { request, wait: Duration::ZERO, repeat, retry: self.retry }
     }
 }

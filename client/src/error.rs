@@ -44,6 +44,9 @@ pub enum Error {
     /// The address of the service is not one.
     #[error("{0:?} is not an http or https address")]
     Address(String),
+    /// The token has characters that no header can hold.
+    #[error("the token is none: a header cannot hold it")]
+    Token,
     /// The request cannot be written as JSON.
     #[error("the request cannot be written as JSON")]
     Request(#[source] serde_json::Error),
@@ -63,6 +66,7 @@ impl Error {
             | Self::Stream(_)
             | Self::Unreadable { .. }
             | Self::Address(_)
+            | Self::Token
             | Self::Request(_) => None,
         }
     }
@@ -78,7 +82,7 @@ impl Error {
             Self::Transport(error) => !error.is_builder(),
             Self::Stream(_) => true,
             Self::Foreign { status, .. } => passes(*status),
-            Self::Unreadable { .. } | Self::Address(_) | Self::Request(_) => false,
+            Self::Unreadable { .. } | Self::Address(_) | Self::Token | Self::Request(_) => false,
         }
     }
 
@@ -91,6 +95,7 @@ impl Error {
             | Self::Unreadable { .. }
             | Self::Stream(_)
             | Self::Address(_)
+            | Self::Token
             | Self::Request(_) => None,
         }
     }

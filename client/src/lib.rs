@@ -61,6 +61,7 @@ mod queues;
 mod retry;
 mod service;
 mod tasks;
+mod tokens;
 #[cfg(feature = "webhook")]
 pub mod webhook;
 #[cfg(feature = "worker")]

@@ -1,7 +1,7 @@
 //! Whole lists, page after page.
 
 use futures_util::{Stream, TryStreamExt, stream};
-use nightshift_openapi::{Executor, Plugin, Queue, TaskSummary};
+use nightshift_openapi::{AuditEntry, Executor, Plugin, Queue, TaskSummary, Token};
 
 use crate::{Client, Error, Result, TaskFilter};
 
@@ -38,6 +38,22 @@ impl Client {
     pub fn queues(&self) -> impl Stream<Item = Result<Queue>> + '_ {
         pages(None, async |cursor: Option<String>| {
             let page = self.list_queues(cursor.as_deref(), None).await?;
+            Ok((page.items, page.next_cursor))
+        })
+    }
+
+    /// All tokens, by name, revoked ones too.
+    pub fn tokens(&self) -> impl Stream<Item = Result<Token>> + '_ {
+        pages(None, async |cursor: Option<String>| {
+            let page = self.list_tokens(cursor.as_deref(), None).await?;
+            Ok((page.items, page.next_cursor))
+        })
+    }
+
+    /// The audit log, newest first.
+    pub fn audit_entries(&self) -> impl Stream<Item = Result<AuditEntry>> + '_ {
+        pages(None, async |cursor: Option<String>| {
+            let page = self.list_audit_entries(cursor.as_deref(), None).await?;
             Ok((page.items, page.next_cursor))
         })
     }

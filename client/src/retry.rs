@@ -145,9 +145,11 @@ fn fate(error: &Error) -> Fate {
             _ => fate_by_status(problem.status),
         },
         Error::Foreign { status, .. } => fate_by_status(*status),
-        Error::Unreadable { .. } | Error::Stream(_) | Error::Address(_) | Error::Request(_) => {
-            Fate::Answered
-        }
+        Error::Unreadable { .. }
+        | Error::Stream(_)
+        | Error::Address(_)
+        | Error::Token
+        | Error::Request(_) => Fate::Answered,
     }
 }
 

@@ -25,7 +25,7 @@ def check_service(backend: "NightshiftBackend") -> Iterator[CheckMessage]:
             id="nightshift.E001",
         )
     try:
-        backend.service.request("GET", "/executors?limit=1", seconds=CHECK_SECONDS)
+        backend.service.request("GET", "/queues?limit=1", seconds=CHECK_SECONDS)
     except ServiceUnavailable as error:
         yield Warning(
             str(error),

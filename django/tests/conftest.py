@@ -47,7 +47,7 @@ class Service:
         self.url = f"http://127.0.0.1:{self.port}"
         self.process = None
 
-    def start(self):
+    def start(self, **environment):
         log = open(self.folder / "service.log", "ab")
         self.process = subprocess.Popen(
             [
@@ -63,6 +63,7 @@ class Service:
             stdout=log,
             stderr=log,
             cwd=self.folder,
+            env={**os.environ, **environment},
         )
         until("service", self.is_ready)
         return self

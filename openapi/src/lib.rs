@@ -33,6 +33,7 @@ pub mod schema;
 mod stats;
 mod task;
 mod timestamp;
+mod token;
 mod webhook;
 
 pub use event::{TaskEvent, TaskEventType};
@@ -53,6 +54,7 @@ pub use task::{
     TaskResult, TaskState, TaskStatus, TaskSummary,
 };
 pub use timestamp::Timestamp;
+pub use token::{AuditEntry, AuditLog, CreatedToken, Token, TokenList, TokenRequest, TokenScope};
 pub use webhook::{
     CancelData, CancelMessage, CancelType, ExecuteData, ExecuteMessage, ExecuteType, MessageLease,
 };

@@ -93,6 +93,12 @@ error_codes! {
         "Correct the parameter that `detail` names.";
     InvalidCursor "invalid_cursor" 400 "The cursor is not one of ours"
         "Use `next_cursor` as it came, or start again without a cursor.";
+    Unauthorized "unauthorized" 401 "The token is missing, or does not hold"
+        "Send `Authorization: Bearer TOKEN` with a token that is neither expired nor revoked.";
+    Forbidden "forbidden" 403 "The token is not good for this"
+        "Use a token of the scope, or for the queue, that `detail` names.";
+    OriginRefused "origin_refused" 403 "A page of this origin may not do that"
+        "Name the origin in `cors_origins`, if the page is yours.";
     UnknownRoute "unknown_route" 404 "There is no such route"
         "Compare the path with /openapi.json.";
     TaskNotFound "task_not_found" 404 "There is no such task"
@@ -103,10 +109,16 @@ error_codes! {
         "Install it with PUT /plugins/{name}; GET /plugins/{name} lists the versions.";
     QueueNotFound "queue_not_found" 404 "No queue can have this name"
         "A name has 1 to 255 characters, and neither spaces nor `*`.";
+    TokenNotFound "token_not_found" 404 "There is no such token"
+        "GET /tokens lists them.";
     ExecutorNotWorker "executor_not_worker" 409 "The executor is not of kind worker"
         "The service calls it by itself; only executors of kind worker are asked for leases.";
     PluginInUse "plugin_in_use" 409 "An executor runs the plugin"
         "Forget the executor that `detail` names first, or let it run another plugin.";
+    TokenNameTaken "token_name_taken" 409 "Another token has, or had, this name"
+        "Choose another name: what the audit log says of the first is to stay true.";
+    AdminTokenNeeded "admin_token_needed" 409 "Nobody could give out tokens any more"
+        "Make a token of scope `admin` that does not expire first, or set `admin_token_file`.";
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
         "Use a method that the `Allow` header names.";
     BodyTimeout "body_timeout" 408 "The body came too slowly"
@@ -128,6 +140,9 @@ error_codes! {
     UnsupportedMediaType "unsupported_media_type" 415 "The content type is not taken here"
         "Send `Content-Type: application/json` (a batch may be `application/x-ndjson`; a plugin is \
          `application/wasm`).";
+    UnknownHost "unknown_host" 421 "The service is not called by this name"
+        "Name the host in `allowed_hosts`, or call the service by its `public_url` or an address \
+         of loopback.";
     InvalidField "invalid_field" 422 "A field cannot be accepted"
         "Correct the field that `pointer` names.";
     TooDeep "too_deep" 422 "The JSON is nested too deeply"
@@ -138,6 +153,8 @@ error_codes! {
         "Correct what `detail` says; `nightshift plugin check FILE` says the same without a service.";
     IdempotencyMismatch "idempotency_mismatch" 422 "The idempotency key came with other content before"
         "Use a new key for a new request.";
+    TooManyGuesses "too_many_guesses" 429 "Too many wrong tokens from this address"
+        "Wait `Retry-After` seconds, and use a token that holds: such a one is let in meanwhile.";
     Internal "internal" 500 "The service made a mistake"
         "Report it with the time of the request; the service's log has the cause.";
     Overloaded "overloaded" 503 "The service has too much to do"

@@ -8,12 +8,13 @@ use actix_web::{
     middleware,
     web::{Bytes, Data},
 };
-use anyhow::Context;
+use anyhow::{Context, bail};
 use async_trait::async_trait;
 use tokio::{sync::Semaphore, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    access::{self, Access},
     api::{self, BODIES_KIB_MAX, EVENT_STREAMS_MAX, Limits, Scrape, State},
     clock::{Clock, SystemClock},
     config::Config,
@@ -22,9 +23,12 @@ use crate::{
     entropy::Entropy,
     executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
     metrics::Metrics,
+    network::Network,
     plugin::{self, Components, Plugins},
-    store::{Closing, Store},
+    store::{Closing, Store, TokenTable},
+    tls::Certificates,
     traces::Traces,
+    vault::Vault,
 };
 
 /// How long a client may take to send the head of a request.
@@ -44,24 +48,44 @@ pub struct Outside {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub executor: MakeExecutor,
+    pub network: Arc<Network>,
+    pub vault: Arc<Vault>,
     pub plugins: plugin::Settings,
 }
 
 impl Outside {
     /// The machine's clock and randomness, and real calls.
     pub fn real(config: &Config) -> anyhow::Result<Self> {
-        let response_bytes_max = config.return_value_bytes_max;
+        let network = Arc::new(Network::new(config.executor_reach()?));
+        let vault = Arc::new(config.vault()?);
         Ok(Self {
             clock: Arc::new(SystemClock::default()),
             entropy: Arc::new(Entropy::from_system()),
-            executor: Box::new(move |public_url| {
-                let public_url = public_url.to_owned();
-                let settings = HttpSettings { public_url, response_bytes_max };
-                Ok(HttpExecutor::new(settings)?)
-            }),
+            executor: make_executor(config, &network, &vault)?,
+            network,
+            vault,
             plugins: config.plugins()?,
         })
     }
+}
+
+/// The usual [`MakeExecutor`].
+pub fn make_executor(
+    config: &Config,
+    network: &Arc<Network>,
+    vault: &Arc<Vault>,
+) -> anyhow::Result<MakeExecutor> {
+    let mut settings = HttpSettings {
+        public_url: String::new(),
+        response_bytes_max: config.return_value_bytes_max,
+        network: Arc::clone(network),
+        authorities: config.executor_authorities()?,
+        vault: Arc::clone(vault),
+    };
+    Ok(Box::new(move |public_url| {
+        public_url.clone_into(&mut settings.public_url);
+        Ok(HttpExecutor::new(settings)?)
+    }))
 }
 
 /// A service that listens.
@@ -73,7 +97,9 @@ pub struct App {
     reaping: JoinHandle<()>,
     pruning: JoinHandle<()>,
     following: JoinHandle<()>,
+    admitting: JoinHandle<()>,
     warming: JoinHandle<()>,
+    certifying: Option<JoinHandle<()>>,
     stopping: CancellationToken,
     drain: Drain,
     traces: Traces,
@@ -84,7 +110,8 @@ pub struct App {
 impl App {
     /// Opens the store, binds the address and starts to work.
     pub fn start(config: &Config, outside: Outside) -> anyhow::Result<Self> {
-        let Outside { clock, entropy, executor, plugins } = outside;
+        let Outside { clock, entropy, executor, network, vault, plugins } = outside;
+        let certificates = config.tls()?.map(Certificates::load).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new());
         let traces = Traces::new(config.otlp_endpoint.as_deref())?;
         let opened = Store::open(
@@ -92,15 +119,21 @@ impl App {
             config.deliveries_max,
             Arc::clone(&clock),
             Arc::clone(&entropy),
+            &vault,
             Arc::clone(&metrics),
         )?;
+        let access = Arc::new(admission(config, opened.tokens)?);
         let stopping = CancellationToken::new();
         let plugins = Arc::new(Plugins::new(plugins));
         let state = State {
             store: opened.store.clone(),
+            access: Arc::clone(&access),
             clock: Arc::clone(&clock),
             entropy,
             limits: limits(config),
+            doors: Arc::new(config.doors()?),
+            network,
+            vault,
             plugins: Arc::clone(&plugins),
             retention: config.retention(),
             bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
@@ -110,15 +143,14 @@ impl App {
             scrape: Arc::new(Scrape::default()),
             stopping: stopping.clone(),
         };
-        let (server, address) = serve(config, state)?;
-        let public_url = config.public_url.clone().unwrap_or_else(|| format!("http://{address}"));
+        let (server, address) = serve(config, state, certificates.as_ref())?;
         let wasm = Arc::new(WasmExecutor {
             plugins,
             components: Arc::new(Stored(opened.store.clone())),
             directories: config.plugin_directories.clone(),
             return_value_bytes_max: config.return_value_bytes_max,
         });
-        let http = executor(public_url.trim_end_matches('/'))?;
+        let http = executor(public_url(config, address).trim_end_matches('/'))?;
         let warming =
             tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
         let executor = Executors { http, wasm };
@@ -142,12 +174,20 @@ impl App {
             reaping: tokio::spawn(reap(opened.store.clone(), Arc::clone(&clock), stopping.clone())),
             pruning: tokio::spawn(prune(
                 opened.store.clone(),
-                clock,
-                Keep { tasks: config.retention(), events: config.event_retention() },
+                Arc::clone(&clock),
+                keep(config),
                 stopping.clone(),
             )),
             following: tokio::spawn(opened.store.clone().follow_events(stopping.clone())),
+            admitting: tokio::spawn(access::keep(
+                access,
+                opened.store.clone(),
+                clock,
+                stopping.clone(),
+            )),
             warming,
+            certifying: certificates
+                .map(|certificates| tokio::spawn(certificates.follow(stopping.clone()))),
             stopping,
             drain,
             traces,
@@ -179,7 +219,11 @@ impl App {
         self.reaping.await.context("the reaper panicked")?;
         self.pruning.await.context("the pruner panicked")?;
         self.following.await.context("following events panicked")?;
+        self.admitting.await.context("keeping tokens panicked")?;
         self.warming.await.context("getting plugins ready panicked")?;
+        if let Some(certifying) = self.certifying {
+            certifying.await.context("looking at the certificate panicked")?;
+        }
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         drop(self.store);
@@ -190,6 +234,26 @@ impl App {
     }
 }
 
+/// Who is let in. Nobody is, on other addresses than loopback, if everybody would be.
+fn admission(config: &Config, tokens: TokenTable) -> anyhow::Result<Access> {
+    let access = Access::new(config.admin_token()?.as_deref(), tokens);
+    if !config.bind.ip().is_loopback() && !access.is_on() {
+        bail!(
+            "bind is {}, but there is no token: anybody who reaches the port could run tasks. Set \
+             admin_token_file, or bind 127.0.0.1 and make one with \
+             `nightshift token create NAME --scope admin`.",
+            config.bind
+        );
+    }
+    Ok(access)
+}
+
+/// How executors reach the service, unless it is set.
+fn public_url(config: &Config, address: SocketAddr) -> String {
+    let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
+    config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"))
+}
+
 fn limits(config: &Config) -> Limits {
     Limits {
         body_bytes_max: config.body_bytes_max,
@@ -197,6 +261,14 @@ fn limits(config: &Config) -> Limits {
         return_value_bytes_max: config.return_value_bytes_max,
         plugin_bytes_max: config.plugin_bytes_max,
         body_read_timeout: config.body_read_timeout(),
+    }
+}
+
+fn keep(config: &Config) -> Keep {
+    Keep {
+        tasks: config.retention(),
+        events: config.event_retention(),
+        audit: config.audit_retention(),
     }
 }
 
@@ -228,11 +300,19 @@ async fn warm_up(store: Store, wasm: Arc<WasmExecutor>, stopping: CancellationTo
     }
 }
 
-fn serve(config: &Config, state: State) -> anyhow::Result<(Server, SocketAddr)> {
+fn serve(
+    config: &Config,
+    state: State,
+    certificates: Option<&Arc<Certificates>>,
+) -> anyhow::Result<(Server, SocketAddr)> {
     let state = Data::new(state);
+    let origins = config.cors_origins.clone();
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(state.clone())
+            .wrap(middleware::from_fn(api::admit))
+            // What is wrapped last comes first.
+            .wrap(api::cors(&origins))
             .wrap(middleware::from_fn(api::around))
             .configure(api::configure)
     })
@@ -240,11 +320,15 @@ fn serve(config: &Config, state: State) -> anyhow::Result<(Server, SocketAddr)> 
     .workers(config.http_workers)
     .max_connections(config.connections_max.div_ceil(config.http_workers))
     .backlog(BACKLOG)
+    .tls_handshake_timeout(HEAD_TIMEOUT)
     .client_request_timeout(HEAD_TIMEOUT)
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(HTTP_GRACE_SECONDS)
-    .disable_signals()
-    .bind(config.bind)
+    .disable_signals();
+    let server = match certificates {
+        Some(certificates) => server.bind_rustls_0_23(config.bind, certificates.server_config()?),
+        None => server.bind(config.bind),
+    }
     .with_context(|| format!("cannot listen on {}", config.bind))?;
     let address = server.addrs().first().copied().context("the server has no address")?;
     Ok((server.run(), address))

@@ -1,5 +1,6 @@
 //! Settings: flags over environment (`NIGHTSHIFT_...`) over `nightshift.toml` over defaults.
 
+mod security;
 mod sources;
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+pub use self::security::Hidden;
 pub use self::sources::{Setting, Source, Sources};
 use crate::{
     domain::{event::EventRetention, names::DirectoryName, retention::Retention},
@@ -21,6 +23,12 @@ use crate::{
 pub struct Config {
     /// Where to listen.
     pub bind: SocketAddr,
+    /// A token with all rights, whatever tokens there are.
+    pub admin_token: Option<Hidden>,
+    /// The file that has it.
+    pub admin_token_file: Option<PathBuf>,
+    /// How long entries of the audit log are kept.
+    pub audit_retention_seconds: u64,
     /// `sqlite://PATH` or `postgres://...`.
     pub database_url: String,
     /// SQLite's durability: `full` survives power loss, `normal` may lose the last commits.
@@ -32,8 +40,28 @@ pub struct Config {
     pub database_pooled: bool,
     /// A direct way to the same PostgreSQL, for LISTEN; `database_url` unless that is pooled.
     pub database_listen_url: Option<String>,
-    /// How executors reach this service; `http://BIND` by default.
+    /// How executors reach this service; `http://BIND` by default, or `https://BIND`.
     pub public_url: Option<String>,
+    /// A PEM file with the certificate that the service shows, and those that lead to its
+    /// authority. Without it, the service speaks HTTP.
+    pub tls_certificate: Option<PathBuf>,
+    /// A PEM file with the certificate's key.
+    pub tls_key: Option<PathBuf>,
+    /// Names by which clients may call this service, beside those of loopback and `public_url`.
+    #[serde(deserialize_with = "security::texts")]
+    pub allowed_hosts: Vec<String>,
+    /// Origins whose pages may use the API in a browser; `*`: all.
+    #[serde(deserialize_with = "security::texts")]
+    pub cors_origins: Vec<String>,
+    /// A PEM file with authorities that are trusted for HTTPS executors, beside the machine's.
+    pub executor_ca: Option<PathBuf>,
+    /// Names, `*.domains` and networks where executors may be called; none: everywhere.
+    #[serde(deserialize_with = "security::texts")]
+    pub executor_hosts_allowed: Vec<String>,
+    /// The base64 of 32 bytes by which executors' secrets are encrypted in the database.
+    pub secrets_key: Option<Hidden>,
+    /// The same in a file, one key a line: the first encrypts, all decrypt.
+    pub secrets_key_file: Option<PathBuf>,
     /// Attempts that this process runs at once.
     pub attempts_max: u32,
     /// How often a task is handed out before it fails as `unreachable`.
@@ -86,12 +114,23 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from(([127, 0, 0, 1], 8700)),
+            admin_token: None,
+            admin_token_file: None,
+            audit_retention_seconds: 365 * 24 * 3_600,
             database_url: "sqlite://nightshift.db".to_owned(),
             sqlite_synchronous: SqliteSynchronous::Full,
             database_readers: 4,
             database_pooled: false,
             database_listen_url: None,
             public_url: None,
+            tls_certificate: None,
+            tls_key: None,
+            allowed_hosts: Vec::new(),
+            cors_origins: Vec::new(),
+            executor_ca: None,
+            executor_hosts_allowed: Vec::new(),
+            secrets_key: None,
+            secrets_key_file: None,
             attempts_max: 1_000,
             deliveries_max: 10_000,
             retention_seconds: Retention::ENDED_DEFAULT.as_secs(),
@@ -150,15 +189,8 @@ impl Config {
     }
 
     fn check(&self) -> anyhow::Result<()> {
-        if !self.bind.ip().is_loopback() {
-            bail!(
-                "bind is {}, but without tokens only a loopback address is safe: anybody who \
-                 reaches the port could run tasks. Bind 127.0.0.1 and let a proxy that checks \
-                 its callers forward to it.",
-                self.bind
-            );
-        }
         self.database()?;
+        self.check_security()?;
         self.check_otlp_endpoint()?;
         for (name, value) in [
             ("database_readers", u64::from(self.database_readers)),
@@ -226,6 +258,10 @@ impl Config {
             pooled: self.database_pooled,
             listen_url,
         })
+    }
+
+    pub fn audit_retention(&self) -> Duration {
+        Duration::from_secs(self.audit_retention_seconds)
     }
 
     pub fn shutdown_grace(&self) -> Duration {

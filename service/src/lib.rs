@@ -1,6 +1,7 @@
 //! Nightshift: background tasks for any web stack over plain HTTP.
 #![expect(missing_docs, reason = "a program, not a library: its tests are the only users")]
 
+pub mod access;
 pub mod api;
 pub mod app;
 pub mod cli;
@@ -11,8 +12,11 @@ pub mod domain;
 pub mod entropy;
 pub mod executor;
 pub mod metrics;
+pub mod network;
 pub mod plugin;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod tls;
 pub mod traces;
+pub mod vault;

@@ -22,6 +22,14 @@ type story struct {
 	label string
 }
 
+// A client's option: the token of each request.
+func showing(token string) api.ClientOption {
+	return api.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
+		request.Header.Set("Authorization", "Bearer "+token)
+		return nil
+	})
+}
+
 func check(holds bool, format string, values ...any) {
 	if !holds {
 		log.Panicf(format, values...)
@@ -114,6 +122,9 @@ func (s story) refuse(ctx context.Context, ended uuid.UUID) {
 	refused := must(s.CreateTaskWithResponse(ctx, nil, request)).ApplicationproblemJSON422
 	check(refused != nil && refused.Code == "invalid_field", "%v", refused)
 	check(*refused.Pointer == "/priority", "%v", refused)
+	stranger := must(api.NewClientWithResponses(os.Getenv("NIGHTSHIFT_SERVER"), showing("wrong")))
+	keptOut := must(stranger.GetTaskWithResponse(ctx, ended, nil)).ApplicationproblemJSON401
+	check(keptOut != nil && keptOut.Code == "unauthorized", "%v", keptOut)
 }
 
 func (s story) repeat(ctx context.Context) {
@@ -152,7 +163,7 @@ func main() {
 	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer stop()
 	server := os.Getenv("NIGHTSHIFT_SERVER")
-	client := must(api.NewClientWithResponses(server, api.WithHTTPClient(&http.Client{})))
+	client := must(api.NewClientWithResponses(server, showing(os.Getenv("NIGHTSHIFT_TOKEN"))))
 	s := story{client, "go-" + uuid.NewString()}
 	s.register(ctx)
 	s.enqueueAndWait(ctx)

@@ -32,8 +32,10 @@ final class Story {
     private final ExecutorsApi executors;
     private final String label = "java-" + UUID.randomUUID();
 
-    private Story(String server) {
+    private Story(String server, String token) {
         client.updateBaseUri(server);
+        client.setRequestInterceptor(
+                request -> request.setHeader("Authorization", "Bearer " + token));
         tasks = new TasksApi(client);
         executors = new ExecutorsApi(client);
     }
@@ -123,6 +125,9 @@ final class Story {
         Problem refused = refused(() -> create(request("clients.count").priority(101L)), 422);
         check(refused.getCode().equals("invalid_field"), refused);
         check(refused.getPointer().equals("/priority"), refused);
+        Story stranger = new Story(System.getenv("NIGHTSHIFT_SERVER"), "wrong");
+        Problem keptOut = refused(() -> stranger.tasks.getTask(ended, null), 401);
+        check(keptOut.getCode().equals("unauthorized"), keptOut);
     }
 
     private void repeat() throws Exception {
@@ -157,7 +162,7 @@ final class Story {
     }
 
     public static void main(String[] arguments) throws Exception {
-        Story story = new Story(System.getenv("NIGHTSHIFT_SERVER"));
+        Story story = new Story(System.getenv("NIGHTSHIFT_SERVER"), System.getenv("NIGHTSHIFT_TOKEN"));
         story.register();
         story.enqueueAndWait();
         story.fail();

@@ -4,7 +4,7 @@ import os
 import uuid
 from datetime import UTC, datetime, timedelta
 
-from nightshift_api import Client
+from nightshift_api import AuthenticatedClient
 from nightshift_api.api.executors import get_executor, put_executor
 from nightshift_api.api.tasks import (
     cancel_task,
@@ -31,7 +31,8 @@ from nightshift_api.models import (
     WorkerExecutorRequestKind,
 )
 
-client = Client(base_url=os.environ["NIGHTSHIFT_SERVER"])
+server = os.environ["NIGHTSHIFT_SERVER"]
+client = AuthenticatedClient(base_url=server, token=os.environ["NIGHTSHIFT_TOKEN"])
 label = f"python-{uuid.uuid4()}"
 
 
@@ -112,6 +113,10 @@ def refuse(ended: uuid.UUID) -> None:
     refused = create_task.sync(client=client, body=body)
     assert isinstance(refused, Problem)
     assert (refused.code, refused.pointer) == ("invalid_field", "/priority")
+    stranger = AuthenticatedClient(base_url=server, token="wrong")
+    kept_out = get_task.sync(ended, client=stranger)
+    assert isinstance(kept_out, Problem)
+    assert kept_out.code == "unauthorized"
 
 
 def repeat() -> None:

@@ -15,7 +15,7 @@ import {
   type TaskRequest,
 } from "./generated/sdk/index.js";
 
-client.setConfig({ baseUrl: process.env.NIGHTSHIFT_SERVER });
+client.setConfig({ baseUrl: process.env.NIGHTSHIFT_SERVER, auth: process.env.NIGHTSHIFT_TOKEN });
 const label = `sdk-${randomUUID()}`;
 
 function request(task_path: string, args: unknown[], more: Partial<TaskRequest> = {}): TaskRequest {
@@ -83,6 +83,8 @@ async function refuse(ended: string) {
   assert.deepEqual([unknown.response?.status, unknown.error?.code], [404, "task_not_found"]);
   const { error } = await createTask({ body: request("clients.count", [], { priority: 101 }) });
   assert.deepEqual([error?.code, error?.pointer], ["invalid_field", "/priority"]);
+  const keptOut = await getTask({ path: { id: ended }, auth: "wrong" });
+  assert.deepEqual([keptOut.response?.status, keptOut.error?.code], [401, "unauthorized"]);
 }
 
 async function repeat() {

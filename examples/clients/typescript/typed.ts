@@ -6,7 +6,10 @@ import type { components, paths } from "./generated/schema.js";
 
 type TaskRequest = components["schemas"]["TaskRequest"];
 
-const client = createClient<paths>({ baseUrl: process.env.NIGHTSHIFT_SERVER });
+const client = createClient<paths>({
+  baseUrl: process.env.NIGHTSHIFT_SERVER,
+  headers: { Authorization: `Bearer ${process.env.NIGHTSHIFT_TOKEN}` },
+});
 const label = `typescript-${randomUUID()}`;
 
 function request(task_path: string, args: unknown[], more: Partial<TaskRequest> = {}): TaskRequest {
@@ -79,6 +82,9 @@ async function refuse(ended: string) {
     body: request("clients.count", [], { priority: 101 }),
   });
   assert.deepEqual([error?.code, error?.pointer], ["invalid_field", "/priority"]);
+  const headers = { Authorization: "Bearer wrong" };
+  const keptOut = await client.GET("/tasks/{id}", { params: { path: { id: ended } }, headers });
+  assert.deepEqual([keptOut.response.status, keptOut.error?.code], [401, "unauthorized"]);
 }
 
 async function repeat() {

@@ -22,6 +22,7 @@ const tasks = new Map(Object.entries({
 
 async function post(path, body, signal = AbortSignal.timeout(10_000)) {
   const headers = { "Content-Type": "application/json" };
+  if (process.env.NIGHTSHIFT_TOKEN) headers.Authorization = `Bearer ${process.env.NIGHTSHIFT_TOKEN}`;
   const request = { method: "POST", body: JSON.stringify(body), headers, signal };
   const answer = await fetch(server + path, request);
   return { status: answer.status, said: await answer.json() };

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Serves the tasks of `nightshift demo`. Usage: NIGHTSHIFT_SECRET=whsec_... demo.py [PORT]"""
+"""Serves the tasks of `nightshift demo`. Usage: NIGHTSHIFT_SECRET=whsec_... demo.py [PORT [ADDRESS]]"""
 import sys
 import time
 

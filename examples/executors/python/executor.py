@@ -73,7 +73,7 @@ def answer(message):  # a status and a value
         return Attempt(TASKS[path], data).run()
     return 404, {"message": f"there is no task {path}"}
 
-def serve(port):
-    server = ThreadingHTTPServer(("127.0.0.1", int(port)), Handler)
+def serve(port, address="127.0.0.1"):
+    server = ThreadingHTTPServer((address, int(port)), Handler)
     print(server.server_port, flush=True)  # another than 0
     server.serve_forever()

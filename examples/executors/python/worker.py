@@ -9,8 +9,8 @@ from urllib.request import Request, urlopen
 
 EXECUTOR, SERVER = (sys.argv[1:] + ["http://127.0.0.1:8700"])[:2]
 SLOTS = 4  # tasks at once
-POOL = ThreadPoolExecutor(SLOTS)
-STOPPING = threading.Event()
+TOKEN = "Bearer " + os.environ.get("NIGHTSHIFT_TOKEN", "")
+POOL, STOPPING = ThreadPoolExecutor(SLOTS), threading.Event()
 
 
 def fail(message):
@@ -25,7 +25,8 @@ TASKS = {
 
 
 def post(path, body, timeout=10):
-    request = Request(SERVER + path, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = Request(SERVER + path, json.dumps(body).encode(),
+                      {"Content-Type": "application/json", "Authorization": TOKEN})
     with urlopen(request, timeout=timeout) as answer:
         return json.loads(answer.read() or b"null")
 

@@ -2,8 +2,9 @@
 
 use super::{PLUGIN, QUEUE, at};
 use crate::{
-    EndedCounts, Plugin, PluginList, PluginTask, PluginVersion, PruneRequest, Pruned, Queue,
-    QueueChange, QueueList, RollbackRequest, Stats,
+    AuditEntry, AuditLog, CreatedToken, EndedCounts, Plugin, PluginList, PluginTask, PluginVersion,
+    PruneRequest, Pruned, Queue, QueueChange, QueueList, RollbackRequest, Stats, Token, TokenList,
+    TokenRequest, TokenScope,
 };
 
 const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
@@ -133,4 +134,57 @@ pub fn prune_request() -> PruneRequest {
 #[must_use]
 pub fn pruned() -> Pruned {
     Pruned { tasks: ended(4_795), remaining: false }
+}
+
+/// The token of a web application.
+#[must_use]
+pub fn token() -> Token {
+    Token {
+        name: "tom-web".to_owned(),
+        scopes: vec![TokenScope::Enqueue, TokenScope::Read],
+        queue_names: Some(vec![QUEUE.to_owned()]),
+        created_at: at(-3_600),
+        expires_at: None,
+        last_used_at: Some(at(0)),
+        revoked_at: None,
+    }
+}
+
+/// The wish for it.
+#[must_use]
+pub fn token_request() -> TokenRequest {
+    let Token { name, scopes, queue_names, expires_at, .. } = token();
+    TokenRequest { name, scopes, queue_names, expires_at }
+}
+
+/// It when it was made.
+#[must_use]
+pub fn created_token() -> CreatedToken {
+    CreatedToken {
+        secret: "nst_YQJr5u7PLE0IfYQVqa0ar8nN3UeGyh8Jx2Fh1sM0q4c".to_owned(),
+        token: Token { last_used_at: None, ..token() },
+    }
+}
+
+/// All tokens.
+#[must_use]
+pub fn token_list() -> TokenList {
+    TokenList { items: vec![token()], next_cursor: None }
+}
+
+/// What was done lately.
+#[must_use]
+pub fn audit_log() -> AuditLog {
+    let entry = |at_seconds, action: &str, object: &str| AuditEntry {
+        at: at(at_seconds),
+        actor: "ops".to_owned(),
+        address: Some("127.0.0.1".to_owned()),
+        action: action.to_owned(),
+        object: object.to_owned(),
+    };
+    let items = vec![
+        entry(-1_800, "put_executor", super::EXECUTOR),
+        entry(-3_600, "create_token", "tom-web"),
+    ];
+    AuditLog { items, next_cursor: None }
 }

@@ -14,6 +14,7 @@ use super::{
     tasks,
 };
 use crate::{
+    access::Caller,
     domain::{limits::BATCH_TASKS_MAX, task::NewTask},
     traces::SpanKind,
 };
@@ -26,6 +27,7 @@ use crate::{
 #[utoipa::path(
     tag = "tasks",
     operation_id = "create_tasks",
+    security((), ("bearer" = ["enqueue"])),
     params(Traced),
     request_body(content(
         (wire::TaskBatch = "application/json", example = json!(wire::examples::task_batch())),
@@ -40,6 +42,7 @@ use crate::{
 #[post("/tasks/batch")]
 pub(super) async fn create_tasks(
     state: Shared,
+    caller: Caller,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Error> {
@@ -56,17 +59,22 @@ pub(super) async fn create_tasks(
         }
     };
     let bytes = extract::read(&request, payload.into_inner(), state.limits.batch_bytes_max).await?;
-    let caller = headers::traceparent(&request);
+    let parent = headers::traceparent(&request);
     let now = state.clock.now();
     let mut span =
-        state.traces.begin("POST /tasks/batch", SpanKind::Server, caller.as_deref(), now);
-    let traceparent = span.traceparent().or(caller);
+        state.traces.begin("POST /tasks/batch", SpanKind::Server, parent.as_deref(), now);
+    let traceparent = span.traceparent().or(parent);
     let tasks = parse(&bytes)?
         .into_iter()
         .enumerate()
         .map(|(index, task)| {
             let said = Said { idempotency_key: None, traceparent: traceparent.clone() };
-            convert::new_task(&state, task, said).map_err(|error| error.below(&at(index)))
+            let new = convert::new_task(&state, task, said);
+            new.and_then(|new| {
+                caller.check_queue(new.content.queue_name.as_str())?;
+                Ok(new)
+            })
+            .map_err(|error| error.below(&at(index)))
         })
         .collect::<Result<Vec<NewTask>, Error>>()?;
     let enqueued = state.store.enqueue(tasks).await?.map_err(|refused| {

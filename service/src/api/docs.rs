@@ -8,6 +8,11 @@ async fn to_docs() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "/docs/")).finish()
 }
 
+/// Whether a path is one of the documentation's.
+pub(super) fn is_at(path: &str) -> bool {
+    path == "/docs" || path.starts_with("/docs/")
+}
+
 pub(super) fn configure(config: &mut ServiceConfig) {
     config
         .service(to_docs)

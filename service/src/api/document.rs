@@ -3,13 +3,19 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use utoipa::openapi::{
-    Discriminator, ObjectBuilder, OneOfBuilder, OpenApi as Document, Ref, RefOr, Response, Schema,
-    extensions::Extensions,
-    path::{Operation, Parameter, PathItem},
-    schema::{Object, SchemaType, Type},
-    security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+use utoipa::{
+    IntoResponses,
+    openapi::{
+        Discriminator, ObjectBuilder, OneOfBuilder, OpenApi as Document, Ref, RefOr, Response,
+        Schema,
+        extensions::Extensions,
+        path::{Operation, Parameter, PathItem},
+        schema::{Object, SchemaType, Type},
+        security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    },
 };
+
+use super::responses::{Admitted, Problems};
 
 /// Adds what is missing in the document that was made of the handlers and their types.
 pub(super) fn complete(document: &mut Document) {
@@ -18,17 +24,29 @@ pub(super) fn complete(document: &mut Document) {
             only_described_parameters(operation);
             without_null_parameters(operation);
             name_events(operation);
+            may_be_refused(operation);
         }
     }
     let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .description(Some("For tokens to come: at present none is asked for, nor looked at."));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "A token with the scope that the operation names, or `admin`. Asked for as soon as the \
+             service has tokens.",
+    ));
     components
         .security_schemes
         .insert("bearer".to_owned(), SecurityScheme::Http(bearer.build()).into());
     exactly_one_end(&mut components.schemas);
     executors_by_kind(&mut components.schemas);
+}
+
+/// Whoever shows a token that does not hold is told so, even where none is asked for.
+fn may_be_refused(operation: &mut Operation) {
+    let open = operation.security == Some(vec![SecurityRequirement::default()]);
+    for (status, answer) in Problems::<Admitted>::responses() {
+        if !(open && status == "403") {
+            operation.responses.responses.entry(status).or_insert(answer);
+        }
+    }
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

@@ -7,6 +7,7 @@ use actix_web::{
 use nightshift_openapi::{ErrorCode, Problem};
 
 use crate::{
+    access::GUESSES_WINDOW,
     domain::{
         Invalid,
         limits::{DETAIL_BYTES_MAX, cut_end},
@@ -73,6 +74,7 @@ impl Error {
         match (self.code.status(), self.code) {
             (503, ErrorCode::Overloaded) => Some(RETRY_OVERLOADED),
             (503, _) => Some(RETRY_UNAVAILABLE),
+            (429, _) => Some(GUESSES_WINDOW),
             (_, _) => None,
         }
     }
@@ -111,6 +113,9 @@ impl ResponseError for Error {
         answer.content_type("application/problem+json");
         if let Some(retry_after) = self.retry_after() {
             answer.insert_header((header::RETRY_AFTER, retry_after.as_secs()));
+        }
+        if self.code == ErrorCode::Unauthorized {
+            answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"nightshift\""));
         }
         if let Some(allow) = &self.allow {
             answer.insert_header((header::ALLOW, allow.as_str()));

@@ -21,6 +21,7 @@ use super::{
     tasks::{not_found, task_id},
 };
 use crate::{
+    access::Caller,
     domain::event::{EventPlace, TaskEvent, TaskPlace},
     store::{self, EventChunk, EventReader, Heard, TaskNews, TaskWatch},
 };
@@ -99,6 +100,7 @@ fn permit(state: &Shared) -> Result<OwnedSemaphorePermit, Error> {
 #[utoipa::path(
     tag = "events",
     operation_id = "get_events",
+    security((), ("bearer" = ["read"])),
     params(AllSeen, EventsQuery),
     responses(
         (status = 200, description = "Events without end; the data of each is a TaskEvent",
@@ -110,10 +112,12 @@ fn permit(state: &Shared) -> Result<OwnedSemaphorePermit, Error> {
 #[get("/events")]
 pub(super) async fn get_events(
     state: Shared,
+    caller: Caller,
     request: HttpRequest,
     query: Query<EventsQuery>,
 ) -> Result<HttpResponse, Error> {
     let mut query = query.0;
+    query.queue_name = caller.hold_to_queue(query.queue_name)?;
     let place = last_event_id(&request, query.last_event_id.take())?;
     let place = place.as_deref().map(event_place).transpose()?;
     let permit = permit(&state)?;
@@ -130,6 +134,7 @@ pub(super) async fn get_events(
 #[utoipa::path(
     tag = "events",
     operation_id = "get_task_events",
+    security((), ("bearer" = ["read"])),
     params(OfTask, TaskSeen, TaskEventsQuery),
     responses(
         (status = 200, description = "Events until the task's end; the data of each is a TaskEvent",
@@ -142,11 +147,12 @@ pub(super) async fn get_events(
 #[get("/tasks/{id}/events")]
 pub(super) async fn get_task_events(
     state: Shared,
+    caller: Caller,
     request: HttpRequest,
     id: Path<String>,
     query: Query<TaskEventsQuery>,
 ) -> Result<HttpResponse, Error> {
-    let id = task_id(&id)?;
+    let id = caller.task(&state, task_id(&id)?).await?;
     let place = last_event_id(&request, query.0.last_event_id)?;
     let place = place.as_deref().map(task_place).transpose()?.unwrap_or_default();
     let permit = permit(&state)?;

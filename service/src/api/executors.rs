@@ -10,7 +10,14 @@ use super::{
     responses::{NoSuchExecutor, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
-    domain::{executor::Executor, names::ExecutorName},
+    access::Caller,
+    domain::{
+        Invalid,
+        executor::{Executor, Registration, Target},
+        names::ExecutorName,
+        reach::Refusal,
+        token::Scope,
+    },
     store::NoSuchPlugin,
 };
 
@@ -22,6 +29,7 @@ fn not_found() -> Error {
 #[utoipa::path(
     tag = "executors",
     operation_id = "list_executors",
+    security((), ("bearer" = ["read"])),
     params(ByName),
     responses(
         (status = 200, description = "One page", body = wire::ExecutorList,
@@ -44,6 +52,7 @@ pub(super) async fn list_executors(
 #[utoipa::path(
     tag = "executors",
     operation_id = "get_executor",
+    security((), ("bearer" = ["read"])),
     params(OfExecutor),
     responses(
         (status = 200, description = "The registration, without its secrets", body = wire::Executor,
@@ -69,10 +78,12 @@ fn known_name(name: &str) -> Result<ExecutorName, Error> {
 /// Register an executor
 ///
 /// Replaces what was registered under the name. Waiting tasks go to the executors that serve
-/// their paths now.
+/// their paths now. A token of scope `work` registers executors of kind `worker` only, and replaces
+/// no others; the rest is for `admin`.
 #[utoipa::path(
     tag = "executors",
     operation_id = "put_executor",
+    security((), ("bearer" = ["work"])),
     params(OfExecutor),
     request_body(content = wire::ExecutorRequest, examples(
         ("worker" = (summary = "A worker asks for tasks", value = json!(wire::examples::worker_request()))),
@@ -90,15 +101,36 @@ fn known_name(name: &str) -> Result<ExecutorName, Error> {
 #[put("/executors/{name}")]
 pub(super) async fn put_executor(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
-    let registration = convert::registration(name.parse()?, &body.0)?;
-    let registered = state.store.put_executor(registration).await?.map_err(|NoSuchPlugin| {
+    let registration = convert::registration(name.parse()?, &body.0, &state.vault)?;
+    if !caller.may(Scope::Admin) {
+        check_worker(&state, &registration).await?;
+    }
+    if let Target::Http { url, .. } = &registration.target {
+        let refused = |refusal: Refusal| Invalid::new("url", format!("is refused: {refusal}"));
+        state.network.admit(url).await.map_err(refused)?;
+    }
+    let note = caller.note("put_executor", &registration.name);
+    let registered = state.store.put_executor(registration, note).await?;
+    let registered = registered.map_err(|NoSuchPlugin| {
         Error::new(ErrorCode::InvalidField, "no plugin has this name").at("/plugin")
     })?;
     let mut answer = if registered.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_executor(registered.executor)))
+}
+
+/// Workers may say for themselves what they serve.
+async fn check_worker(state: &Shared, registration: &Registration) -> Result<(), Error> {
+    let name = registration.name.as_str().to_owned();
+    let before = state.store.executor(name).await?.map(|executor| executor.registration);
+    if registration.target.is_worker() && before.is_none_or(|before| before.target.is_worker()) {
+        return Ok(());
+    }
+    let detail = "the token needs the scope admin, for another executor than one of kind worker";
+    Err(Error::new(ErrorCode::Forbidden, detail))
 }
 
 /// Forget an executor
@@ -116,9 +148,12 @@ pub(super) async fn put_executor(
 #[delete("/executors/{name}")]
 pub(super) async fn delete_executor(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
 ) -> Result<HttpResponse, Error> {
-    if state.store.remove_executor(known_name(&name)?).await? {
+    let name = known_name(&name)?;
+    let note = caller.note("delete_executor", &name);
+    if state.store.remove_executor(name, note).await? {
         return Ok(HttpResponse::NoContent().finish());
     }
     Err(not_found())

@@ -29,6 +29,7 @@ impl Health {
 #[utoipa::path(
     tag = "service",
     operation_id = "get_health",
+    security(()),
     responses((status = 200, description = "It answers", body = Health, example = json!(Health::OK)))
 )]
 #[get("/healthz")]
@@ -42,6 +43,7 @@ pub(super) async fn get_health() -> HttpResponse {
 #[utoipa::path(
     tag = "service",
     operation_id = "get_readiness",
+    security(()),
     responses(
         (status = 200, description = "It can claim and commit", body = Health, example = json!(Health::OK)),
         Problems<Written>,

@@ -10,6 +10,7 @@ use super::{
     responses::{AttemptOver, NoSuchExecutor, NotAWorker, Problems, Reported, Sent, Written},
 };
 use crate::{
+    access::Caller,
     domain::{Invalid, attempt::Outcome, lease::LeaseToken, limits::LEASES_MAX},
     store::{Ended, RenewRequest},
 };
@@ -32,6 +33,7 @@ fn token(text: &str) -> Result<LeaseToken, Error> {
 #[utoipa::path(
     tag = "leases",
     operation_id = "lease_tasks",
+    security((), ("bearer" = ["work"])),
     params(OfExecutor),
     request_body(content = wire::LeaseRequest, example = json!(wire::examples::lease_request())),
     responses(
@@ -43,17 +45,20 @@ fn token(text: &str) -> Result<LeaseToken, Error> {
 #[post("/executors/{name}/leases")]
 pub(super) async fn lease_tasks(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
     request: HttpRequest,
     body: Body<wire::LeaseRequest>,
 ) -> Result<HttpResponse, Error> {
-    let wait = convert::lease_wait(body.0.wait_seconds)?;
+    let mut body = body.0;
+    body.queue_names = caller.hold_to_queues(body.queue_names)?;
+    let wait = convert::lease_wait(body.wait_seconds)?;
     let executor = executors::find(&state, &name).await?;
     if !executor.registration.target.is_worker() {
         let detail = "the service calls this executor by itself";
         return Err(Error::new(ErrorCode::ExecutorNotWorker, detail));
     }
-    let wanted = convert::lease_request(executor.id, body.0)?;
+    let wanted = convert::lease_request(executor.id, body)?;
     let claimed = tokio::select! {
         // First of all: who is gone is to get nothing.
         biased;
@@ -74,6 +79,7 @@ pub(super) async fn lease_tasks(
 #[utoipa::path(
     tag = "leases",
     operation_id = "finish_leases",
+    security(()),
     request_body(content = wire::FinishBatch, example = json!(wire::examples::finish_batch())),
     responses(
         (status = 200, description = "What became of each, in order", body = wire::FinishAnswers,
@@ -119,6 +125,7 @@ async fn finish_entry(state: &Shared, entry: wire::FinishEntry) -> wire::FinishA
 #[utoipa::path(
     tag = "leases",
     operation_id = "renew_lease",
+    security(()),
     params(OfLease),
     request_body(content = Option<wire::RenewRequest>, example = json!(wire::examples::renew_request())),
     responses(
@@ -153,6 +160,7 @@ pub(super) async fn renew_lease(
 #[utoipa::path(
     tag = "leases",
     operation_id = "finish_lease",
+    security(()),
     params(OfLease),
     request_body(content = wire::FinishRequest, example = json!(wire::examples::finish_request())),
     responses(
@@ -187,6 +195,7 @@ pub(super) async fn finish_lease(
 #[utoipa::path(
     tag = "leases",
     operation_id = "release_lease",
+    security(()),
     params(OfLease),
     responses(
         (status = 204, description = "The task waits again"),

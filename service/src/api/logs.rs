@@ -10,6 +10,7 @@ use super::{
     responses::{NoSuchTask, Paged, Problems, Stored},
     tasks::{not_found, task_id},
 };
+use crate::access::Caller;
 
 /// Which page to show.
 #[derive(Deserialize, IntoParams)]
@@ -31,6 +32,7 @@ pub(super) struct LogQuery {
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task_logs",
+    security((), ("bearer" = ["read"])),
     params(OfTask, LogQuery),
     responses(
         (status = 200, description = "One page", body = wire::LogList,
@@ -41,12 +43,14 @@ pub(super) struct LogQuery {
 #[get("/tasks/{id}/logs")]
 pub(super) async fn get_task_logs(
     state: Shared,
+    caller: Caller,
     id: Path<String>,
     query: Query<LogQuery>,
 ) -> Result<HttpResponse, Error> {
+    let id = caller.task(&state, task_id(&id)?).await?;
     let after = query.0.cursor.as_deref().map(cursor::to_place).transpose()?.unwrap_or(0);
     let limit = cursor::limit(query.0.limit)?;
-    let page = state.store.logs(task_id(&id)?, after, limit).await?.ok_or_else(not_found)?;
+    let page = state.store.logs(id, after, limit).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(wire::LogList {
         items: page.lines.into_iter().map(convert::wire_log_line).collect(),
         next_cursor: page.next.map(cursor::from_place),

@@ -38,6 +38,7 @@ pub struct Scrape {
 #[utoipa::path(
     tag = "service",
     operation_id = "get_metrics",
+    security((), ("bearer" = ["read"])),
     responses(
         (status = 200, description = "Counters, gauges and histograms of this process, and the \
             state of queues and executors", body = String, content_type = "text/plain",

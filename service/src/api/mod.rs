@@ -1,6 +1,9 @@
 //! The HTTP API: parses requests, asks the store, and renders answers.
 
+mod admit;
+mod audit;
 mod batch;
+mod browser;
 mod convert;
 mod cursor;
 mod docs;
@@ -30,6 +33,7 @@ mod routes;
 mod stats;
 mod steer;
 mod tasks;
+mod tokens;
 mod webhooks;
 
 use std::{sync::Arc, time::Duration};
@@ -39,6 +43,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    admit::admit,
+    browser::{Doors, cors},
     error::Error,
     metrics::Scrape,
     peer::remember,
@@ -46,22 +52,29 @@ pub use self::{
     routes::{configure, document},
 };
 use crate::{
+    access::Access,
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
     metrics::Metrics,
+    network::Network,
     plugin::Plugins,
     store::Store,
     traces::Traces,
+    vault::Vault,
 };
 
 /// What every handler may use.
 #[derive(Clone)]
 pub struct State {
     pub store: Store,
+    pub access: Arc<Access>,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub limits: Limits,
+    pub doors: Arc<Doors>,
+    pub network: Arc<Network>,
+    pub vault: Arc<Vault>,
     pub plugins: Arc<Plugins>,
     pub retention: Retention,
     /// Room for bodies, in KiB.

@@ -10,6 +10,7 @@ pub(super) struct Text(pub(super) Bytes);
 #[utoipa::path(
     tag = "service",
     operation_id = "get_openapi",
+    security(()),
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Map<String, serde_json::Value>,
         example = json!({"openapi": "3.1.0", "info": {"title": "Nightshift", "version": "0.1.0"}, "paths": {}})))
 )]

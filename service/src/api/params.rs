@@ -42,6 +42,14 @@ pub(super) struct OfQueue {
 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
+pub(super) struct OfToken {
+    /// The token's name.
+    #[param(value_type = Name, example = "tom-web")]
+    name: String,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
 pub(super) struct OfLease {
     /// The lease's token. A malformed one is one whose attempt is over.
     #[param(pattern = "^[0-9a-f]{48}$", example = json!(TOKEN))]

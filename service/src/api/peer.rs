@@ -7,6 +7,7 @@ use std::{
     os::fd::{AsFd, OwnedFd},
 };
 
+use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{HttpRequest, dev::Extensions, rt::net::TcpStream};
 use tokio::io::Interest;
 
@@ -15,7 +16,8 @@ struct Peer(OwnedFd);
 
 /// Keeps the connection where its requests find it.
 pub fn remember(connection: &dyn Any, of_connection: &mut Extensions) {
-    let stream = connection.downcast_ref::<TcpStream>();
+    let below_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    let stream = connection.downcast_ref::<TcpStream>().or_else(below_tls);
     if let Some(Ok(copy)) = stream.map(|stream| stream.as_fd().try_clone_to_owned()) {
         of_connection.insert(Peer(copy));
     }

@@ -13,6 +13,7 @@ use super::{
     responses::{InUse, Installed, NoSuchPlugin, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
+    access::Caller,
     domain::{
         names::PluginName,
         plugin::{Digest, NewPlugin},
@@ -34,6 +35,7 @@ fn known_name(name: &str) -> Result<PluginName, Error> {
 #[utoipa::path(
     tag = "plugins",
     operation_id = "list_plugins",
+    security((), ("bearer" = ["read"])),
     params(ByName),
     responses(
         (status = 200, description = "One page", body = wire::PluginList,
@@ -56,6 +58,7 @@ pub(super) async fn list_plugins(
 #[utoipa::path(
     tag = "plugins",
     operation_id = "get_plugin",
+    security((), ("bearer" = ["read"])),
     params(OfPlugin),
     responses(
         (status = 200, description = "The plugin", body = wire::Plugin,
@@ -92,11 +95,12 @@ pub(super) async fn get_plugin(state: Shared, name: Path<String>) -> Result<Http
 #[put("/plugins/{name}")]
 pub(super) async fn put_plugin(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Error> {
-    let name = name.parse()?;
+    let name: PluginName = name.parse()?;
     if request.content_type() != "application/wasm" {
         return Err(extract::unsupported(&request, "application/wasm"));
     }
@@ -106,8 +110,9 @@ pub(super) async fn put_plugin(
     let component = extract::read(&request, payload.into_inner(), bytes_max).await?;
     let Inspected { digest, description, plugin } =
         state.plugins.inspect(&component).await.map_err(refused)?;
+    let note = caller.note("put_plugin", &name);
     let new = NewPlugin { name, digest, description, component };
-    let installed = state.store.install_plugin(new).await?;
+    let installed = state.store.install_plugin(new, note).await?;
     state.plugins.keep(&installed.plugin.name, digest, plugin);
     let mut answer = if installed.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_plugin(&installed.plugin)))
@@ -140,12 +145,14 @@ fn refused(refusal: Refusal) -> Error {
 #[post("/plugins/{name}/rollback")]
 pub(super) async fn roll_back_plugin(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
     body: Report<wire::RollbackRequest>,
 ) -> Result<HttpResponse, Error> {
     let name = known_name(&name)?;
     let digest: Option<Digest> = body.0.digest.as_deref().map(str::parse).transpose()?;
-    match state.store.activate_plugin(ActivateRequest { name, digest }).await? {
+    let note = caller.note("roll_back_plugin", &name);
+    match state.store.activate_plugin(ActivateRequest { name, digest }, note).await? {
         ActivateAnswer::Done(plugin) => Ok(HttpResponse::Ok().json(convert::wire_plugin(&plugin))),
         ActivateAnswer::NoPlugin => Err(not_found()),
         ActivateAnswer::NoVersion => {
@@ -170,10 +177,12 @@ pub(super) async fn roll_back_plugin(
 #[delete("/plugins/{name}")]
 pub(super) async fn delete_plugin(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
 ) -> Result<HttpResponse, Error> {
     let name = known_name(&name)?;
-    match state.store.uninstall_plugin(name.clone()).await? {
+    let note = caller.note("delete_plugin", &name);
+    match state.store.uninstall_plugin(name.clone(), note).await? {
         UninstallAnswer::Done => {
             state.plugins.forget(&name);
             Ok(HttpResponse::NoContent().finish())

@@ -8,10 +8,13 @@ use super::{
     extract::Body,
     responses::{Problems, Sent, Written},
 };
-use crate::domain::{
-    Invalid,
-    limits::RETENTION_MAX,
-    retention::{EndedCounts, Retention},
+use crate::{
+    access::Caller,
+    domain::{
+        Invalid,
+        limits::RETENTION_MAX,
+        retention::{EndedCounts, Retention},
+    },
 };
 
 /// Steps that one request takes at most.
@@ -35,6 +38,7 @@ const STEPS_MAX: u32 = 20;
 #[post("/prune")]
 pub(super) async fn prune_tasks(
     state: Shared,
+    caller: Caller,
     body: Body<wire::PruneRequest>,
 ) -> Result<HttpResponse, Error> {
     let wire::PruneRequest { dry_run, retention_seconds, retention_failed_seconds } = body.0;
@@ -49,7 +53,7 @@ pub(super) async fn prune_tasks(
     let mut deleted = EndedCounts::default();
     let mut more = true;
     for _ in 0..STEPS_MAX {
-        let step = state.store.prune(retention).await?;
+        let step = state.store.prune_now(retention, caller.note("prune_tasks", &"tasks")).await?;
         deleted = deleted.plus(step.deleted);
         more = step.more;
         if !more {

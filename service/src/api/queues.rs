@@ -9,7 +9,7 @@ use super::{
     params::OfQueue,
     responses::{NoSuchQueue, Paged, Problems, Sent, Stored, Written},
 };
-use crate::domain::names::QueueName;
+use crate::{access::Caller, domain::names::QueueName};
 
 fn not_found() -> Error {
     Error::new(ErrorCode::QueueNotFound, "no queue can have this name")
@@ -21,6 +21,7 @@ fn not_found() -> Error {
 #[utoipa::path(
     tag = "queues",
     operation_id = "list_queues",
+    security((), ("bearer" = ["read"])),
     params(ByName),
     responses(
         (status = 200, description = "One page", body = wire::QueueList,
@@ -31,9 +32,12 @@ fn not_found() -> Error {
 #[get("/queues")]
 pub(super) async fn list_queues(
     state: Shared,
+    caller: Caller,
     query: Query<ByName>,
 ) -> Result<HttpResponse, Error> {
-    let (page, next_cursor) = query.0.page(state.store.queues().await?, |queue| &queue.name)?;
+    let mut queues = state.store.queues().await?;
+    queues.retain(|queue| caller.may_use(&queue.name));
+    let (page, next_cursor) = query.0.page(queues, |queue| &queue.name)?;
     let now = state.clock.now();
     let items = page.into_iter().map(|queue| convert::wire_queue(queue, now)).collect();
     Ok(HttpResponse::Ok().json(wire::QueueList { items, next_cursor }))
@@ -45,6 +49,7 @@ pub(super) async fn list_queues(
 #[utoipa::path(
     tag = "queues",
     operation_id = "get_queue",
+    security((), ("bearer" = ["read"])),
     params(OfQueue),
     responses(
         (status = 200, description = "What lies in it, and its settings", body = wire::Queue,
@@ -53,8 +58,13 @@ pub(super) async fn list_queues(
     )
 )]
 #[get("/queues/{name}")]
-pub(super) async fn get_queue(state: Shared, name: Path<String>) -> Result<HttpResponse, Error> {
+pub(super) async fn get_queue(
+    state: Shared,
+    caller: Caller,
+    name: Path<String>,
+) -> Result<HttpResponse, Error> {
     let name: QueueName = name.parse().map_err(|_malformed| not_found())?;
+    caller.check_queue(name.as_str())?;
     answer(&state, name).await
 }
 
@@ -73,11 +83,13 @@ pub(super) async fn get_queue(state: Shared, name: Path<String>) -> Result<HttpR
 #[patch("/queues/{name}")]
 pub(super) async fn update_queue(
     state: Shared,
+    caller: Caller,
     name: Path<String>,
     body: Body<wire::QueueChange>,
 ) -> Result<HttpResponse, Error> {
     let name: QueueName = name.parse().map_err(|_malformed| not_found())?;
-    state.store.set_queue(convert::queue_change(name.clone(), &body.0)?).await?;
+    let change = convert::queue_change(name.clone(), &body.0)?;
+    state.store.set_queue(change, caller.note("update_queue", &name)).await?;
     answer(&state, name).await
 }
 

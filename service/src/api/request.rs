@@ -4,33 +4,43 @@ use std::time::Instant;
 
 use actix_web::{
     Error as ActixError,
-    body::MessageBody,
+    body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{ConnectionType, Method},
+    http::{
+        ConnectionType, Method, Version,
+        header::{CONTENT_LENGTH, TRANSFER_ENCODING},
+    },
     middleware::Next,
     web::Data,
 };
+use nightshift_openapi::ErrorCode;
 use tracing::Instrument;
 
-use super::State;
+use super::{Error, State};
 
-/// Answers HEAD like GET, whose body the server then leaves out (RFC 9110, section 9.3.2), says so
-/// when the connection ends, and puts the request into the log.
-pub async fn around(
+/// Refuses what does not come in by the right door, answers HEAD like GET, whose body the server
+/// then leaves out (RFC 9110, section 9.3.2), says so when the connection ends, and puts the
+/// request into the log.
+pub async fn around<B: MessageBody>(
     mut request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, ActixError> {
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, ActixError> {
     let begun = Instant::now();
     let method = method_name(request.method());
     let span = tracing::debug_span!("http.request", method = %request.method());
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
+    let framed = check_framing(&request);
     // The server closes the connection of a request that offered HTTP/2 or another protocol. Java's
     // client offers it with each request; unless it is told, it sends the next one into the void.
-    let closes = request.head().upgrade();
+    // And where a body ends in doubt, nothing that follows it is a request.
+    let closes = request.head().upgrade() || framed.is_err();
     async {
-        let mut answer = next.call(request).await?;
+        let mut answer = match framed.and_then(|()| check_doors(&request)) {
+            Ok(()) => next.call(request).await?.map_into_left_body(),
+            Err(error) => request.error_response(error).map_into_right_body(),
+        };
         if closes {
             answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -58,4 +68,29 @@ fn method_name(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         _ => "other",
     }
+}
+
+fn check_doors(request: &ServiceRequest) -> Result<(), Error> {
+    match request.app_data::<Data<State>>() {
+        Some(state) => state.doors.check(request),
+        None => Err(Error::new(ErrorCode::Internal, "the service has no state")),
+    }
+}
+
+/// Refuses bodies whose end a proxy before us may see elsewhere (request smuggling; RFC 9112,
+/// section 6.3): the server takes the first of two lengths without a word.
+fn check_framing(request: &ServiceRequest) -> Result<(), Error> {
+    let headers = request.headers();
+    let Some(coding) = headers.get(TRANSFER_ENCODING) else {
+        return Ok(());
+    };
+    let refused = |detail: &str| Err(Error::new(ErrorCode::InvalidHeader, detail));
+    if headers.contains_key(CONTENT_LENGTH) {
+        return refused("Content-Length and Transfer-Encoding contradict each other");
+    }
+    if request.version() != Version::HTTP_11 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+    {
+        return refused("Transfer-Encoding can be chunked only, in HTTP/1.1");
+    }
+    Ok(())
 }

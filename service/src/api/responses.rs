@@ -65,6 +65,11 @@ lists! {
     NoSuchPlugin: PluginNotFound;
     NoSuchQueue: QueueNotFound;
     InUse: PluginInUse;
+    NoSuchToken: TokenNotFound;
+    NameTaken: TokenNameTaken;
+    LastAdmin: AdminTokenNeeded;
+    /// A token may be asked for.
+    Admitted: Unauthorized Forbidden TooManyGuesses;
     NotAWorker: ExecutorNotWorker;
     AttemptOver: LeaseLost;
     HasEnded: TaskFinished;
@@ -116,8 +121,11 @@ fn response(codes: &[ErrorCode]) -> Response {
     let mut response = ResponseBuilder::new()
         .description(words.join("\n\n"))
         .content("application/problem+json", problem);
-    if codes.iter().any(|code| code.status() == 503) {
+    if codes.iter().any(|code| matches!(code.status(), 429 | 503)) {
         response = response.header("Retry-After", retry_after());
+    }
+    if codes.iter().any(|code| code.status() == 401) {
+        response = response.header("WWW-Authenticate", www_authenticate());
     }
     response.build()
 }
@@ -125,6 +133,11 @@ fn response(codes: &[ErrorCode]) -> Response {
 fn retry_after() -> Header {
     let seconds = Object::with_type(SchemaType::new(Type::Integer));
     HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait")).build()
+}
+
+fn www_authenticate() -> Header {
+    let text = Object::with_type(SchemaType::new(Type::String));
+    HeaderBuilder::new().schema(Some(text)).description(Some("`Bearer` (RFC 6750)")).build()
 }
 
 /// What a client may be told with the code.
@@ -139,6 +152,12 @@ fn example(code: ErrorCode) -> Error {
         ErrorCode::PluginNotFound => of(code, "no plugin has this name"),
         ErrorCode::QueueNotFound => of(code, "no queue can have this name"),
         ErrorCode::ExecutorNotWorker => of(code, "the service calls this executor by itself"),
+        ErrorCode::TokenNotFound => of(code, "no token has this name"),
+        ErrorCode::TokenNameTaken => of(code, "a token has, or had, this name"),
+        ErrorCode::AdminTokenNeeded => of(code, "a token of scope admin has to be there"),
+        ErrorCode::Unauthorized => of(code, "the request has no token"),
+        ErrorCode::Forbidden => of(code, "the token needs the scope admin"),
+        ErrorCode::TooManyGuesses => of(code, "too many wrong tokens from this address"),
         ErrorCode::PluginInUse => of(code, "the executor tom runs it"),
         ErrorCode::BodyTimeout => of(code, "the body did not arrive within 30 s"),
         ErrorCode::IdConflict => of(code, "a task with other content has this id").at("/id"),
@@ -162,6 +181,8 @@ fn example(code: ErrorCode) -> Error {
         ErrorCode::Overloaded => of(code, "too many writes are waiting"),
         ErrorCode::Unavailable => of(code, "the database cannot be used at the moment"),
         ErrorCode::ShuttingDown => of(code, "the service is stopping"),
+        ErrorCode::OriginRefused => of(code, "https://a.example is not in cors_origins"),
+        ErrorCode::UnknownHost => of(code, "a.example is no name of this service"),
         ErrorCode::UnknownRoute => of(code, "nothing is at /task"),
         ErrorCode::MethodNotAllowed => Error::method_not_allowed("GET, DELETE".to_owned()),
         // The list of codes is of another crate, and may grow.

@@ -6,19 +6,23 @@ use actix_web::{
     App, HttpRequest,
     dev::{Path, ResourceDef},
     guard,
+    http::Method,
     web::{self, Bytes, Data, ServiceConfig},
 };
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 use utoipa::{
     OpenApi,
-    openapi::{OpenApi as Document, path::PathItem},
+    openapi::{
+        OpenApi as Document,
+        path::{Operation, PathItem},
+    },
 };
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
 use super::{
-    Error, batch, docs, document::complete, events, executors, health, leases, logs, metrics,
-    openapi, plugins, prune, queues, stats, steer, tasks, webhooks,
+    Error, audit, batch, docs, document::complete, events, executors, health, leases, logs,
+    metrics, openapi, plugins, prune, queues, stats, steer, tasks, tokens, webhooks,
 };
 
 #[derive(OpenApi)]
@@ -29,13 +33,17 @@ use super::{
             Errors are problems by RFC 9457 (`application/problem+json`) with a stable `code`. Each \
             operation lists its own; beside them, a path that is not here answers 404 \
             `unknown_route`, and a method that a path does not take 405 `method_not_allowed` with \
-            `Allow`. HEAD is answered like GET. JSON bodies and query parameters with fields that \
-            are not listed are refused.",
+            `Allow`; a request that calls the service by a name that is not its own gets 421 \
+            `unknown_host`, one that a page of another origin sends to change something 403 \
+            `origin_refused`. HEAD is answered like GET. JSON bodies and query parameters with \
+            fields that are not listed are refused.\n\n\
+            A service that has tokens asks for one: `Authorization: Bearer TOKEN`, of the scope that \
+            the operation names, or of `admin`. Without tokens it listens on loopback only.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "http://127.0.0.1:8700", description = "Where `nightshift serve` listens")),
-    // There are no tokens yet: one that comes is passed over.
-    security((), ("bearer" = [])),
+    // Where there are tokens, a new operation is only for those who may do everything.
+    security((), ("bearer" = ["admin"])),
     tags(
         (name = "tasks", description = "Enqueue work, ask after it, cancel it"),
         (name = "events", description = "Watch what happens, as it happens"),
@@ -43,6 +51,7 @@ use super::{
         (name = "leases", description = "How workers get tasks, and executors report"),
         (name = "plugins", description = "WebAssembly components that the service runs itself"),
         (name = "queues", description = "What waits where; pause and limit it"),
+        (name = "tokens", description = "Who may ask for what, and who did what"),
         (name = "service", description = "The service itself"),
     ),
     components(schemas(
@@ -96,6 +105,10 @@ fn api(config: &mut ApiConfig<'_>) {
         .service(leases::renew_lease)
         .service(leases::finish_lease)
         .service(leases::release_lease)
+        .service(tokens::list_tokens)
+        .service(tokens::create_token)
+        .service(tokens::revoke_token)
+        .service(audit::list_audit_entries)
         .service(stats::get_stats)
         .service(prune::prune_tasks)
         .service(health::get_health)
@@ -129,19 +142,24 @@ static ROUTES: LazyLock<Vec<(ResourceDef, String)>> = LazyLock::new(|| {
 });
 
 fn methods(item: &PathItem) -> String {
-    let all = [
-        ("GET", &item.get),
-        ("POST", &item.post),
-        ("PUT", &item.put),
-        ("DELETE", &item.delete),
-        ("PATCH", &item.patch),
-    ];
-    let taken: Vec<&str> = all
-        .iter()
-        .filter(|(_, operation)| operation.is_some())
-        .map(|(method, _)| *method)
-        .collect();
+    let taken: Vec<String> = operations(item).map(|(method, _)| method.to_string()).collect();
     taken.join(", ")
+}
+
+/// The operations at a path by method.
+pub(super) fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
+    let all = [
+        (Method::GET, &item.get),
+        (Method::POST, &item.post),
+        (Method::PUT, &item.put),
+        (Method::DELETE, &item.delete),
+        (Method::PATCH, &item.patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
+}
+
+pub(super) fn nothing_at(path: &str) -> Error {
+    Error::new(ErrorCode::UnknownRoute, format!("nothing is at {path}"))
 }
 
 /// Tells a wrong method from a wrong path.
@@ -151,6 +169,6 @@ async fn nowhere(request: HttpRequest) -> Result<&'static str, Error> {
         .find(|(route, _)| route.capture_match_info(&mut Path::new(request.path().to_owned())));
     Err(match takes {
         Some((_, methods)) => Error::method_not_allowed(methods.clone()),
-        None => Error::new(ErrorCode::UnknownRoute, format!("nothing is at {}", request.path())),
+        None => nothing_at(request.path()),
     })
 }

@@ -13,6 +13,7 @@ use super::{
 #[utoipa::path(
     tag = "service",
     operation_id = "get_stats",
+    security((), ("bearer" = ["read"])),
     responses(
         (status = 200, description = "The whole at a glance", body = wire::Stats,
             example = json!(wire::examples::stats())),

@@ -14,6 +14,7 @@ use super::{
     tasks::{not_found, task_id},
 };
 use crate::{
+    access::Caller,
     domain::task::{Task, TaskId},
     store::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
 };
@@ -36,6 +37,7 @@ pub(super) struct CancelQuery {
 #[utoipa::path(
     tag = "tasks",
     operation_id = "cancel_task",
+    security((), ("bearer" = ["enqueue"])),
     params(OfTask, CancelQuery),
     responses(
         (status = 200, description = "The task is cancelled", body = wire::Task,
@@ -48,12 +50,13 @@ pub(super) struct CancelQuery {
 #[post("/tasks/{id}/cancel")]
 pub(super) async fn cancel_task(
     state: Shared,
+    caller: Caller,
     id: Path<String>,
     query: Query<CancelQuery>,
 ) -> Result<HttpResponse, Error> {
-    let id = task_id(&id)?;
+    let id = caller.task(&state, task_id(&id)?).await?;
     let request = CancelRequest { id, force: query.0.force };
-    let mut answer = match state.store.cancel(request).await? {
+    let mut answer = match state.store.cancel(request, caller.note("cancel_task", &id)).await? {
         CancelAnswer::Cancelled => HttpResponse::Ok(),
         CancelAnswer::Requested => HttpResponse::Accepted(),
         CancelAnswer::Finished => {
@@ -72,6 +75,7 @@ pub(super) async fn cancel_task(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "retry_task",
+    security((), ("bearer" = ["enqueue"])),
     params(OfTask),
     responses(
         (status = 200, description = "The task is READY again", body = wire::Task,
@@ -80,9 +84,13 @@ pub(super) async fn cancel_task(
     )
 )]
 #[post("/tasks/{id}/retry")]
-pub(super) async fn retry_task(state: Shared, id: Path<String>) -> Result<HttpResponse, Error> {
-    let id = task_id(&id)?;
-    match state.store.retry(id).await? {
+pub(super) async fn retry_task(
+    state: Shared,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id = caller.task(&state, task_id(&id)?).await?;
+    match state.store.retry(id, caller.note("retry_task", &id)).await? {
         RetryAnswer::Retried => {
             Ok(HttpResponse::Ok().json(convert::wire_task(record(&state, id).await?)?))
         }
@@ -102,6 +110,7 @@ pub(super) async fn retry_task(state: Shared, id: Path<String>) -> Result<HttpRe
 #[utoipa::path(
     tag = "tasks",
     operation_id = "delete_task",
+    security((), ("bearer" = ["enqueue"])),
     params(OfTask),
     responses(
         (status = 204, description = "The task is gone"),
@@ -109,8 +118,13 @@ pub(super) async fn retry_task(state: Shared, id: Path<String>) -> Result<HttpRe
     )
 )]
 #[delete("/tasks/{id}")]
-pub(super) async fn delete_task(state: Shared, id: Path<String>) -> Result<HttpResponse, Error> {
-    match state.store.delete(task_id(&id)?).await? {
+pub(super) async fn delete_task(
+    state: Shared,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id = caller.task(&state, task_id(&id)?).await?;
+    match state.store.delete(id, caller.note("delete_task", &id)).await? {
         DeleteAnswer::Deleted => Ok(HttpResponse::NoContent().finish()),
         DeleteAnswer::NotFinished => {
             Err(Error::new(ErrorCode::TaskNotFinished, "the task waits or runs"))

@@ -18,6 +18,7 @@ use super::{
     },
 };
 use crate::{
+    access::Caller,
     domain::{Timestamp, limits::WAIT_MAX, task::TaskId},
     store::{EnqueueConflict, Enqueued, PathFilter, Phase, TaskFilter},
     traces::SpanKind,
@@ -68,6 +69,7 @@ pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
 #[utoipa::path(
     tag = "tasks",
     operation_id = "create_task",
+    security((), ("bearer" = ["enqueue"])),
     params(Enqueueing, Traced),
     request_body(content = wire::TaskRequest, example = json!(wire::examples::task_request())),
     responses(
@@ -89,15 +91,17 @@ pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
 #[post("/tasks")]
 pub(super) async fn create_task(
     state: Shared,
+    caller: Caller,
     request: HttpRequest,
     body: Body<wire::TaskRequest>,
 ) -> Result<HttpResponse, Error> {
     let idempotency_key = headers::idempotency_key(&request)?;
-    let caller = headers::traceparent(&request);
+    let parent = headers::traceparent(&request);
     let now = state.clock.now();
-    let mut span = state.traces.begin("POST /tasks", SpanKind::Server, caller.as_deref(), now);
-    let said = Said { idempotency_key, traceparent: span.traceparent().or(caller) };
+    let mut span = state.traces.begin("POST /tasks", SpanKind::Server, parent.as_deref(), now);
+    let said = Said { idempotency_key, traceparent: span.traceparent().or(parent) };
     let new = convert::new_task(&state, body.0, said)?;
+    caller.check_queue(new.content.queue_name.as_str())?;
     let enqueued = state
         .store
         .enqueue(vec![new])
@@ -197,6 +201,7 @@ impl ListQuery {
 #[utoipa::path(
     tag = "tasks",
     operation_id = "list_tasks",
+    security((), ("bearer" = ["read"])),
     params(ListQuery),
     responses(
         (status = 200, description = "One page", body = wire::TaskList,
@@ -207,9 +212,12 @@ impl ListQuery {
 #[get("/tasks")]
 pub(super) async fn list_tasks(
     state: Shared,
+    caller: Caller,
     query: Query<ListQuery>,
 ) -> Result<HttpResponse, Error> {
-    let page = state.store.tasks(query.0.filter()?).await?;
+    let mut filter = query.0.filter()?;
+    filter.queue_name = caller.hold_to_queue(filter.queue_name)?;
+    let page = state.store.tasks(filter).await?;
     Ok(HttpResponse::Ok().json(wire::TaskList {
         items: page.tasks.into_iter().map(convert::wire_summary).collect(),
         next_cursor: page.next.map(cursor::from_place),
@@ -220,6 +228,7 @@ pub(super) async fn list_tasks(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task",
+    security((), ("bearer" = ["read"])),
     params(OfTask, Wait),
     responses(
         (status = 200, description = "The record", body = wire::Task,
@@ -230,10 +239,11 @@ pub(super) async fn list_tasks(
 #[get("/tasks/{id}")]
 pub(super) async fn get_task(
     state: Shared,
+    caller: Caller,
     id: Path<String>,
     query: Query<Wait>,
 ) -> Result<HttpResponse, Error> {
-    let id = task_id(&id)?;
+    let id = caller.task(&state, task_id(&id)?).await?;
     if let Some(limit) = query.0.limit() {
         state.wait_for_end(id, limit).await?;
     }
@@ -245,6 +255,7 @@ pub(super) async fn get_task(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task_status",
+    security((), ("bearer" = ["read"])),
     params(OfTask),
     responses(
         (status = 200, description = "What changes while the task runs", body = wire::TaskState,
@@ -255,9 +266,11 @@ pub(super) async fn get_task(
 #[get("/tasks/{id}/status")]
 pub(super) async fn get_task_status(
     state: Shared,
+    caller: Caller,
     id: Path<String>,
 ) -> Result<HttpResponse, Error> {
-    let now = state.store.task_state(task_id(&id)?).await?.ok_or_else(not_found)?;
+    let id = caller.task(&state, task_id(&id)?).await?;
+    let now = state.store.task_state(id).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(wire::TaskState {
         id: now.id.0,
         status: convert::wire_status(now.stage),
@@ -280,6 +293,7 @@ pub(super) async fn get_task_status(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task_result",
+    security((), ("bearer" = ["read"])),
     params(OfTask, Wait),
     responses(
         (status = 200, description = "The task has ended", body = wire::TaskResult,
@@ -293,10 +307,11 @@ pub(super) async fn get_task_status(
 #[get("/tasks/{id}/result")]
 pub(super) async fn get_task_result(
     state: Shared,
+    caller: Caller,
     id: Path<String>,
     query: Query<Wait>,
 ) -> Result<HttpResponse, Error> {
-    let id = task_id(&id)?;
+    let id = caller.task(&state, task_id(&id)?).await?;
     if let Some(limit) = query.0.limit() {
         state.wait_for_end(id, limit).await?;
     }
@@ -321,6 +336,7 @@ pub(super) async fn get_task_result(
 #[utoipa::path(
     tag = "tasks",
     operation_id = "explain_task",
+    security((), ("bearer" = ["read"])),
     params(OfTask),
     responses(
         (status = 200, description = "The reasons, the most important first", body = wire::Explanation,
@@ -329,8 +345,12 @@ pub(super) async fn get_task_result(
     )
 )]
 #[get("/tasks/{id}/explain")]
-pub(super) async fn explain_task(state: Shared, id: Path<String>) -> Result<HttpResponse, Error> {
-    let id = task_id(&id)?;
+pub(super) async fn explain_task(
+    state: Shared,
+    caller: Caller,
+    id: Path<String>,
+) -> Result<HttpResponse, Error> {
+    let id = caller.task(&state, task_id(&id)?).await?;
     let (at, reasons) = state.store.explain(id).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(wire::Explanation {
         id: id.0,

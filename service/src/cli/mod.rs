@@ -1,10 +1,15 @@
 //! The command line.
 #![expect(clippy::doc_markdown, reason = "clap shows these comments on a terminal, as they are")]
 
+mod backup;
+mod completions;
+mod copy;
 mod demo;
 mod doctor;
 mod enqueue;
 mod executor;
+mod health;
+mod man;
 mod migrate;
 mod openapi;
 mod output;
@@ -13,6 +18,7 @@ mod queue;
 mod serve;
 mod service;
 mod tasks;
+mod token;
 mod top;
 mod watch;
 mod worker;
@@ -47,6 +53,15 @@ struct Cli {
         value_name = "URL"
     )]
     server: String,
+    /// What the service asks for, rather in the environment, where other users do not see it
+    #[arg(
+        long,
+        global = true,
+        env = "NIGHTSHIFT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
+    token: Option<String>,
     /// Print JSON, for programs
     #[arg(long, global = true)]
     json: bool,
@@ -64,8 +79,18 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Bring the database's schema up to date, and stop
     Migrate(migrate::Migrate),
+    /// Copy everything into an empty database of either engine, while no service runs
+    Copy(copy::Copy),
+    /// Write the SQLite database to a new file, also while the service runs
+    Backup(backup::Backup),
     /// Print the OpenAPI document
     Openapi(openapi::OpenApi),
+    /// Print what a shell needs to complete commands and options
+    Completions(completions::Completions),
+    /// Write manual pages of all commands into a directory
+    Man(man::Man),
+    /// Ask the service whether it is ready: exit status 0 if it is, else 1
+    Health(health::Health),
     /// Take tasks of an executor and run a command for each
     Worker(worker::Worker),
     /// Compile a component from standard input; for the service itself
@@ -119,6 +144,11 @@ enum ClientCommand {
     /// Show, pause, resume and limit queues
     #[command(subcommand)]
     Queue(queue::QueueCommand),
+    /// Make, list and revoke tokens
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Show who did what, newest first
+    Audit(token::Audit),
     /// Count tasks by status and queue
     Stats,
     /// Delete tasks that ended long ago
@@ -155,21 +185,35 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(serve) => serve.run().await,
         Command::Demo(demo) => demo.run().await,
-        Command::Doctor(doctor) => doctor.run(&cli.server, Output { json: cli.json }).await,
+        Command::Doctor(doctor) => {
+            doctor.run(&cli.server, cli.token.as_deref(), Output { json: cli.json }).await
+        }
         Command::Migrate(migrate) => migrate.run(),
+        Command::Copy(copy) => copy.run(Output { json: cli.json }),
+        Command::Backup(backup) => backup.run(Output { json: cli.json }),
         Command::Openapi(openapi) => openapi.run(),
-        Command::Worker(worker) => worker.run(client(&cli.server)?, cli.server).await,
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
+        // Which asks what everybody may.
+        Command::Health(health) => Ok(health.run(&client(&cli.server, None)?, &cli.server).await),
+        Command::Worker(worker) => {
+            worker.run(client(&cli.server, cli.token.as_deref())?, cli.server).await
+        }
         Command::CompilePlugin(_) => anyhow::bail!("compiling needs no runtime"),
         Command::Client(command) => {
-            let client = client(&cli.server)?;
+            let client = client(&cli.server, cli.token.as_deref())?;
             ask(command, &client, Output { json: cli.json }).await
         }
     }
 }
 
 /// Who waits at a prompt is told at once that the service is away.
-fn client(server: &str) -> nightshift_client::Result<Client> {
-    Ok(Client::new(server)?.with_retry(Retry::never()))
+fn client(server: &str, token: Option<&str>) -> nightshift_client::Result<Client> {
+    let client = Client::new(server)?.with_retry(Retry::never());
+    match token.filter(|token| !token.is_empty()) {
+        Some(token) => client.with_token(token),
+        None => Ok(client),
+    }
 }
 
 async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
@@ -188,6 +232,8 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
         ClientCommand::Executor(command) => command.run(client, out).await,
         ClientCommand::Plugin(command) => command.run(client, out).await,
         ClientCommand::Queue(command) => command.run(client, out).await,
+        ClientCommand::Token(command) => command.run(client, out).await,
+        ClientCommand::Audit(audit) => audit.run(client, out).await,
         ClientCommand::Stats => service::stats(client, out).await,
         ClientCommand::Prune(prune) => prune.run(client, out).await,
     }

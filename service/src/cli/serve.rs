@@ -1,6 +1,7 @@
-use std::{net::SocketAddr, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use sd_notify::NotifyState;
 use serde::Serialize;
 
 use super::ConfigFile;
@@ -27,6 +28,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "ADDRESS:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     bind: Option<SocketAddr>,
+    /// File with a token that has all rights
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    admin_token_file: Option<PathBuf>,
     /// sqlite://PATH or postgres://... [default: sqlite://nightshift.db]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,6 +40,34 @@ pub(super) struct Flags {
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     public_url: Option<String>,
+    /// Show this certificate (PEM) and speak HTTPS only
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's key (PEM)
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls_key: Option<PathBuf>,
+    /// Names by which clients may call this service, beside localhost and that of the public URL
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed_hosts: Vec<String>,
+    /// Origins whose pages may use the API in a browser
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    cors_origins: Vec<String>,
+    /// Trust these authorities (PEM), too, when executors are called
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executor_ca: Option<PathBuf>,
+    /// Call executors on these hosts, *.domains and networks only
+    #[arg(long, value_name = "HOST", value_delimiter = ',')]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    executor_hosts_allowed: Vec<String>,
+    /// Encrypt executors' secrets with the keys of this file
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secrets_key_file: Option<PathBuf>,
     /// How long running attempts may go on after SIGTERM [default: 25]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,8 +95,10 @@ impl Serve {
             database = ?config.database()?.url,
             "nightshift is ready"
         );
+        tell_systemd(NotifyState::Ready);
         signals.next().await;
         tracing::info!("stopping; a second signal stops at once");
+        tell_systemd(NotifyState::Stopping);
         let hurry = app.hurry();
         let stopping = tokio::spawn(app.stop());
         let hurrying = tokio::spawn(async move {
@@ -74,6 +109,13 @@ impl Serve {
         hurrying.abort();
         tracing::info!("stopped");
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Does nothing unless systemd, or what does as it does, started this process.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd cannot be told how the service is");
     }
 }
 

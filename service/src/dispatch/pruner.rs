@@ -18,16 +18,19 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub struct Keep {
     pub tasks: Retention,
     pub events: EventRetention,
+    /// Entries of the audit log.
+    pub audit: Duration,
 }
 
-/// Deletes what ended long ago, and old events, round by round.
+/// Deletes what ended long ago, old events and old entries of the audit log, round by round.
 pub async fn prune(store: Store, clock: Arc<dyn Clock>, keep: Keep, shutdown: CancellationToken) {
     loop {
         // From the beginning of the round, so that no time gets lost in it.
         let begun = clock.now();
         let tasks = store.prune(keep.tasks).await.map(|pruned| pruned.more);
         let events = store.trim_events(keep.events).await;
-        let more = is_more(tasks) | is_more(events);
+        let audit = store.trim_audit(keep.audit).await;
+        let more = is_more(tasks) | is_more(events) | is_more(audit);
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = clock.sleep_until(later(begun, PERIOD)), if !more => {}

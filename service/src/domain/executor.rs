@@ -9,6 +9,7 @@ use super::{
     limits::{LEASE_SECONDS_MAX, RETRY_AFTER_MAX, TASK_PATHS_MAX, URL_CHARS_MAX},
     names::{ExecutorName, PluginName},
     plugin::ActiveVersion,
+    reach::is_refused_address,
     route::Pattern,
     task::Options,
 };
@@ -57,7 +58,7 @@ impl Registration {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// The service calls it.
-    Http { url: CallUrl, secret: Secret, previous_secret: Option<Secret> },
+    Http { url: CallUrl, secret: StoredSecret, previous_secret: Option<StoredSecret> },
     /// It asks the service.
     Worker,
     /// The service runs it itself, in a sandbox.
@@ -91,7 +92,7 @@ impl Target {
 }
 
 /// An address that the service may call: http or https, with a host, without credentials, and
-/// not one of the link-local addresses behind which clouds keep their secrets.
+/// not one of those that are never called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallUrl(Url);
 
@@ -125,21 +126,17 @@ impl FromStr for CallUrl {
             Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
         };
         if address.is_some_and(is_refused_address) {
-            return refused("is a link-local address, which is never called");
+            return refused("is an address that is never called");
         }
         Ok(Self(url))
     }
 }
 
-/// Link-local addresses (RFC 3927, RFC 4291) are never called: clouds serve machine credentials
-/// there. AWS serves them on `fd00:ec2::254`, too.
-pub fn is_refused_address(address: IpAddr) -> bool {
-    const AWS_METADATA: [u16; 8] = [0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254];
-    match address.to_canonical() {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
-        IpAddr::V6(v6) => {
-            v6.is_unicast_link_local() || v6.is_unspecified() || v6.segments() == AWS_METADATA
-        }
+impl CallUrl {
+    /// One that was accepted before. What is never called may have grown since then, and is
+    /// looked at for each call.
+    pub fn from_stored(text: &str) -> Option<Self> {
+        Url::parse(text).ok().filter(Url::has_host).map(Self)
     }
 }
 
@@ -171,6 +168,49 @@ impl FromStr for Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
+    }
+}
+
+/// A secret as it is stored: itself, or encrypted by a key of the operator's.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoredSecret(String);
+
+impl StoredSecret {
+    const ENCRYPTED: &str = "enc1:";
+
+    pub fn plain(secret: &Secret) -> Self {
+        Self(secret.0.clone())
+    }
+
+    pub fn encrypted(base64: &str) -> Self {
+        Self(format!("{}{base64}", Self::ENCRYPTED))
+    }
+
+    /// For the store and whoever opens it only.
+    pub fn as_text(&self) -> &str {
+        &self.0
+    }
+
+    /// The base64 of what is encrypted, if it is.
+    pub fn as_encrypted(&self) -> Option<&str> {
+        self.0.strip_prefix(Self::ENCRYPTED)
+    }
+}
+
+impl FromStr for StoredSecret {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text.starts_with(Self::ENCRYPTED) {
+            return Ok(Self(text.to_owned()));
+        }
+        text.parse().map(|secret| Self::plain(&secret))
+    }
+}
+
+impl fmt::Debug for StoredSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoredSecret(..)")
     }
 }
 

@@ -4,9 +4,9 @@ use url::{Host, Url};
 
 use super::{
     Invalid,
-    executor::is_refused_address,
     limits::{ENVIRONMENT_BYTES_MAX, ENVIRONMENT_NAME_CHARS_MAX, GRANTS_MAX},
     names::DirectoryName,
+    reach::is_refused_address,
 };
 
 /// What an executor's plugin may reach; by default nothing.

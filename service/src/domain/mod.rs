@@ -13,11 +13,13 @@ pub mod limits;
 pub mod names;
 pub mod plugin;
 pub mod queue;
+pub mod reach;
 pub mod retention;
 pub mod retry;
 pub mod route;
 pub mod state;
 pub mod task;
+pub mod token;
 
 use thiserror::Error;
 

@@ -53,6 +53,10 @@ name_type! {
     PluginName, "name", check_executor_name
 }
 name_type! {
+    /// Names a token; it is part of an address as well.
+    TokenName, "name", check_executor_name
+}
+name_type! {
     /// Names a directory of this machine that the settings share with plugins.
     DirectoryName, "grants/directories", check_executor_name
 }

@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 
 use super::{
     attempt::{self, Ended, FinishRequest, LeaseLost, RenewRequest},
+    audit::{self, Note},
     claim::{self, ClaimRequest},
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
@@ -14,6 +15,9 @@ use super::{
     queues::{self, QueueChange},
     steer::{self, CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
     sweep::{self, SweepRequest},
+    tokens::{
+        self, CreateTokenAnswer, CreateTokenRequest, RevokeTokenAnswer, RevokeTokenRequest, Uses,
+    },
     tx::Tx,
 };
 use crate::domain::{
@@ -25,16 +29,25 @@ use crate::domain::{
     task::{NewTask, TaskId},
 };
 
+/// Whether an answer says that something was done.
+type Done<O> = fn(&O) -> bool;
+
 /// A command that waits for its answer.
 pub(super) struct Pending<I, O> {
     input: I,
     output: Option<O>,
     waiter: oneshot::Sender<Result<O>>,
+    /// For the audit log, if the output says that it was done.
+    note: Option<(Note, Done<O>)>,
 }
 
 impl<I, O> Pending<I, O> {
     pub(super) fn new(input: I, waiter: oneshot::Sender<Result<O>>) -> Self {
-        Self { input, output: None, waiter }
+        Self { input, output: None, waiter, note: None }
+    }
+
+    pub(super) fn noted(self, note: Note, done: Done<O>) -> Self {
+        Self { note: Some((note, done)), ..self }
     }
 
     /// Answers after the commit. A waiter that went away has given up on the answer only: what
@@ -64,6 +77,11 @@ fn run<I, O>(
     let inputs: Vec<&I> = pending.iter().map(|pending| &pending.input).collect();
     let outputs = statement(tx, &inputs)?;
     for (pending, output) in pending.iter_mut().zip(outputs) {
+        if let Some((note, done)) = &pending.note
+            && done(&output)
+        {
+            tx.notes.push(note.clone());
+        }
         pending.output = Some(output);
     }
     // The next kind reads what this one wrote.
@@ -178,5 +196,9 @@ commands! {
     Sweep sweep: SweepRequest => (), sweep::sweep;
     Prune prune: PruneRequest => Pruned, prune::prune;
     Trim trim: i64 => bool, events::trim;
+    CreateToken create_token: CreateTokenRequest => CreateTokenAnswer, tokens::create;
+    RevokeToken revoke_token: RevokeTokenRequest => RevokeTokenAnswer, tokens::revoke;
+    NoteUses note_uses: Uses => (), tokens::note_uses;
+    TrimAudit trim_audit: i64 => bool, audit::trim;
     Claim claim: ClaimRequest => Vec<Claimed>, claim::claim;
 }

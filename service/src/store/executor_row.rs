@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::{
     Timestamp,
-    executor::{Circuit, Executor, ExecutorId, Registration, Secret, Target},
+    executor::{CallUrl, Circuit, Executor, ExecutorId, Registration, StoredSecret, Target},
     plugin::ActiveVersion,
 };
 
@@ -79,8 +79,8 @@ impl<'a> RegistrationRow<'a> {
             backoff,
             paused: registration.paused,
             url: url.map(|url| url.as_url().as_str()),
-            secret: secret.map(Secret::expose),
-            previous_secret: previous_secret.map(Secret::expose),
+            secret: secret.map(StoredSecret::as_text),
+            previous_secret: previous_secret.map(StoredSecret::as_text),
             plugin,
             plugin_digest: version.map(|version| version.digest.0.as_slice()),
             plugin_defaults: version.map(plugin_row::defaults_text).transpose()?,
@@ -127,7 +127,7 @@ impl TryFrom<ExecutorRow> for Executor {
             |column: &str| corrupt(format!("the executor {} with a wrong {column}", row.id));
         let target = match (row.kind, row.url, row.secret, row.plugin) {
             (0, Some(url), Some(secret), None) => Target::Http {
-                url: url.parse().map_err(|_invalid| wrong("url"))?,
+                url: CallUrl::from_stored(&url).ok_or_else(|| wrong("url"))?,
                 secret: secret.parse().map_err(|_invalid| wrong("secret"))?,
                 previous_secret: row
                     .previous_secret

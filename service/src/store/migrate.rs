@@ -1,8 +1,14 @@
 use anyhow::{Context, bail};
-use diesel::Connection as _;
+use diesel::{
+    Connection as _, backend::Backend, migration::MigrationSource, prelude::*, sql_query,
+    sql_types::Text, sqlite::Sqlite,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{dialect, link::Connection};
+use super::{
+    dialect,
+    link::{Connection, on_engine},
+};
 
 pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
 pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
@@ -22,29 +28,56 @@ pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
     ran.context("cannot bring the schema up to date (is there room on the database's disk?)")
 }
 
-fn pending_after_check<DB: diesel::backend::Backend>(
+/// Refuses a schema of another version, and changes nothing.
+pub(super) fn check(connection: &mut Connection) -> anyhow::Result<()> {
+    let query = sql_query("SELECT version FROM __diesel_schema_migrations ORDER BY version");
+    let applied: Vec<Applied> = on_engine!(&mut connection.link(), c => query.load(c))
+        .context("it holds no tables of nightshift")?;
+    let applied: Vec<String> = applied.into_iter().map(|row| row.version).collect();
+    // Both engines have the same.
+    let known = known::<Sqlite>(&SQLITE)?;
+    refuse_newer(&known, &applied)?;
+    if let Some(missing) = known.iter().find(|version| !applied.contains(version)) {
+        bail!("it lacks migration {missing}: run `nightshift migrate` on it first");
+    }
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Applied {
+    #[diesel(sql_type = Text)]
+    version: String,
+}
+
+fn pending_after_check<DB: Backend>(
     connection: &mut impl MigrationHarness<DB>,
     source: EmbeddedMigrations,
 ) -> anyhow::Result<Vec<String>> {
-    use diesel::migration::MigrationSource;
-    let known: Vec<String> = MigrationSource::<DB>::migrations(&source)
-        .map_err(anyhow::Error::from_boxed)?
-        .iter()
-        .map(|migration| migration.name().version().to_string())
-        .collect();
     let applied = connection
         .applied_migrations()
         .map_err(anyhow::Error::from_boxed)
         .context("cannot read the applied migrations")?;
-    if let Some(newer) = applied.iter().find(|version| !known.contains(&version.to_string())) {
-        bail!(
-            "the database has migration {newer}, which this nightshift does not know: \
-             it is older than the database"
-        );
-    }
+    let applied: Vec<String> = applied.iter().map(ToString::to_string).collect();
+    refuse_newer(&known::<DB>(&source)?, &applied)?;
     let ran = connection
         .run_pending_migrations(source)
         .map_err(anyhow::Error::from_boxed)
         .context("a migration failed")?;
     Ok(ran.iter().map(ToString::to_string).collect())
+}
+
+fn known<DB: Backend>(source: &EmbeddedMigrations) -> anyhow::Result<Vec<String>> {
+    let migrations =
+        MigrationSource::<DB>::migrations(source).map_err(anyhow::Error::from_boxed)?;
+    Ok(migrations.iter().map(|migration| migration.name().version().to_string()).collect())
+}
+
+fn refuse_newer(known: &[String], applied: &[String]) -> anyhow::Result<()> {
+    if let Some(newer) = applied.iter().find(|version| !known.contains(version)) {
+        bail!(
+            "the database has migration {newer}, which this nightshift does not know: \
+             it is older than the database"
+        );
+    }
+    Ok(())
 }

@@ -5,11 +5,14 @@
 //! `None`, a lost race is a value; an [`Error`] means that the store could not do its work.
 
 mod attempt;
+mod audit;
+mod backup;
 mod cached;
 mod changes;
 mod circuit;
 mod claim;
 mod command;
+mod copy;
 mod dialect;
 mod ended;
 mod enqueue;
@@ -39,10 +42,12 @@ mod reads;
 mod registry;
 mod rows;
 mod schema;
+mod secrets;
 mod signals;
 mod stats;
 mod steer;
 mod sweep;
+mod tokens;
 mod transition;
 mod tx;
 mod vacuum;
@@ -62,7 +67,10 @@ use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc};
 
 pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
+pub use audit::{AuditPage, Note};
+pub use backup::backup;
 pub use claim::{ClaimRequest, Claimer};
+pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
 pub use events::EventChunk;
@@ -78,6 +86,10 @@ pub use queues::QueueChange;
 pub use signals::{Callee, CancelSignal};
 pub use stats::Stats;
 pub use steer::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer};
+pub use tokens::{
+    AdminElsewhere, CreateTokenAnswer, CreateTokenRequest, RevokeTokenAnswer, RevokeTokenRequest,
+    TokenTable,
+};
 
 use self::{
     command::Command,
@@ -97,6 +109,7 @@ use crate::{
     domain::{Timestamp, attempt::RecordedFailure, json::JsonText, state::Stage, task::TaskId},
     entropy::Entropy,
     metrics::Metrics,
+    vault::Vault,
 };
 
 /// The store; clones share it.
@@ -122,6 +135,8 @@ pub struct Opened {
     /// For the dispatcher: attempts that are to be stopped.
     pub cancels: mpsc::Receiver<CancelSignal>,
     pub closing: Closing,
+    /// As they were at the start.
+    pub tokens: TokenTable,
 }
 
 /// Waits for the last commit.
@@ -207,11 +222,13 @@ impl Store {
         deliveries_max: u32,
         clock: Arc<dyn Clock>,
         entropy: Arc<Entropy>,
+        vault: &Vault,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Opened> {
         let lock = FileLock::take(&database.url)?;
         let mut connection = pool::open_writer(database)?;
         migrate::run(&mut connection)?;
+        secrets::renew(&mut connection, vault)?;
         if lock.is_some() {
             // Nobody else has the file, so whoever ran these in a request is dead.
             connection
@@ -219,6 +236,10 @@ impl Store {
                 .map_err(anyhow::Error::from)
                 .context("cannot end the attempts of the process before")?;
         }
+        let tokens = connection
+            .transaction(|mut link| tokens::load(&mut link))
+            .map_err(anyhow::Error::from)
+            .context("cannot read the tokens")?;
         let pool = Pool::open(database)?;
         let (signals, cancels) = Signals::new();
         let (commands, receiver) = mpsc::channel(writer::QUEUE_COMMANDS_MAX);
@@ -261,7 +282,12 @@ impl Store {
         let counting = Arc::default();
         let feed = Arc::new(Feed::new());
         let store = Self { commands, room, pool, health, signals, feed, polls, counting, clock };
-        Ok(Opened { store, cancels, closing: Closing { writer, listener, vacuum, _lock: lock } })
+        Ok(Opened {
+            store,
+            cancels,
+            closing: Closing { writer, listener, vacuum, _lock: lock },
+            tokens,
+        })
     }
 }
 

@@ -5,9 +5,10 @@ use std::{pin::pin, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskNews, TaskPage,
-    TaskState, TaskWatch, explain, history, link::Link, list, logs, plugins, pool::Reader, prune,
-    queues, reads, registry, rows, stats, writes::ANSWER_TIMEOUT,
+    AuditPage, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskNews,
+    TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history, link::Link, list, logs,
+    plugins, pool::Reader, prune, queues, reads, registry, rows, stats, tokens,
+    writes::ANSWER_TIMEOUT,
 };
 use crate::domain::{
     Timestamp,
@@ -19,6 +20,7 @@ use crate::domain::{
     retention::{EndedCounts, Retention},
     state::Stage,
     task::{Reason, Task, TaskId},
+    token::Token,
 };
 
 /// How often a waiting reader looks by itself; the writer, or another process, tells it earlier.
@@ -31,6 +33,11 @@ impl Store {
             row.map(|row| reads::record(&mut link, row)).transpose()
         })
         .await
+    }
+
+    /// The queue that a task is in, or was.
+    pub async fn queue_of(&self, id: TaskId) -> Result<Option<String>> {
+        self.read(move |mut link| Ok(reads::row(&mut link, id)?.map(|row| row.queue_name))).await
     }
 
     pub async fn task_state(&self, id: TaskId) -> Result<Option<TaskState>> {
@@ -143,6 +150,27 @@ impl Store {
 
     pub async fn plugin(&self, name: String) -> Result<Option<Plugin>> {
         self.read(move |mut link| plugins::one(&mut link, &name)).await
+    }
+
+    /// All tokens, unless they are still of the version that is known.
+    pub async fn tokens(&self, known: i64) -> Result<Option<TokenTable>> {
+        self.read(move |mut link| {
+            if tokens::version(&mut link)? == known {
+                return Ok(None);
+            }
+            tokens::load(&mut link).map(Some)
+        })
+        .await
+    }
+
+    /// All tokens, by name.
+    pub async fn all_tokens(&self) -> Result<Vec<Token>> {
+        self.read(|mut link| Ok(tokens::load(&mut link)?.tokens)).await
+    }
+
+    /// A page of the audit log, newest first.
+    pub async fn audit(&self, before: Option<i64>, limit: u32) -> Result<AuditPage> {
+        self.read(move |mut link| audit::page(&mut link, before, limit)).await
     }
 
     /// A stored component.

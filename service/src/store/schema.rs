@@ -123,6 +123,37 @@ table! {
 }
 
 table! {
+    tokens (name) {
+        name -> Text,
+        hash -> Binary,
+        scopes -> Text,
+        queue_names -> Nullable<Text>,
+        created_at -> BigInt,
+        expires_at -> Nullable<BigInt>,
+        last_used_at -> Nullable<BigInt>,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    token_log (id) {
+        id -> BigInt,
+        version -> BigInt,
+    }
+}
+
+table! {
+    audit_log (seq) {
+        seq -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        address -> Nullable<Text>,
+        action -> Text,
+        object -> Text,
+    }
+}
+
+table! {
     task_inputs (task_seq) {
         task_seq -> BigInt,
         args -> Text,

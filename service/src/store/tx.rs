@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::{
+    audit::Note,
     changes::Changes,
     error::Result,
     events::News,
@@ -28,6 +29,8 @@ pub(super) struct Tx<'a> {
     pub(super) changes: Changes,
     /// What those are told who watch.
     pub(super) news: News,
+    /// What goes into the audit log.
+    pub(super) notes: Vec<Note>,
     /// What is to be told to others once the transaction is committed.
     pub(super) effects: &'a mut Effects,
     pub(super) deliveries_max: u32,

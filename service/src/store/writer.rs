@@ -12,6 +12,7 @@ use std::{
 use tokio::sync::mpsc;
 
 use super::{
+    audit,
     changes::Changes,
     command::{Batch, Command},
     dialect,
@@ -167,6 +168,7 @@ impl Writer {
                 registry: &mut *registry,
                 changes: Changes::default(),
                 news: News::default(),
+                notes: Vec::new(),
                 effects: &mut effects,
                 deliveries_max: self.deliveries_max,
             };
@@ -174,6 +176,7 @@ impl Writer {
             tx.changes.lock(&mut tx.link, &seqs, &ids)?;
             batch.apply(&mut tx)?;
             tx.registry.store_circuits(&mut tx.link)?;
+            audit::store(&mut tx)?;
             tx.store_news()
         });
         if let Err(failed) = committed {

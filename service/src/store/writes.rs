@@ -5,23 +5,26 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, DeleteAnswer,
-    Ended, EnqueueAnswer, Error, FinishRequest, Installed, LeaseLost, NoSuchPlugin, Pruned,
-    QueueChange, Registered, RenewRequest, Result, RetryAnswer, Store, UninstallAnswer,
+    ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, CreateTokenAnswer,
+    CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error, FinishRequest, Installed,
+    LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered, RenewRequest, Result,
+    RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
     prune::PruneRequest,
+    rows::micros,
     sweep::SweepRequest,
 };
 use crate::{
     clock::later,
     domain::{
+        Timestamp,
         attempt::Outcome,
         event::EventRetention,
         executor::{ExecutorId, Registration},
         lease::{Claimed, Lease, LeaseToken, Renewal},
-        names::{ExecutorName, PluginName},
+        names::{ExecutorName, PluginName, TokenName},
         plugin::NewPlugin,
         queue::QueueSettings,
         retention::Retention,
@@ -109,48 +112,93 @@ impl Store {
         self.insist(Command::Finish, FinishRequest { token: lease.into(), outcome }).await
     }
 
-    pub async fn cancel(&self, request: CancelRequest) -> Result<CancelAnswer> {
-        self.ask(Command::Cancel, request).await
+    pub async fn cancel(&self, request: CancelRequest, note: Note) -> Result<CancelAnswer> {
+        let done = |answer: &CancelAnswer| {
+            matches!(answer, CancelAnswer::Cancelled | CancelAnswer::Requested)
+        };
+        self.ask_noted(Command::Cancel, request, note, done).await
     }
 
-    pub async fn retry(&self, id: TaskId) -> Result<RetryAnswer> {
-        self.ask(Command::Retry, id).await
+    pub async fn retry(&self, id: TaskId, note: Note) -> Result<RetryAnswer> {
+        let done = |answer: &RetryAnswer| matches!(answer, RetryAnswer::Retried);
+        self.ask_noted(Command::Retry, id, note, done).await
     }
 
-    pub async fn delete(&self, id: TaskId) -> Result<DeleteAnswer> {
-        self.ask(Command::Delete, id).await
+    pub async fn delete(&self, id: TaskId, note: Note) -> Result<DeleteAnswer> {
+        let done = |answer: &DeleteAnswer| matches!(answer, DeleteAnswer::Deleted);
+        self.ask_noted(Command::Delete, id, note, done).await
     }
 
     pub async fn put_executor(
         &self,
         registration: Registration,
+        note: Note,
     ) -> Result<std::result::Result<Registered, NoSuchPlugin>> {
-        self.ask(Command::Put, registration).await
+        self.ask_noted(Command::Put, registration, note, std::result::Result::is_ok).await
     }
 
     /// Says whether it was there.
-    pub async fn remove_executor(&self, name: ExecutorName) -> Result<bool> {
-        self.ask(Command::Remove, name).await
+    pub async fn remove_executor(&self, name: ExecutorName, note: Note) -> Result<bool> {
+        self.ask_noted(Command::Remove, name, note, |found| *found).await
     }
 
     /// Stores a plugin's component and lets it run.
-    pub async fn install_plugin(&self, new: NewPlugin) -> Result<Installed> {
-        self.ask(Command::Install, new).await
+    pub async fn install_plugin(&self, new: NewPlugin, note: Note) -> Result<Installed> {
+        self.ask_noted(Command::Install, new, note, |_| true).await
     }
 
     /// Lets another stored version of a plugin run.
-    pub async fn activate_plugin(&self, request: ActivateRequest) -> Result<ActivateAnswer> {
-        self.ask(Command::Activate, request).await
+    pub async fn activate_plugin(
+        &self,
+        request: ActivateRequest,
+        note: Note,
+    ) -> Result<ActivateAnswer> {
+        let done = |answer: &ActivateAnswer| matches!(answer, ActivateAnswer::Done(_));
+        self.ask_noted(Command::Activate, request, note, done).await
     }
 
     /// Forgets a plugin with all its versions.
-    pub async fn uninstall_plugin(&self, name: PluginName) -> Result<UninstallAnswer> {
-        self.ask(Command::Uninstall, name).await
+    pub async fn uninstall_plugin(&self, name: PluginName, note: Note) -> Result<UninstallAnswer> {
+        let done = |answer: &UninstallAnswer| matches!(answer, UninstallAnswer::Done);
+        self.ask_noted(Command::Uninstall, name, note, done).await
     }
 
     /// Changes a queue's settings and returns what holds now.
-    pub async fn set_queue(&self, change: QueueChange) -> Result<QueueSettings> {
-        self.ask(Command::SetQueue, change).await
+    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<QueueSettings> {
+        self.ask_noted(Command::SetQueue, change, note, |_| true).await
+    }
+
+    pub async fn create_token(
+        &self,
+        request: CreateTokenRequest,
+        note: Note,
+    ) -> Result<CreateTokenAnswer> {
+        let done = |answer: &CreateTokenAnswer| matches!(answer, CreateTokenAnswer::Created(_));
+        self.ask_noted(Command::CreateToken, request, note, done).await
+    }
+
+    pub async fn revoke_token(
+        &self,
+        request: RevokeTokenRequest,
+        note: Note,
+    ) -> Result<RevokeTokenAnswer> {
+        let done = |answer: &RevokeTokenAnswer| matches!(answer, RevokeTokenAnswer::Revoked);
+        self.ask_noted(Command::RevokeToken, request, note, done).await
+    }
+
+    /// Notes when tokens were used last.
+    pub async fn note_token_uses(&self, uses: Vec<(TokenName, Timestamp)>) -> Result<()> {
+        self.ask(Command::NoteUses, uses).await
+    }
+
+    /// Deletes some of the audit log's entries that are older than `age`, and says whether there
+    /// are more.
+    pub async fn trim_audit(&self, age: Duration) -> Result<bool> {
+        let before = micros(self.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN));
+        if self.read(move |mut link| audit::has_older(&mut link, before)).await? {
+            return self.insist(Command::TrimAudit, before).await;
+        }
+        Ok(false)
     }
 
     /// Does what time has brought about; the reaper's part.
@@ -161,6 +209,12 @@ impl Store {
     /// Deletes some of what ended long ago.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
         self.insist(Command::Prune, PruneRequest { retention }).await
+    }
+
+    /// The same because somebody asks for it.
+    pub async fn prune_now(&self, retention: Retention, note: Note) -> Result<Pruned> {
+        let done = |pruned: &Pruned| pruned.deleted.total() > 0;
+        self.ask_noted(Command::Prune, PruneRequest { retention }, note, done).await
     }
 
     /// Deletes some of the events that are older or more than is to be kept, and says whether
@@ -189,12 +243,26 @@ impl Store {
     /// Sends a command, unless the writer has too much to do.
     async fn ask<I, O>(&self, command: fn(Pending<I, O>) -> Command, input: I) -> Result<O> {
         let (waiter, answer) = oneshot::channel();
-        self.commands.try_send(command(Pending::new(input, waiter))).map_err(
-            |error| match error {
-                mpsc::error::TrySendError::Full(_) => Error::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => Error::Closed,
-            },
-        )?;
+        self.submit(command(Pending::new(input, waiter)), answer).await
+    }
+
+    /// The same for what is to be in the audit log.
+    async fn ask_noted<I, O>(
+        &self,
+        command: fn(Pending<I, O>) -> Command,
+        input: I,
+        note: Note,
+        done: fn(&O) -> bool,
+    ) -> Result<O> {
+        let (waiter, answer) = oneshot::channel();
+        self.submit(command(Pending::new(input, waiter).noted(note, done)), answer).await
+    }
+
+    async fn submit<O>(&self, command: Command, answer: oneshot::Receiver<Result<O>>) -> Result<O> {
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Closed,
+        })?;
         match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
             Ok(answer) => answer.unwrap_or(Err(Error::Closed)),
             Err(_elapsed) => Err(Error::Unavailable("the database does not answer".into())),

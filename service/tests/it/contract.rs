@@ -42,7 +42,7 @@ fn every_operation_has_an_id_a_summary_and_a_tag() {
             assert!(operation["tags"][0].is_string(), "{method} {path} has no tag");
         }
     }
-    assert_eq!(ids.len(), 36, "{ids:?}");
+    assert_eq!(ids.len(), 40, "{ids:?}");
 }
 
 #[test]
@@ -282,6 +282,29 @@ fn top_level(list: &str) -> Vec<String> {
         }
     }
     entries.iter().map(|entry| first_word(entry.trim()).to_owned()).collect()
+}
+
+/// Each threat of docs/SECURITY.md names a test, and each of them is there.
+#[test]
+fn the_tests_that_the_threat_model_names_are_there() {
+    let text = fs::read_to_string(root().join("docs/SECURITY.md")).unwrap();
+    let code: String = ["service/tests", "service/src"]
+        .iter()
+        .flat_map(|folder| rust_files(&root().join(folder)))
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    let threats = text.lines().filter(|line| line.starts_with("| ") && !line.contains("| Test |"));
+    let mut named = 0;
+    for threat in threats {
+        let tests = threat.trim_end_matches('|').rsplit_once('|').unwrap().1;
+        assert!(tests.contains('`') || tests.contains("PLUGINS.md"), "no test: {threat}");
+        let words = tests.split('`').skip(1).step_by(2);
+        for name in words.filter(|name| !name.contains('/')) {
+            assert!(code.contains(&format!("fn {name}(")), "{name} is not there");
+            named += 1;
+        }
+    }
+    assert!(named >= 20, "{named}");
 }
 
 /// The pictures of one request and of a plugin in ARCHITECTURE.md name functions that are there.

@@ -172,7 +172,7 @@ on_both_engines! {
         let app = app.start();
         let address = app.server.strip_prefix("http://").unwrap();
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        stream.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
         let mut lines = BufReader::new(stream).lines();
         let mut line = async || soon("a line", lines.next_line()).await.unwrap().unwrap();
         let mut head = Vec::new();

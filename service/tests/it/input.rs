@@ -211,7 +211,7 @@ on_both_engines! {
         let app = app.start();
         let address = app.server.strip_prefix("http://").unwrap();
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let head = "POST /tasks HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n";
+        let head = "POST /tasks HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
         let dripping = tokio::spawn(async move {
@@ -236,7 +236,7 @@ on_both_engines! {
         let address = app.server.strip_prefix("http://").unwrap();
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let offer = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABk";
-        let request = format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{offer}\r\n\r\n");
+        let request = format!("GET /healthz HTTP/1.1\r\nhost: localhost\r\n{offer}\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         soon("an answer and its end", stream.read_to_string(&mut answer)).await.unwrap();

@@ -444,7 +444,7 @@ async fn only_so_many_wait_to_be_installed() {
     let mut waiting = Vec::new();
     for _ in 0..3 {
         let mut connection = TcpStream::connect(address).await.unwrap();
-        let head = "PUT /plugins/slow HTTP/1.1\r\nhost: x\r\ncontent-type: application/wasm\r\n\
+        let head = "PUT /plugins/slow HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/wasm\r\n\
                     content-length: 1000\r\nexpect: 100-continue\r\n\r\n";
         connection.write_all(head.as_bytes()).await.unwrap();
         let mut answer = [0; 12];

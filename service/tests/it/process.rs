@@ -209,7 +209,13 @@ async fn wrong_settings_are_refused_with_the_way_out() {
             }
         };
     let none = ("UNRELATED", "1");
-    assert!(refused("", none, &["--bind", "0.0.0.0:0"]).await.contains("loopback"));
+    assert!(refused("", none, &["--bind", "0.0.0.0:0"]).await.contains("token create"));
+    let short = ("NIGHTSHIFT_ADMIN_TOKEN", "short");
+    let output = refused("", short, &[]).await;
+    assert!(output.contains("admin_token") && !output.contains("short"), "{output}");
+    let both = refused("", ("NIGHTSHIFT_ADMIN_TOKEN", "x"), &["--admin-token-file", "f"]).await;
+    assert!(both.contains("not both"), "{both}");
+    assert!(refused("", none, &["--admin-token-file", "nowhere"]).await.contains("nowhere"));
     assert!(refused("speed = 7", none, &[]).await.contains("speed"));
     assert!(refused("", ("NIGHTSHIFT_SPEED", "7"), &[]).await.contains("speed"));
     assert!(refused("http_workers = 0", none, &[]).await.contains("http_workers"));

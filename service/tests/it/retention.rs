@@ -110,6 +110,11 @@ on_both_engines! {
                 id: nightshift::domain::task::TaskId(*id),
                 force: false,
             },
+            nightshift::store::Note {
+                actor: nightshift::domain::token::Actor { name: "test".into(), address: None },
+                action: "cancel_task",
+                object: id.to_string(),
+            },
         ));
         let mut cancelling = futures_util::stream::iter(cancelling).buffer_unordered(1_000);
         while let Some(cancelled) = cancelling.next().await {

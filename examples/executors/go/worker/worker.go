@@ -1,5 +1,4 @@
 // A worker for Nightshift in Go's standard library; the tasks are in check.go.
-//
 // Usage: worker EXECUTOR SERVER; start several for several tasks at once.
 package main
 
@@ -29,7 +28,8 @@ type lease struct {
 func post(ctx context.Context, path string, body, said any) int {
 	text, _ := json.Marshal(body)
 	request, _ := http.NewRequestWithContext(ctx, "POST", os.Args[2]+path, bytes.NewReader(text))
-	request.Header.Set("Content-Type", "application/json")
+	token := "Bearer " + os.Getenv("NIGHTSHIFT_TOKEN")
+	request.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {token}}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return 0

@@ -1,25 +1,28 @@
 use std::time::Duration;
 
 use nightshift_openapi as wire;
+use nightshift_openapi::ErrorCode;
 
 use super::{options, wire_backoff};
 use crate::{
     api::Error,
     domain::{
         Invalid,
-        executor::{CONCURRENCY_DEFAULT, Executor, LEASE_DEFAULT, Registration, Target},
+        executor::{CONCURRENCY_DEFAULT, Executor, LEASE_DEFAULT, Registration, Secret, Target},
         grants::Grants,
         names::ExecutorName,
         plugin::{self, MEMORY_MIB_DEFAULT},
         queue,
     },
+    vault::Vault,
 };
 
 pub(in crate::api) fn registration(
     name: ExecutorName,
     request: &wire::ExecutorRequest,
+    vault: &Vault,
 ) -> Result<Registration, Error> {
-    let target = target(request)?;
+    let target = target(&name, request, vault)?;
     let task_paths = request.task_paths.iter().enumerate().map(|(index, text)| {
         text.parse().map_err(|invalid| Error::from(invalid).below_index(index))
     });
@@ -41,18 +44,34 @@ pub(in crate::api) fn registration(
     Ok(registration.checked()?)
 }
 
-fn target(request: &wire::ExecutorRequest) -> Result<Target, Error> {
+fn target(
+    name: &ExecutorName,
+    request: &wire::ExecutorRequest,
+    vault: &Vault,
+) -> Result<Target, Error> {
     refuse_foreign_fields(request)?;
     match request.kind {
         wire::ExecutorKind::Http => {
             let missing = |field| Invalid::new(field, "is required for an executor of kind http");
-            let previous_secret = request.previous_secret.as_deref().map(str::parse);
+            let seal = |secret: &Secret| {
+                let sealed = vault.seal(name.as_str(), secret);
+                sealed.map_err(|locked| {
+                    Error::new(ErrorCode::Internal, format!("the secret {locked}"))
+                })
+            };
+            let url = request.url.as_deref().ok_or_else(|| missing("url"))?.parse()?;
+            let secret: Secret =
+                request.secret.as_deref().ok_or_else(|| missing("secret"))?.parse()?;
+            let previous_secret: Option<Secret> = request
+                .previous_secret
+                .as_deref()
+                .map(str::parse)
+                .transpose()
+                .map_err(|invalid: Invalid| Invalid::new("previous_secret", invalid.reason))?;
             Ok(Target::Http {
-                url: request.url.as_deref().ok_or_else(|| missing("url"))?.parse()?,
-                secret: request.secret.as_deref().ok_or_else(|| missing("secret"))?.parse()?,
-                previous_secret: previous_secret
-                    .transpose()
-                    .map_err(|invalid: Invalid| Invalid::new("previous_secret", invalid.reason))?,
+                url,
+                secret: seal(&secret)?,
+                previous_secret: previous_secret.as_ref().map(seal).transpose()?,
             })
         }
         wire::ExecutorKind::Worker => Ok(Target::Worker),

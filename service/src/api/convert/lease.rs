@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Stands for all queues.
-const ALL_QUEUES: &str = "*";
+pub(in crate::api) const ALL_QUEUES: &str = "*";
 
 pub(in crate::api) fn lease_request(
     executor: ExecutorId,

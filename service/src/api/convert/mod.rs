@@ -9,6 +9,7 @@ mod queue;
 mod reason;
 mod stats;
 mod task;
+mod token;
 
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
@@ -27,7 +28,7 @@ pub(super) use self::{
     attempt::{log_lines, outcome, progress, too_large, wire_log_line},
     event::{event_type, wire_event},
     executor::{registration, wire_executor},
-    lease::{lease_request, lease_wait, wire_lease},
+    lease::{ALL_QUEUES, lease_request, lease_wait, wire_lease},
     plugin::wire_plugin,
     queue::{queue_change, wire_queue},
     reason::wire_reason,
@@ -35,6 +36,7 @@ pub(super) use self::{
     task::{
         Said, new_task, wire_error, wire_json, wire_progress, wire_status, wire_summary, wire_task,
     },
+    token::{new_token, wire_audit_entry, wire_token},
 };
 
 fn options(

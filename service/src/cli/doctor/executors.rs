@@ -5,26 +5,28 @@ use tokio::net::{TcpStream, lookup_host};
 use url::Url;
 
 use super::report::Check;
-use crate::{domain::executor::is_refused_address, store::Called};
+use crate::{domain::reach::Reach, store::Called};
 
 /// How long finding a host, and connecting to it, may take in all.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Executors that are tried at once.
 const AT_ONCE: usize = 16;
 
-/// Whether each executor's host is known and its port accepts a connection. No task is sent.
-pub(super) async fn checks(executors: &[Called]) -> Vec<Check> {
-    stream::iter(executors).map(check).buffered(AT_ONCE).collect().await
+/// Whether each executor may be called, its host is known, and its port accepts a connection. No
+/// task is sent.
+pub(super) async fn checks(executors: &[Called], reach: &Reach) -> Vec<Check> {
+    let checks = executors.iter().map(|executor| check(executor, reach));
+    stream::iter(checks).buffered(AT_ONCE).collect().await
 }
 
-async fn check(executor: &Called) -> Check {
+async fn check(executor: &Called, reach: &Reach) -> Check {
     let name = format!("executor {}", executor.name);
     let Some(url) = executor.url.as_deref().and_then(|url| Url::parse(url).ok()) else {
         return Check::fail(name, "its address cannot be read");
     };
     // The rest of the address may hold what is nobody's business.
     let place = url.origin().ascii_serialization();
-    let reached = match tokio::time::timeout(TIMEOUT, connect(&url)).await {
+    let reached = match tokio::time::timeout(TIMEOUT, connect(&url, reach)).await {
         Ok(reached) => reached,
         Err(_elapsed) => Err(io::Error::other("no answer within 5 s")),
     };
@@ -38,14 +40,15 @@ async fn check(executor: &Called) -> Check {
     }
 }
 
-async fn connect(url: &Url) -> io::Result<()> {
+/// What the service would not call is not called here either.
+async fn connect(url: &Url, reach: &Reach) -> io::Result<()> {
+    reach.check_url(url).map_err(io::Error::other)?;
     let port = url.port_or_known_default().unwrap_or(80);
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let addresses: Vec<_> = lookup_host((host, port)).await?.collect();
-    // As the service does: clouds serve credentials there.
-    if addresses.iter().any(|address| is_refused_address(address.ip())) {
-        return Err(io::Error::other("it is a link-local address, which is never called"));
+    for address in &addresses {
+        reach.check_address(host, address.ip()).map_err(io::Error::other)?;
     }
     TcpStream::connect(addresses.as_slice()).await.map(drop)
 }

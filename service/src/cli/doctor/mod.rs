@@ -34,14 +34,19 @@ pub(super) struct Doctor {
 }
 
 impl Doctor {
-    pub(super) async fn run(self, server: &str, out: Output) -> anyhow::Result<ExitCode> {
-        let report = examine(Sources::new(self.file.config, self.flags), server).await?;
+    pub(super) async fn run(
+        self,
+        server: &str,
+        token: Option<&str>,
+        out: Output,
+    ) -> anyhow::Result<ExitCode> {
+        let report = examine(Sources::new(self.file.config, self.flags), server, token).await?;
         out.print(&report, Report::show)?;
         Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(FAILED) })
     }
 }
 
-async fn examine(sources: Sources, server: &str) -> anyhow::Result<Report> {
+async fn examine(sources: Sources, server: &str, token: Option<&str>) -> anyhow::Result<Report> {
     let config = match sources.config() {
         Ok(config) => config,
         Err(error) => return Ok(Report::new(Vec::new(), vec![Check::fail("settings", error)])),
@@ -50,9 +55,10 @@ async fn examine(sources: Sources, server: &str) -> anyhow::Result<Report> {
     let inspected = inspect(&config).await?;
     checks.extend(database::checks(&inspected));
     checks.extend(disk::checks(&config)?);
-    checks.push(service::check(&service_address(&config, server)).await?);
+    checks.push(service::check(&service_address(&config, server), token).await?);
     if let database::Inspected::Found(inspection) = &inspected {
-        checks.extend(executors::checks(&inspection.executors).await);
+        let reach = config.executor_reach()?;
+        checks.extend(executors::checks(&inspection.executors, &reach).await);
     }
     Ok(Report::new(sources.settings(&config)?, checks))
 }
@@ -72,7 +78,13 @@ async fn inspect(config: &Config) -> anyhow::Result<database::Inspected> {
     Ok(tokio::task::spawn_blocking(look).await?)
 }
 
-/// The one that was named, or where these settings would listen.
+/// The one that was named, or where these settings would listen; by a name of the certificate, if
+/// they say one.
 fn service_address(config: &Config, server: &str) -> String {
-    if server == SERVER { format!("http://{}", config.bind) } else { server.to_owned() }
+    match (&config.tls_certificate, &config.public_url) {
+        _ if server != SERVER => server.to_owned(),
+        (Some(_), Some(public)) => public.clone(),
+        (Some(_), None) => format!("https://{}", config.bind),
+        (None, _) => format!("http://{}", config.bind),
+    }
 }

@@ -2,23 +2,24 @@
 
 mod answer;
 mod message;
-mod resolver;
 
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 
-use reqwest::{Client, RequestBuilder, Response, dns::Resolve, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, Response, redirect};
 
 pub(crate) use self::answer::read;
-use self::{
-    message::Message,
-    resolver::{Checked, RefusedAddress, SystemResolver},
-};
+use self::message::Message;
 use super::{Answer, CancelNotice};
-use crate::domain::{
-    Timestamp,
-    attempt::{Failure, FailureKind, Outcome},
-    executor::{CallUrl, Executor, Target},
-    lease::Assignment,
+use crate::{
+    domain::{
+        Timestamp,
+        attempt::{Failure, FailureKind, Outcome},
+        executor::{CallUrl, Executor, StoredSecret, Target},
+        lease::Assignment,
+        reach::{Reach, Refusal},
+    },
+    network::Network,
+    vault::Vault,
 };
 
 /// How long connecting may take, name resolution and TLS included.
@@ -30,12 +31,16 @@ const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the caller has to know.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HttpSettings {
     /// How executors reach this service, without a slash at the end.
     pub public_url: String,
     /// Bytes of an answer's body; a longer one fails the attempt.
     pub response_bytes_max: usize,
+    pub network: Arc<Network>,
+    /// Whose certificates are trusted beside those that the machine trusts.
+    pub authorities: Vec<Certificate>,
+    pub vault: Arc<Vault>,
 }
 
 /// Calls executors. One pool of kept-alive connections serves them all.
@@ -46,34 +51,36 @@ pub struct HttpExecutor {
 
 impl HttpExecutor {
     pub fn new(settings: HttpSettings) -> reqwest::Result<Self> {
-        Self::with_resolver(settings, Arc::new(SystemResolver))
+        let client = calling_client(&settings.network, &settings.authorities)?;
+        Ok(Self { client, settings })
     }
 
-    /// Like [`HttpExecutor::new`], with names looked up elsewhere.
-    pub fn with_resolver(
-        settings: HttpSettings,
-        resolver: Arc<dyn Resolve>,
-    ) -> reqwest::Result<Self> {
-        Ok(Self { client: calling_client(resolver)?, settings })
-    }
-
-    fn request(&self, executor: &Executor, message: &Message<'_>) -> Result<Call, Failure> {
+    fn request(&self, executor: &Executor, message: &Message<'_>) -> Result<Call, Outcome> {
         let Target::Http { url, secret, previous_secret } = &executor.registration.target else {
-            return Err(Failure::new(FailureKind::Rejected, "only HTTP executors are called"));
+            return Err(rejected("only HTTP executors are called".to_owned()));
         };
-        let signed = message.sign(secret, previous_secret.as_ref())?;
+        let place = place(url);
+        // A name is looked at where it is looked up.
+        self.settings.network.check(url).map_err(|refusal| refused(&refusal, &place))?;
+        let name = executor.registration.name.as_str();
+        let open = |secret: &StoredSecret| {
+            let opened = self.settings.vault.open(name, secret);
+            opened.map_err(|locked| undelivered(format!("the secret of {name} {locked}")))
+        };
+        let (secret, previous) = (open(secret)?, previous_secret.as_ref().map(open).transpose()?);
+        let signed = message.sign(&secret, previous.as_ref()).map_err(Outcome::Failed)?;
         let request = signed.onto(self.client.post(url.as_url().clone()));
-        Ok(Call { request, place: place(url) })
+        Ok(Call { request, place })
     }
 }
 
 /// A client that calls executors as the service does, for whoever plays the service.
 pub(crate) fn client() -> reqwest::Result<Client> {
-    calling_client(Arc::new(SystemResolver))
+    calling_client(&Arc::new(Network::new(Reach::default())), &[])
 }
 
-fn calling_client(resolver: Arc<dyn Resolve>) -> reqwest::Result<Client> {
-    Client::builder()
+fn calling_client(network: &Arc<Network>, authorities: &[Certificate]) -> reqwest::Result<Client> {
+    let client = Client::builder()
         .user_agent(concat!("nightshift/", env!("CARGO_PKG_VERSION")))
         // A redirect would carry the task and its signature to a host that nobody registered.
         .redirect(redirect::Policy::none())
@@ -81,8 +88,8 @@ fn calling_client(resolver: Arc<dyn Resolve>) -> reqwest::Result<Client> {
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
-        .dns_resolver(Arc::new(Checked(resolver)))
-        .build()
+        .dns_resolver(Arc::clone(network));
+    client.tls_certs_merge(authorities.iter().cloned()).build()
 }
 
 /// A call that is ready to be made.
@@ -108,7 +115,7 @@ impl HttpExecutor {
         let message = Message::execute(assignment, &self.settings.public_url, now);
         let call = match self.request(executor, &message) {
             Ok(call) => call,
-            Err(failure) => return Answer::Ended(Outcome::Failed(failure)),
+            Err(outcome) => return Answer::Ended(outcome),
         };
         match call.send().await {
             Ok(response) => answer::read(response, self.settings.response_bytes_max, now).await,
@@ -142,22 +149,35 @@ fn place(url: &CallUrl) -> String {
 
 /// What a call without an answer means: whether the work may have begun.
 fn trouble(error: &reqwest::Error, place: &str) -> Outcome {
-    if let Some(refused) = find_cause::<RefusedAddress>(error) {
-        let message = format!("{place} is never called: {refused}");
-        return Outcome::Failed(Failure::new(FailureKind::Rejected, message));
+    if let Some(refusal) = find_cause::<Refusal>(error) {
+        return refused(refusal, place);
     }
     let cause = root_cause(error);
     if error.is_connect() {
-        let reason = format!("{place} cannot be reached: {cause}");
-        return Outcome::Undelivered { reason, retry_after: None };
+        return undelivered(format!("{place} cannot be reached: {cause}"));
     }
     if error.is_builder() {
-        let message = format!("{place} cannot be called: {cause}");
-        return Outcome::Failed(Failure::new(FailureKind::Rejected, message));
+        return rejected(format!("{place} cannot be called: {cause}"));
     }
     let message =
         format!("the connection to {place} broke before the answer was complete: {cause}");
     Outcome::Failed(Failure::new(FailureKind::Lost, message))
+}
+
+/// What is never called fails for good. What is only not allowed yet waits: the setting may change.
+fn refused(refusal: &Refusal, place: &str) -> Outcome {
+    match refusal {
+        Refusal::Never(_) => rejected(format!("{place} is never called: {refusal}")),
+        Refusal::NotAllowed(_) => undelivered(format!("{place} is not called: {refusal}")),
+    }
+}
+
+fn rejected(message: String) -> Outcome {
+    Outcome::Failed(Failure::new(FailureKind::Rejected, message))
+}
+
+fn undelivered(reason: String) -> Outcome {
+    Outcome::Undelivered { reason, retry_after: None }
 }
 
 fn root_cause(error: &reqwest::Error) -> String {

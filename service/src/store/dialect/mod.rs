@@ -22,10 +22,10 @@ use crate::domain::state::Stage;
 
 /// The numbers of PostgreSQL's advisory locks, `NSHT` and a counter; each is held until its
 /// transaction ends, so it goes with a process that dies.
-const ROUTING_LOCK: i64 = 0x4e53_4854_0001;
+pub(super) const ROUTING_LOCK: i64 = 0x4e53_4854_0001;
 const CLAIM_LOCK: i64 = 0x4e53_4854_0002;
 const SWEEP_LOCK: i64 = 0x4e53_4854_0003;
-const MIGRATION_LOCK: i64 = 0x4e53_4854_0004;
+pub(super) const MIGRATION_LOCK: i64 = 0x4e53_4854_0004;
 const PRUNE_LOCK: i64 = 0x4e53_4854_0005;
 
 /// How long PostgreSQL lets one statement run, wait for a lock, and lets a process that fell

@@ -7,11 +7,11 @@ use std::{
 };
 
 use nightshift::{
-    app::{App, Outside},
+    app::{App, Outside, make_executor},
     clock::{Clock, ManualClock, SystemClock},
     config::Config,
     entropy::Entropy,
-    executor::{HttpExecutor, HttpSettings},
+    network::Network,
     store::Store,
 };
 use nightshift_client::{
@@ -86,31 +86,40 @@ impl Builder {
     }
 
     pub fn start(self) -> TestApp {
-        let response_bytes_max = self.config.return_value_bytes_max;
-        let resolver = self.resolver.clone();
-        let outside = Outside {
-            clock: Arc::clone(&self.clock),
-            entropy: Arc::new(Entropy::from_seed(self.seed)),
-            executor: Box::new(move |public_url| {
-                let public_url = public_url.to_owned();
-                let settings = HttpSettings { public_url, response_bytes_max };
-                Ok(match resolver {
-                    Some(resolver) => HttpExecutor::with_resolver(settings, resolver)?,
-                    None => HttpExecutor::new(settings)?,
-                })
-            }),
-            plugins: nightshift::plugin::Settings {
-                compiler: env!("CARGO_BIN_EXE_nightshift").into(),
-                ..self.config.plugins().unwrap()
-            },
-        };
-        let app = App::start(&self.config, outside).unwrap();
-        let server = format!("http://{}", app.address());
+        let app = App::start(&self.config, self.outside()).unwrap();
+        let scheme = if self.config.tls_certificate.is_some() { "https" } else { "http" };
+        let server = format!("{scheme}://{}", app.address());
         TestApp {
             client: Client::new(&server).unwrap().with_retry(Retry::never()),
             server,
             app,
             builder: self,
+        }
+    }
+
+    /// Why it does not start.
+    pub fn start_error(&self) -> String {
+        let started = App::start(&self.config, self.outside());
+        format!("{:#}", started.err().expect("it must not start"))
+    }
+
+    fn outside(&self) -> Outside {
+        let reach = self.config.executor_reach().unwrap();
+        let network = Arc::new(match &self.resolver {
+            Some(resolver) => Network::with_resolver(reach, Arc::clone(resolver)),
+            None => Network::new(reach),
+        });
+        let vault = Arc::new(self.config.vault().unwrap());
+        Outside {
+            clock: Arc::clone(&self.clock),
+            entropy: Arc::new(Entropy::from_seed(self.seed)),
+            executor: make_executor(&self.config, &network, &vault).unwrap(),
+            network,
+            vault,
+            plugins: nightshift::plugin::Settings {
+                compiler: env!("CARGO_BIN_EXE_nightshift").into(),
+                ..self.config.plugins().unwrap()
+            },
         }
     }
 }

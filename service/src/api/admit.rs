@@ -1,0 +1,207 @@
+//! Lets in who shows a token that is good for the operation.
+//!
+//! What an operation needs stands in the OpenAPI document, which is made of the very list of
+//! routes; what is not there, nobody gets to.
+
+use std::{
+    collections::HashMap,
+    future::{Ready, ready},
+    sync::LazyLock,
+};
+
+use actix_web::{
+    Error as ActixError, FromRequest, HttpMessage, HttpRequest,
+    body::{EitherBody, MessageBody},
+    dev::{Payload, ServiceRequest, ServiceResponse},
+    http::{Method, header::AUTHORIZATION},
+    middleware::Next,
+    web::Data,
+};
+use nightshift_openapi::ErrorCode;
+use utoipa::openapi::security::SecurityRequirement;
+
+use super::{Error, State, convert::ALL_QUEUES, docs, routes, tasks::not_found};
+use crate::{
+    access::{Caller, Refused},
+    domain::{names::QueueName, task::TaskId, token::Scope},
+    store::Note,
+};
+
+/// What an operation needs.
+#[derive(Clone, Copy, Debug)]
+enum Need {
+    /// Nothing, or what it carries itself: a lease's token.
+    Nothing,
+    Scope {
+        scope: Scope,
+        /// Whether a token will do that is bound to queues: the operation looks after that.
+        bound: bool,
+    },
+}
+
+static NEEDS: LazyLock<HashMap<(String, Method), Need>> = LazyLock::new(|| {
+    let document = routes::document();
+    let usual = document.security.unwrap_or_default();
+    let mut needs = HashMap::new();
+    for (path, item) in document.paths.paths {
+        for (method, operation) in routes::operations(&item) {
+            let security = operation.security.as_ref().unwrap_or(&usual);
+            let tags = operation.tags.as_deref().unwrap_or_default();
+            needs.insert((path.clone(), method), need(security, tags));
+        }
+    }
+    needs
+});
+
+/// Tags of operations that are each about one queue, or can be held to some.
+const BY_QUEUE: [&str; 4] = ["tasks", "events", "queues", "leases"];
+
+fn need(security: &[SecurityRequirement], tags: &[String]) -> Need {
+    if security == [SecurityRequirement::default()] {
+        return Need::Nothing;
+    }
+    let is_for = |scope: &Scope| security.contains(&requirement(*scope));
+    let scope = Scope::ALL.into_iter().find(is_for).unwrap_or(Scope::Admin);
+    let bound = tags.iter().any(|tag| BY_QUEUE.contains(&tag.as_str()));
+    Need::Scope { scope, bound }
+}
+
+/// How the document says that a token of the scope is needed.
+fn requirement(scope: Scope) -> SecurityRequirement {
+    SecurityRequirement::new("bearer", [scope.name()])
+}
+
+/// Goes on with the request if its token is good for it.
+pub async fn admit<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, ActixError> {
+    // A refusal is an answer like others to those around: it is counted, and pages may read it.
+    match check(&request) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.call(request).await?.map_into_left_body())
+        }
+        Err(error) => Ok(request.error_response(error).map_into_right_body()),
+    }
+}
+
+fn check(request: &ServiceRequest) -> Result<Caller, Error> {
+    let state = request
+        .app_data::<Data<State>>()
+        .ok_or_else(|| Error::new(ErrorCode::Internal, "the service is not set up"))?;
+    let address = request.peer_addr().map(|address| address.ip());
+    let token = bearer(request);
+    let now = state.clock.now();
+    // As it was sent: a path that is written in another way is no path here.
+    let pattern = request.match_pattern();
+    let need = pattern
+        .clone()
+        .and_then(|pattern| NEEDS.get(&(pattern, request.method().clone())).copied());
+    let open = matches!(need, Some(Need::Nothing)) || docs::is_at(request.path());
+    if open && token.is_none() {
+        return Ok(Caller::nobody(address));
+    }
+    let caller = state.access.caller(token, address, now).map_err(refused)?;
+    match need {
+        _ if open => {}
+        Some(Need::Nothing) => {}
+        Some(Need::Scope { scope, bound }) => {
+            if !caller.may(scope) {
+                let detail = format!("the token needs the scope {}", scope.name());
+                return Err(Error::new(ErrorCode::Forbidden, detail));
+            }
+            if !bound && caller.queue_names.is_some() {
+                let detail = "the token is bound to queues, and this is about all of them";
+                return Err(Error::new(ErrorCode::Forbidden, detail));
+            }
+        }
+        // The router says what is wrong: with the method, or with the path.
+        None if pattern.is_some() || !state.access.is_on() => {}
+        None => return Err(routes::nothing_at(request.path())),
+    }
+    Ok(caller)
+}
+
+/// The token of `Authorization: Bearer TOKEN` (RFC 6750).
+fn bearer(request: &ServiceRequest) -> Option<&str> {
+    let header = request.headers().get(AUTHORIZATION)?.to_str().unwrap_or_default();
+    let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
+    Some(if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" })
+}
+
+fn refused(refused: Refused) -> Error {
+    match refused {
+        Refused::NoToken => Error::new(ErrorCode::Unauthorized, "the request has no token"),
+        Refused::WrongToken => {
+            Error::new(ErrorCode::Unauthorized, "the token is unknown, expired or revoked")
+        }
+        Refused::TooManyGuesses => {
+            Error::new(ErrorCode::TooManyGuesses, "too many wrong tokens from this address")
+        }
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let caller = request.extensions().get::<Self>().cloned();
+        ready(caller.ok_or_else(|| Error::new(ErrorCode::Internal, "nobody let the request in")))
+    }
+}
+
+impl Caller {
+    /// What goes into the audit log if it is done.
+    pub(super) fn note(&self, action: &'static str, object: &impl ToString) -> Note {
+        Note { actor: self.actor.clone(), action, object: object.to_string() }
+    }
+
+    /// The task, if it is this caller's: others are as good as none.
+    pub(super) async fn task(&self, state: &State, id: TaskId) -> Result<TaskId, Error> {
+        if self.queue_names.is_none() {
+            return Ok(id);
+        }
+        let queue_name = state.store.queue_of(id).await?;
+        if queue_name.is_some_and(|name| self.may_use(&name)) { Ok(id) } else { Err(not_found()) }
+    }
+
+    /// Whether tasks of the queue are this caller's.
+    pub(super) fn check_queue(&self, queue_name: &str) -> Result<(), Error> {
+        if self.may_use(queue_name) {
+            return Ok(());
+        }
+        let detail = format!("the token is not for the queue {queue_name}");
+        Err(Error::new(ErrorCode::Forbidden, detail))
+    }
+
+    /// The queue to which a list is held: the one that was asked for, or the caller's only one.
+    pub(super) fn hold_to_queue(&self, asked: Option<String>) -> Result<Option<String>, Error> {
+        match (&asked, self.queue_names.as_deref()) {
+            (_, None) => Ok(asked),
+            (Some(name), Some(_)) => self.check_queue(name).map(|()| asked),
+            (None, Some([only])) => Ok(Some(only.as_str().to_owned())),
+            (None, Some(_)) => {
+                let detail = "the token is bound to several queues: ask for one by queue_name";
+                Err(Error::new(ErrorCode::Forbidden, detail))
+            }
+        }
+    }
+
+    /// The queues from which tasks are taken.
+    pub(super) fn hold_to_queues(
+        &self,
+        asked: Option<Vec<String>>,
+    ) -> Result<Option<Vec<String>>, Error> {
+        let Some(bound) = self.queue_names.as_deref() else {
+            return Ok(asked);
+        };
+        let all = |names: &Vec<String>| names.iter().any(|name| name == ALL_QUEUES);
+        let Some(asked) = asked.filter(|names| !all(names)) else {
+            return Ok(Some(bound.iter().map(QueueName::to_string).collect()));
+        };
+        asked.iter().try_for_each(|name| self.check_queue(name))?;
+        Ok(Some(asked))
+    }
+}

@@ -1,0 +1,145 @@
+//! What pages in browsers may do here. Whoever sits before a browser on this machine can be sent to
+//! a page that calls this service: with the person's way in, and, where the page's name is made to
+//! lead here (DNS rebinding), also with the right to read the answers. Such requests carry the
+//! page's name.
+
+use std::net::IpAddr;
+
+use actix_cors::Cors;
+use actix_web::{
+    dev::ServiceRequest,
+    http::{
+        Method, Version,
+        header::{self, HeaderValue},
+        uri::Authority,
+    },
+    middleware::Condition,
+};
+use nightshift_openapi::ErrorCode;
+use url::Url;
+
+use super::Error;
+use crate::domain::reach::is_below;
+
+/// How long a browser may keep what it was told about a route.
+const PREFLIGHT_SECONDS: usize = 3_600;
+
+/// By which names the service is called, and pages of which origins may write.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    on_loopback: bool,
+    /// In lower case; `.example.org` for those below it.
+    names: Vec<String>,
+    /// Whether other names are refused.
+    guarded: bool,
+    origins: Vec<String>,
+}
+
+impl Doors {
+    /// `public` is the service's own address. On loopback, names are always looked at: nobody
+    /// else's lead there by right.
+    pub fn new(on_loopback: bool, public: Option<&Url>, allowed: &[String]) -> Self {
+        let public_host = public.and_then(Url::host_str).map(str::to_owned);
+        let names = allowed.iter().map(|name| name.to_ascii_lowercase());
+        let names = names.map(|name| match name.strip_prefix('*') {
+            Some(below) => below.to_owned(),
+            None => name,
+        });
+        Self {
+            on_loopback,
+            names: names.chain(public_host).collect(),
+            guarded: on_loopback || !allowed.is_empty(),
+            origins: public.map(|url| url.origin().ascii_serialization()).into_iter().collect(),
+        }
+    }
+
+    /// With the pages of these origins, which may use the API.
+    #[must_use]
+    pub fn with_origins(mut self, origins: &[String]) -> Self {
+        self.origins.extend_from_slice(origins);
+        self
+    }
+
+    pub(super) fn check(&self, request: &ServiceRequest) -> Result<(), Error> {
+        let called = called(request)?;
+        if self.guarded && !self.is_probe(request) {
+            let strange = called.iter().find(|name| !self.knows(name.host()));
+            if let Some(name) = strange {
+                let detail = format!("{} is no name of this service", name.host());
+                return Err(Error::new(ErrorCode::UnknownHost, detail));
+            }
+        }
+        self.check_origin(request, &called)
+    }
+
+    /// Kubernetes asks for the health of a pod by its address, which nobody knows beforehand.
+    fn is_probe(&self, request: &ServiceRequest) -> bool {
+        !self.on_loopback && matches!(request.path(), "/healthz" | "/readyz")
+    }
+
+    fn knows(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host == "localhost"
+            || address.is_ok_and(|address| address.is_loopback())
+            || self.names.iter().any(|name| match name.strip_prefix('.') {
+                Some(parent) => is_below(&host, parent),
+                None => *name == host,
+            })
+    }
+
+    /// A form or a script of any page can send a POST without asking first, and a few of ours need
+    /// no body. Answers need no look: without CORS no page can read them.
+    fn check_origin(&self, request: &ServiceRequest, called: &[Authority]) -> Result<(), Error> {
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let Some(origin) = request.headers().get(header::ORIGIN).filter(|_| !reads) else {
+            return Ok(());
+        };
+        let origin = String::from_utf8_lossy(origin.as_bytes());
+        let own = |name: &Authority| origin.split_once("://").is_some_and(|(_, at)| *name == at);
+        let known = self.origins.iter().any(|known| known == "*" || *known == origin);
+        if known || called.iter().any(own) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::OriginRefused, format!("{origin} is not in cors_origins")))
+    }
+}
+
+/// The names that the request calls the service by: the target's, if it has one, and `Host`'s. Only
+/// HTTP/1.0 may have none, which no browser speaks.
+fn called(request: &ServiceRequest) -> Result<Vec<Authority>, Error> {
+    let malformed = || Error::new(ErrorCode::InvalidHeader, "Host is not a name of a host");
+    let of_header = |value: &HeaderValue| {
+        let authority = Authority::try_from(value.as_bytes()).ok();
+        authority.filter(|name| !name.as_str().contains('@')).ok_or_else(malformed)
+    };
+    let headers = request.headers().get_all(header::HOST).map(of_header);
+    let mut called: Vec<Authority> = headers.collect::<Result<_, _>>()?;
+    called.extend(request.uri().authority().cloned());
+    if called.is_empty() && request.version() >= Version::HTTP_11 {
+        return Err(Error::new(ErrorCode::InvalidHeader, "Host is missing"));
+    }
+    Ok(called)
+}
+
+/// Lets the pages of these origins use the API; without any, nothing is said about it.
+pub fn cors(origins: &[String]) -> Condition<Cors> {
+    let cors = Cors::default()
+        .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
+        .allowed_headers([
+            "authorization",
+            "content-type",
+            "idempotency-key",
+            "last-event-id",
+            "prefer",
+            "traceparent",
+        ])
+        .expose_headers(["allow", "location", "preference-applied", "retry-after"])
+        .max_age(PREFLIGHT_SECONDS);
+    let cors = if origins.iter().any(|origin| origin == "*") {
+        cors.allow_any_origin().send_wildcard()
+    } else {
+        origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+    };
+    Condition::new(!origins.is_empty(), cors)
+}

@@ -1,0 +1,158 @@
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::Cell;
+use futures_util::{StreamExt, TryStreamExt};
+use nightshift_client::{
+    Client,
+    types::{AuditLog, CreatedToken, Timestamp, Token, TokenList, TokenRequest, TokenScope},
+};
+
+use super::output::{Output, table};
+
+#[derive(Subcommand)]
+pub(super) enum TokenCommand {
+    /// Make a token and show its secret, once
+    Create(Create),
+    /// List tokens, by name, revoked ones too
+    List,
+    /// Let a token hold no more
+    Revoke(Name),
+}
+
+#[derive(Args)]
+pub(super) struct Create {
+    /// A name that no token has had
+    name: String,
+    /// What it is good for; give it again for more
+    #[arg(long = "scope", required = true, value_name = "SCOPE")]
+    scopes: Vec<Scope>,
+    /// Bind it to tasks of this queue; give it again for more
+    #[arg(long = "queue", value_name = "NAME")]
+    queue_names: Vec<String>,
+    /// When it stops to hold, such as 2027-01-01T00:00:00Z
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Scope {
+    /// Enqueue, cancel, retry and delete tasks
+    Enqueue,
+    /// Ask for everything there is to know
+    Read,
+    /// Take tasks as a worker, and register executors of kind worker
+    Work,
+    /// Everything
+    Admin,
+}
+
+impl From<Scope> for TokenScope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Enqueue => Self::Enqueue,
+            Scope::Read => Self::Read,
+            Scope::Work => Self::Work,
+            Scope::Admin => Self::Admin,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(super) struct Name {
+    /// The token's name
+    name: String,
+}
+
+/// Show who did what, newest first
+#[derive(Args)]
+pub(super) struct Audit {
+    /// How many entries
+    #[arg(long, default_value_t = 100, value_name = "NUMBER")]
+    limit: usize,
+}
+
+impl TokenCommand {
+    pub(super) async fn run(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Create(create) => {
+                out.print(&client.create_token(&create.request()).await?, show_created)?;
+            }
+            Self::List => {
+                let items = client.tokens().try_collect().await?;
+                out.print(&TokenList { items, next_cursor: None }, show_list)?;
+            }
+            Self::Revoke(Name { name }) => client.revoke_token(&name).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Create {
+    fn request(self) -> TokenRequest {
+        TokenRequest {
+            name: self.name,
+            scopes: self.scopes.into_iter().map(TokenScope::from).collect(),
+            queue_names: Some(self.queue_names).filter(|names| !names.is_empty()),
+            expires_at: self.expires_at,
+        }
+    }
+}
+
+impl Audit {
+    pub(super) async fn run(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
+        let items = client.audit_entries().take(self.limit).try_collect().await?;
+        out.print(&AuditLog { items, next_cursor: None }, show_audit)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The secret alone, so that a script can take it.
+fn show_created(created: &CreatedToken) -> String {
+    created.secret.clone()
+}
+
+fn show_list(list: &TokenList) -> String {
+    let rows = list.items.iter().map(|token| {
+        vec![
+            Cell::new(&token.name),
+            Cell::new(scopes(token)),
+            Cell::new(token.queue_names.as_ref().map_or("all".to_owned(), |names| names.join(" "))),
+            Cell::new(token.created_at),
+            Cell::new(time(token.expires_at)),
+            Cell::new(time(token.last_used_at)),
+            Cell::new(time(token.revoked_at)),
+        ]
+    });
+    table(
+        &["token", "scopes", "queues", "created", "expires", "last used", "revoked"],
+        rows.collect(),
+    )
+}
+
+fn scopes(token: &Token) -> String {
+    let name = |scope: &TokenScope| match scope {
+        TokenScope::Enqueue => "enqueue",
+        TokenScope::Read => "read",
+        TokenScope::Work => "work",
+        TokenScope::Admin => "admin",
+    };
+    token.scopes.iter().map(name).collect::<Vec<_>>().join(" ")
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map_or("-".to_owned(), |at| at.to_string())
+}
+
+fn show_audit(log: &AuditLog) -> String {
+    let rows = log.items.iter().map(|entry| {
+        vec![
+            Cell::new(entry.at),
+            Cell::new(&entry.actor),
+            Cell::new(entry.address.as_deref().unwrap_or("-")),
+            Cell::new(&entry.action),
+            Cell::new(&entry.object),
+        ]
+    });
+    table(&["at", "who", "from", "did", "to"], rows.collect())
+}

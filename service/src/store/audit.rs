@@ -1,0 +1,101 @@
+//! The audit log: an entry is written by the transaction that does what it tells of.
+
+use diesel::prelude::*;
+
+use super::{
+    error::Result,
+    link::{Link, on_engine},
+    rows::{micros, time},
+    schema::audit_log,
+    tx::Tx,
+};
+use crate::domain::token::{Actor, AuditEntry};
+
+/// Entries deleted by one step.
+const TRIM_ROWS: i64 = 500;
+
+/// Who wants what; it becomes an entry if it is done.
+#[derive(Clone, Debug)]
+pub struct Note {
+    pub actor: Actor,
+    pub action: &'static str,
+    pub object: String,
+}
+
+#[derive(Queryable)]
+struct EntryRow {
+    seq: i64,
+    at: i64,
+    actor: String,
+    address: Option<String>,
+    action: String,
+    object: String,
+}
+
+/// One page of the log, newest first.
+#[derive(Clone, Debug)]
+pub struct AuditPage {
+    pub entries: Vec<AuditEntry>,
+    pub next: Option<i64>,
+}
+
+/// Writes what the transaction has done.
+pub(super) fn store(tx: &mut Tx<'_>) -> Result<()> {
+    for Note { actor, action, object } in std::mem::take(&mut tx.notes) {
+        let row = (
+            audit_log::at.eq(micros(tx.now)),
+            audit_log::actor.eq(actor.name),
+            audit_log::address.eq(actor.address.map(|address| address.to_string())),
+            audit_log::action.eq(action),
+            audit_log::object.eq(object),
+        );
+        let insert = diesel::insert_into(audit_log::table).values(row);
+        on_engine!(&mut tx.link, c => insert.execute(c))?;
+    }
+    Ok(())
+}
+
+/// The entries before a place.
+pub(super) fn page(link: &mut Link<'_>, before: Option<i64>, limit: u32) -> Result<AuditPage> {
+    let query = audit_log::table
+        .filter(audit_log::seq.lt(before.unwrap_or(i64::MAX)))
+        .order(audit_log::seq.desc())
+        .limit(i64::from(limit) + 1);
+    let mut rows: Vec<EntryRow> = on_engine!(link, c => query.load(c))?;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > wanted;
+    rows.truncate(wanted);
+    let next = rows.last().filter(|_| more).map(|row| row.seq);
+    let entry = |row: EntryRow| {
+        let EntryRow { at, actor, address, action, object, .. } = row;
+        Ok(AuditEntry { at: time(at)?, actor, address, action, object })
+    };
+    Ok(AuditPage { entries: rows.into_iter().map(entry).collect::<Result<_>>()?, next })
+}
+
+/// Whether there are entries from before a time.
+pub(super) fn has_older(link: &mut Link<'_>, before: i64) -> Result<bool> {
+    let oldest = audit_log::table.select(diesel::dsl::min(audit_log::at));
+    let oldest: Option<i64> = on_engine!(link, c => oldest.first(c))?;
+    Ok(oldest.is_some_and(|oldest| oldest < before))
+}
+
+/// Deletes some of the entries from before a time each, and says whether there are more.
+pub(super) fn trim(tx: &mut Tx<'_>, befores: &[&i64]) -> Result<Vec<bool>> {
+    befores.iter().map(|before| trim_step(&mut tx.link, **before)).collect()
+}
+
+fn trim_step(link: &mut Link<'_>, before: i64) -> Result<bool> {
+    let oldest = audit_log::table
+        .filter(audit_log::at.lt(before))
+        .order(audit_log::at)
+        .limit(TRIM_ROWS)
+        .select(audit_log::seq);
+    let oldest: Vec<i64> = on_engine!(&mut *link, c => oldest.load(c))?;
+    let more = i64::try_from(oldest.len()).unwrap_or(TRIM_ROWS) == TRIM_ROWS;
+    let gone = diesel::delete(audit_log::table.filter(audit_log::seq.eq_any(&oldest)));
+    if !oldest.is_empty() {
+        on_engine!(link, c => gone.execute(c))?;
+    }
+    Ok(more)
+}

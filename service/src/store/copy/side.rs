@@ -1,0 +1,153 @@
+//! The two databases, each kept from everybody else.
+
+use anyhow::bail;
+use diesel::{
+    Connection as _,
+    connection::SimpleConnection,
+    pg::PgConnection,
+    prelude::*,
+    sql_query,
+    sql_types::{Bool, Integer},
+};
+
+use crate::{
+    config::{Database, DatabaseUrl},
+    store::{
+        dialect::{MIGRATION_LOCK, ROUTING_LOCK},
+        link::{Connection, Link},
+        migrate,
+        pool::{self, FileLock},
+    },
+};
+
+/// A tenth of a second each: PostgreSQL may still be about to notice that a service has gone.
+const LOOKS_MAX: u32 = 50;
+
+pub(super) struct Side {
+    pub(super) connection: Connection,
+    /// Which of PostgreSQL's processes serves it.
+    backend: Option<i32>,
+    _lock: Option<FileLock>,
+}
+
+impl Side {
+    /// What is read, and has to be there, as this version writes it.
+    pub(super) fn source(database: &Database) -> anyhow::Result<Self> {
+        if let DatabaseUrl::Sqlite(path) = &database.url
+            && !path.exists()
+        {
+            bail!("{} does not exist", path.display());
+        }
+        let mut side = Self::open(database, None)?;
+        migrate::check(&mut side.connection)?;
+        Ok(side)
+    }
+
+    /// What is written, and gets the schema that it needs.
+    pub(super) fn target(database: &Database, source: &Self) -> anyhow::Result<Self> {
+        let mut side = Self::open(database, source.backend)?;
+        migrate::run(&mut side.connection)?;
+        Ok(side)
+    }
+
+    fn open(database: &Database, other: Option<i32>) -> anyhow::Result<Self> {
+        let lock = FileLock::take(&database.url)?;
+        let mut connection = pool::open_sweeper(database)?;
+        let backend = match &mut connection {
+            Connection::Sqlite(_) => None,
+            Connection::Postgres(c) => Some(hold(c, other)?),
+        };
+        Ok(Self { connection, backend, _lock: lock })
+    }
+
+    /// Runs `body` on one state of the database.
+    pub(super) fn snapshot<T>(
+        &mut self,
+        body: impl FnOnce(Link<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        match &mut self.connection {
+            Connection::Sqlite(c) => c.transaction(|c| body(Link::Sqlite(c))),
+            Connection::Postgres(c) => {
+                c.build_transaction().repeatable_read().read_only().run(|c| body(Link::Postgres(c)))
+            }
+        }
+    }
+
+    /// Runs `body` and keeps what it wrote, unless it fails.
+    pub(super) fn transaction<T>(
+        &mut self,
+        body: impl FnOnce(Link<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        match &mut self.connection {
+            Connection::Sqlite(c) => c.immediate_transaction(|c| body(Link::Sqlite(c))),
+            Connection::Postgres(c) => c.transaction(|c| body(Link::Postgres(c))),
+        }
+    }
+}
+
+/// Two names of one SQLite file would else be called in use.
+pub(super) fn refuse_same_file(from: &DatabaseUrl, to: &DatabaseUrl) -> anyhow::Result<()> {
+    if let (DatabaseUrl::Sqlite(from), DatabaseUrl::Sqlite(to)) = (from, to)
+        && let (Ok(from), Ok(to)) = (from.canonicalize(), to.canonicalize())
+        && from == to
+    {
+        bail!("source and target are the same file: {}", from.display());
+    }
+    Ok(())
+}
+
+/// Makes sure that no service works on this database, nor starts to as long as the connection is
+/// open, and returns which of PostgreSQL's processes serves it.
+fn hold(c: &mut PgConnection, other: Option<i32>) -> anyhow::Result<i32> {
+    c.batch_execute("SET application_name = 'nightshift copy'")?;
+    if let Some(other) = other
+        && is_served_by(c, other)?
+    {
+        bail!("source and target are the same database");
+    }
+    for _ in 0..LOOKS_MAX {
+        if is_alone(c)? {
+            let own: Backend = sql_query("SELECT pg_backend_pid() AS pid").get_result(c)?;
+            return Ok(own.pid);
+        }
+        c.batch_execute("SELECT pg_sleep(0.1)")?;
+    }
+    bail!("a nightshift is connected to it: stop all that use this database first")
+}
+
+#[derive(QueryableByName)]
+struct Backend {
+    #[diesel(sql_type = Integer)]
+    pid: i32,
+}
+
+#[derive(QueryableByName)]
+struct Answer {
+    #[diesel(sql_type = Bool)]
+    yes: bool,
+}
+
+fn is_served_by(c: &mut PgConnection, backend: i32) -> anyhow::Result<bool> {
+    let found: Answer = sql_query(
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+         AND pid = $1 AND application_name = 'nightshift copy') AS yes",
+    )
+    .bind::<Integer, _>(backend)
+    .get_result(c)?;
+    Ok(found.yes)
+}
+
+/// The locks come first: whoever starts after this look waits for them before it writes.
+fn is_alone(c: &mut PgConnection) -> anyhow::Result<bool> {
+    let locks = format!(
+        "SELECT pg_try_advisory_lock({MIGRATION_LOCK}) AND pg_try_advisory_lock({ROUTING_LOCK}) \
+         AS yes"
+    );
+    let locked: Answer = sql_query(locks).get_result(c)?;
+    let alone: Answer = sql_query(
+        "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() \
+         AND pid <> pg_backend_pid() AND application_name LIKE 'nightshift%') AS yes",
+    )
+    .get_result(c)?;
+    Ok(locked.yes && alone.yes)
+}

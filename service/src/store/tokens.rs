@@ -1,0 +1,208 @@
+//! Keeps tokens.
+
+use diesel::prelude::*;
+
+use super::{
+    error::Result,
+    link::{Link, on_engine},
+    rows::{corrupt, from_json, micros, time, times, to_json},
+    schema::{token_log, tokens},
+    tx::Tx,
+};
+use crate::domain::{
+    Timestamp,
+    names::{QueueName, TokenName},
+    token::{Hash, NewToken, Scope, Token},
+};
+
+/// Whether a configured token has all rights, so that none in the table needs to.
+#[derive(Clone, Copy, Debug)]
+pub struct AdminElsewhere(pub bool);
+
+/// A token that is to be made.
+#[derive(Clone, Debug)]
+pub struct CreateTokenRequest {
+    pub token: NewToken,
+    pub admin_elsewhere: AdminElsewhere,
+}
+
+/// What became of a wish for a token.
+#[derive(Clone, Debug)]
+pub enum CreateTokenAnswer {
+    Created(Token),
+    /// Another token has, or had, the name.
+    NameTaken,
+    /// Nobody could give out tokens any more.
+    AdminNeeded,
+}
+
+/// A token that is not to hold any more.
+#[derive(Clone, Debug)]
+pub struct RevokeTokenRequest {
+    pub name: TokenName,
+    pub admin_elsewhere: AdminElsewhere,
+}
+
+/// What became of a wish to revoke one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RevokeTokenAnswer {
+    Revoked,
+    /// It was before.
+    Unchanged,
+    NotFound,
+    /// Nobody could give out tokens any more.
+    AdminNeeded,
+}
+
+/// All tokens, and the version that they are of.
+#[derive(Clone, Debug, Default)]
+pub struct TokenTable {
+    pub version: i64,
+    pub tokens: Vec<Token>,
+}
+
+#[derive(Queryable, Insertable)]
+#[diesel(table_name = tokens)]
+struct TokenRow {
+    name: String,
+    hash: Vec<u8>,
+    scopes: String,
+    queue_names: Option<String>,
+    created_at: i64,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+    revoked_at: Option<i64>,
+}
+
+impl TokenRow {
+    fn new(new: &NewToken, now: Timestamp) -> Result<Self> {
+        let scopes: Vec<&str> = new.scopes.iter().map(|scope| scope.name()).collect();
+        let names = |names: &Vec<QueueName>| {
+            names.iter().map(|n| n.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        let queue_names = new.queue_names.as_ref().map(names);
+        Ok(Self {
+            name: new.name.as_str().to_owned(),
+            hash: new.hash.0.to_vec(),
+            scopes: scopes.join(" "),
+            queue_names: queue_names.map(|names| to_json(&names, "queue_names")).transpose()?,
+            created_at: micros(now),
+            expires_at: new.expires_at.map(micros),
+            last_used_at: None,
+            revoked_at: None,
+        })
+    }
+
+    fn token(self) -> Result<Token> {
+        let scopes = self.scopes.split(' ').map(str::parse::<Scope>);
+        let queue_names: Option<Vec<String>> = match &self.queue_names {
+            Some(text) => Some(from_json(text, "queue_names")?),
+            None => None,
+        };
+        let queue_names = queue_names
+            .map(|names| {
+                names.iter().map(|name| name.parse()).collect::<std::result::Result<_, _>>()
+            })
+            .transpose();
+        let odd = |_| corrupt(format!("the token {}", self.name));
+        Ok(Token {
+            name: self.name.parse().map_err(odd)?,
+            hash: Hash(self.hash.try_into().map_err(|_length| corrupt("a token's hash"))?),
+            scopes: scopes.collect::<std::result::Result<_, _>>().map_err(odd)?,
+            queue_names: queue_names.map_err(odd)?,
+            created_at: time(self.created_at)?,
+            expires_at: times(self.expires_at)?,
+            last_used_at: times(self.last_used_at)?,
+            revoked_at: times(self.revoked_at)?,
+        })
+    }
+}
+
+pub(super) fn create(
+    tx: &mut Tx<'_>,
+    requests: &[&CreateTokenRequest],
+) -> Result<Vec<CreateTokenAnswer>> {
+    requests.iter().map(|request| create_one(tx, request)).collect()
+}
+
+fn create_one(tx: &mut Tx<'_>, request: &CreateTokenRequest) -> Result<CreateTokenAnswer> {
+    lock(tx)?;
+    let all = load(&mut tx.link)?.tokens;
+    let new = &request.token;
+    if all.iter().any(|token| token.name == new.name) {
+        return Ok(CreateTokenAnswer::NameTaken);
+    }
+    let makes_admin = new.scopes.contains(&Scope::Admin) && new.expires_at.is_none();
+    if all.is_empty() && !makes_admin && !request.admin_elsewhere.0 {
+        return Ok(CreateTokenAnswer::AdminNeeded);
+    }
+    let row = TokenRow::new(new, tx.now)?;
+    on_engine!(&mut tx.link, c => diesel::insert_into(tokens::table).values(&row).execute(c))?;
+    Ok(CreateTokenAnswer::Created(row.token()?))
+}
+
+pub(super) fn revoke(
+    tx: &mut Tx<'_>,
+    requests: &[&RevokeTokenRequest],
+) -> Result<Vec<RevokeTokenAnswer>> {
+    requests.iter().map(|request| revoke_one(tx, request)).collect()
+}
+
+fn revoke_one(tx: &mut Tx<'_>, request: &RevokeTokenRequest) -> Result<RevokeTokenAnswer> {
+    lock(tx)?;
+    let now = tx.now;
+    let all = load(&mut tx.link)?.tokens;
+    let Some(token) = all.iter().find(|token| token.name == request.name) else {
+        return Ok(RevokeTokenAnswer::NotFound);
+    };
+    if token.revoked_at.is_some() {
+        return Ok(RevokeTokenAnswer::Unchanged);
+    }
+    let lasts = |other: &&Token| {
+        other.name != request.name
+            && other.is_live(now)
+            && other.is_admin()
+            && other.expires_at.is_none()
+    };
+    if token.is_admin() && !request.admin_elsewhere.0 && all.iter().find(lasts).is_none() {
+        return Ok(RevokeTokenAnswer::AdminNeeded);
+    }
+    let revoke = diesel::update(tokens::table.find(request.name.as_str()))
+        .set(tokens::revoked_at.eq(micros(now)));
+    on_engine!(&mut tx.link, c => revoke.execute(c))?;
+    Ok(RevokeTokenAnswer::Revoked)
+}
+
+/// Moves the version on, by which others read the table again. Whoever else is about to do so
+/// waits, so that two of them do not each revoke what the other counts on.
+fn lock(tx: &mut Tx<'_>) -> Result<()> {
+    let next = diesel::update(token_log::table).set(token_log::version.eq(token_log::version + 1));
+    on_engine!(&mut tx.link, c => next.execute(c))?;
+    Ok(())
+}
+
+/// When tokens were used last.
+pub(super) type Uses = Vec<(TokenName, Timestamp)>;
+
+pub(super) fn note_uses(tx: &mut Tx<'_>, all: &[&Uses]) -> Result<Vec<()>> {
+    for (name, at) in all.iter().copied().flatten() {
+        let at = micros(*at);
+        let later = diesel::update(tokens::table.find(name.as_str()))
+            .filter(tokens::last_used_at.is_null().or(tokens::last_used_at.lt(at)))
+            .set(tokens::last_used_at.eq(at));
+        on_engine!(&mut tx.link, c => later.execute(c))?;
+    }
+    Ok(vec![(); all.len()])
+}
+
+pub(super) fn version(link: &mut Link<'_>) -> Result<i64> {
+    Ok(on_engine!(link, c => token_log::table.select(token_log::version).first(c))?)
+}
+
+/// All tokens, by name.
+pub(super) fn load(link: &mut Link<'_>) -> Result<TokenTable> {
+    let version = version(link)?;
+    let rows: Vec<TokenRow> = on_engine!(link, c => tokens::table.order(tokens::name).load(c))?;
+    let tokens = rows.into_iter().map(TokenRow::token).collect::<Result<_>>()?;
+    Ok(TokenTable { version, tokens })
+}

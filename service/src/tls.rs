@@ -1,0 +1,184 @@
+//! The certificate that the service shows, read again when its files change.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use rustls::{
+    ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use tokio_util::sync::CancellationToken;
+
+/// How often the files are looked at.
+const LOOK_PERIOD: Duration = Duration::from_secs(2);
+
+/// Where certificate and key are, as PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What was in the files, or why they could not be read.
+type Found = Result<(Vec<u8>, Vec<u8>), String>;
+
+/// The certificate that is shown now.
+#[derive(Debug)]
+pub struct Certificates {
+    files: TlsFiles,
+    provider: Arc<CryptoProvider>,
+    current: RwLock<Arc<CertifiedKey>>,
+    seen: Mutex<Seen>,
+}
+
+/// Holds the key's text.
+struct Seen(Found);
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seen(..)")
+    }
+}
+
+impl Certificates {
+    /// Reads the files, which have to be right at the start.
+    pub fn load(files: TlsFiles) -> anyhow::Result<Self> {
+        // The one that reqwest brings: there is one cryptographic library in the program.
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let found = find(&files);
+        let current = certified(&found, &provider)?;
+        let (current, seen) = (RwLock::new(Arc::new(current)), Mutex::new(Seen(found)));
+        Ok(Self { files, provider, current, seen })
+    }
+
+    /// How the server speaks TLS 1.2 and 1.3. The server adds what it speaks over it (ALPN).
+    pub fn server_config(self: &Arc<Self>) -> anyhow::Result<ServerConfig> {
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(self) as _;
+        Ok(ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver))
+    }
+
+    /// Looks at the files until the service stops. New ones that cannot be used are left alone,
+    /// which is said once.
+    pub async fn follow(self: Arc<Self>, stopping: CancellationToken) {
+        let mut again = tokio::time::interval(LOOK_PERIOD);
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                _ = again.tick() => {}
+            }
+            let looking = Arc::clone(&self);
+            let Ok(looked) = tokio::task::spawn_blocking(move || looking.look()).await else {
+                return;
+            };
+            match looked {
+                None => {}
+                Some(Ok(())) => tracing::info!("there is a new certificate"),
+                Some(Err(error)) => tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the new certificate cannot be used: the old one stays"
+                ),
+            }
+        }
+    }
+
+    /// Shows what is in the files from now on; `None` if nothing has changed since the last look.
+    fn look(&self) -> Option<anyhow::Result<()>> {
+        let found = find(&self.files);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 == found {
+            return None;
+        }
+        let certified = certified(&found, &self.provider);
+        seen.0 = found;
+        Some(certified.map(|certified| {
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+        }))
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+fn find(files: &TlsFiles) -> Found {
+    let read = |file: &PathBuf| {
+        fs::read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+    };
+    Ok((read(&files.certificate)?, read(&files.key)?))
+}
+
+fn certified(found: &Found, provider: &CryptoProvider) -> anyhow::Result<CertifiedKey> {
+    let (certificates, key) = found.as_ref().map_err(|why| anyhow::anyhow!(why.clone()))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(certificates)
+        .collect::<Result<_, _>>()
+        .context("tls_certificate is not PEM")?;
+    if certificates.is_empty() {
+        bail!("tls_certificate holds no certificate");
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).context("tls_key holds no key as PEM")?;
+    CertifiedKey::from_der(certificates, key, provider)
+        .context("tls_key is not the key of tls_certificate")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::{Certificates, TlsFiles};
+
+    fn write(folder: &Path, name: &str) {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+        fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    }
+
+    #[test]
+    fn a_bad_new_certificate_is_told_once_and_the_old_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = TlsFiles {
+            certificate: folder.path().join("cert.pem"),
+            key: folder.path().join("key.pem"),
+        };
+        assert!(Certificates::load(files.clone()).is_err(), "there are no files");
+        write(folder.path(), "one.test");
+        let certificates = Certificates::load(files.clone()).unwrap();
+        let shown = || certificates.current.read().unwrap().cert.clone();
+        let first = shown();
+        assert!(certificates.look().is_none());
+
+        let good = fs::read(&files.key).unwrap();
+        for bad in [&b"nonsense"[..], b""] {
+            fs::write(&files.key, bad).unwrap();
+            assert!(certificates.look().is_some_and(|looked| looked.is_err()));
+            assert!(certificates.look().is_none(), "said once");
+        }
+        let other = rcgen::generate_simple_self_signed(["x.test".to_owned()]).unwrap();
+        fs::write(&files.key, other.signing_key.serialize_pem()).unwrap();
+        let error = certificates.look().unwrap().unwrap_err();
+        assert!(format!("{error:#}").contains("not the key of"), "{error:#}");
+        fs::remove_file(&files.key).unwrap();
+        assert!(certificates.look().is_some_and(|looked| looked.is_err()));
+        assert_eq!(shown(), first);
+
+        fs::write(&files.key, good).unwrap();
+        assert!(certificates.look().is_some_and(|looked| looked.is_ok()));
+        assert_eq!(shown(), first);
+        write(folder.path(), "two.test");
+        assert!(certificates.look().is_some_and(|looked| looked.is_ok()));
+        assert_ne!(shown(), first);
+        assert!(!format!("{certificates:?}").contains("PRIVATE"));
+    }
+}

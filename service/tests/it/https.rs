@@ -1,0 +1,136 @@
+//! The service over TLS, and executors over TLS.
+
+use std::{fs, path::Path};
+
+use nightshift_client::types::TaskStatus;
+use reqwest::{Certificate, Client, Version};
+
+use crate::support::{
+    app::{Builder, SECRET, TestApp},
+    until,
+};
+
+/// Writes a new certificate for this machine, and returns it.
+fn certify(folder: &Path) -> Certificate {
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+    Certificate::from_pem(made.cert.pem().as_bytes()).unwrap()
+}
+
+fn with_tls(folder: &Path) -> Builder {
+    let mut app = Builder::sqlite();
+    app.config.tls_certificate = Some(folder.join("cert.pem"));
+    app.config.tls_key = Some(folder.join("key.pem"));
+    app
+}
+
+/// Trusts this authority and no other.
+fn trusting(authority: &Certificate) -> reqwest::ClientBuilder {
+    Client::builder().tls_certs_only([authority.clone()])
+}
+
+async fn health(app: &TestApp, client: &Client) -> reqwest::Result<reqwest::Response> {
+    client.get(format!("{}/healthz", app.server)).send().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_speaks_https_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = certify(folder.path());
+    let app = with_tls(folder.path()).start();
+    let client = trusting(&authority).build().unwrap();
+    assert_eq!(health(&app, &client).await.unwrap().version(), Version::HTTP_2);
+    let client = trusting(&authority).http1_only().build().unwrap();
+    assert_eq!(health(&app, &client).await.unwrap().version(), Version::HTTP_11);
+    assert!(health(&app, &Client::new()).await.is_err(), "nobody vouches for it");
+    let plain = app.server.replace("https", "http");
+    assert!(Client::new().get(format!("{plain}/healthz")).send().await.is_err());
+    let evil = client.get(format!("{}/stats", app.server)).header("host", "evil.example");
+    assert_eq!(evil.send().await.unwrap().status(), 421);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_shown_without_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = certify(folder.path());
+    let app = with_tls(folder.path()).start();
+    let before = trusting(&old).build().unwrap();
+    health(&app, &before).await.unwrap();
+    let new = certify(folder.path());
+    until("the new certificate", || async {
+        health(&app, &trusting(&new).build().unwrap()).await.ok()
+    })
+    .await;
+    assert!(health(&app, &trusting(&old).build().unwrap()).await.is_err());
+    health(&app, &before).await.expect("open connections go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_went_away_is_noticed_below_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = certify(folder.path());
+    let app = with_tls(folder.path()).start();
+    // A connection that is taken from no pool.
+    let client = || trusting(&authority).http1_only().pool_max_idle_per_host(0).build().unwrap();
+    let send = |client: Client, method: &str, path: &str, body: &str| {
+        let method = method.parse().unwrap();
+        let request = client.request(method, format!("{}{path}", app.server));
+        request.header("content-type", "application/json").body(body.to_owned()).send()
+    };
+    let worker = r#"{"kind":"worker","task_paths":["*"]}"#;
+    assert_eq!(send(client(), "PUT", "/executors/w", worker).await.unwrap().status(), 201);
+    let waiting: Vec<_> = (0..10)
+        .map(|_| {
+            let ask = r#"{"worker_id":"gone","wait_seconds":60}"#;
+            tokio::spawn(send(client(), "POST", "/executors/w/leases", ask))
+        })
+        .collect();
+    // Long enough for ten handshakes: each is asked for before this one, which is answered.
+    for _ in 0..10 {
+        health(&app, &client()).await.unwrap();
+    }
+    for one in waiting {
+        one.abort();
+        one.await.unwrap_err();
+    }
+    let task = send(client(), "POST", "/tasks", r#"{"task_path":"a.b"}"#).await.unwrap();
+    assert_eq!(task.status(), 201);
+    let ask = r#"{"worker_id":"here","wait_seconds":10}"#;
+    let leases = send(client(), "POST", "/executors/w/leases", ask).await.unwrap();
+    let leases = leases.text().await.unwrap();
+    assert!(leases.contains(r#""task_path":"a.b""#) && !leases.contains("gone"), "{leases}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_of_the_operators_is_trusted_for_executors() {
+    let folder = tempfile::tempdir().unwrap();
+    certify(folder.path());
+    // It answers like any HTTPS server that is no executor.
+    let executor = with_tls(folder.path()).start();
+    let register = async |app: &TestApp| {
+        let body = format!(
+            r#"{{"kind":"http","task_paths":["*"],"url":"{}/healthz","secret":"{SECRET}"}}"#,
+            executor.server
+        );
+        let put = app.request("PUT", "/executors/exec").header("content-type", "application/json");
+        assert!(app.send(put.body(body)).await.status < 300);
+        app.enqueue("a.b").await.id
+    };
+    let app = Builder::sqlite().start();
+    register(&app).await;
+    let hold = until("a failed delivery", || async {
+        app.client.get_executor("exec").await.unwrap().hold
+    })
+    .await;
+    assert!(hold.reason.contains("certificate"), "{hold:?}");
+
+    let mut app = Builder::sqlite();
+    app.config.executor_ca = Some(folder.path().join("cert.pem"));
+    let app = app.start();
+    let task = register(&app).await;
+    let task = app.end(task).await;
+    assert_eq!(task.status, TaskStatus::Failed);
+    assert!(task.errors[0].message.contains("this route takes GET"), "{:?}", task.errors);
+}

@@ -1,0 +1,445 @@
+//! Nobody gets in who shows no token that is good for what is asked, on any route.
+
+use std::time::Duration;
+
+use nightshift::config::Hidden;
+use nightshift_client::{
+    Client, EnqueueOptions, Error, Retry, TaskFilter,
+    types::{
+        ExecutorKind, ExecutorRequest, LeaseRequest, QueueChange, Task, TaskBatch, TaskRequest,
+        TokenRequest, TokenScope,
+    },
+};
+use reqwest::header::AUTHORIZATION;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::support::{
+    app::{Answer, Builder, SECRET, TestApp},
+    events::Reader,
+    on_both_engines, until,
+};
+
+const ADMIN: &str = "an-admin-token-that-is-long-enough-for-it";
+const WRONG: &str = "nst_wrongwrongwrongwrongwrongwrongwrongwrongwro";
+
+fn with_admin(mut builder: Builder) -> Builder {
+    builder.config.admin_token = Some(Hidden::new(ADMIN));
+    builder
+}
+
+/// A client that shows a token.
+fn showing(app: &TestApp, token: &str) -> Client {
+    Client::new(&app.server).unwrap().with_retry(Retry::never()).with_token(token).unwrap()
+}
+
+fn wanted(name: &str, scopes: &[TokenScope]) -> TokenRequest {
+    TokenRequest {
+        name: name.to_owned(),
+        scopes: scopes.to_vec(),
+        queue_names: None,
+        expires_at: None,
+    }
+}
+
+fn bound(name: &str, scopes: &[TokenScope], queue_names: &[&str]) -> TokenRequest {
+    let queue_names = queue_names.iter().map(ToString::to_string).collect();
+    TokenRequest { queue_names: Some(queue_names), ..wanted(name, scopes) }
+}
+
+async fn secret(admin: &Client, request: TokenRequest) -> String {
+    admin.create_token(&request).await.unwrap().secret
+}
+
+/// The code of the problem that a call ended with.
+fn code<T: std::fmt::Debug>(answer: nightshift_client::Result<T>) -> String {
+    answer.unwrap_err().code().unwrap().name().to_owned()
+}
+
+/// An operation of the OpenAPI document.
+struct Operation {
+    id: String,
+    method: String,
+    path: String,
+    tag: String,
+    /// `None`: whoever asks.
+    scope: Option<String>,
+}
+
+fn operations() -> Vec<Operation> {
+    let document = serde_json::to_value(nightshift::api::document()).unwrap();
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let own = operation.get("security").unwrap_or(&document["security"]);
+            let scope = own.as_array().unwrap().iter().find_map(|one| one["bearer"][0].as_str());
+            operations.push(Operation {
+                id: operation["operationId"].as_str().unwrap().to_owned(),
+                method: method.to_uppercase(),
+                path: path.clone(),
+                tag: operation["tags"][0].as_str().unwrap().to_owned(),
+                scope: scope.map(str::to_owned),
+            });
+        }
+    }
+    assert!(operations.len() > 30);
+    operations
+}
+
+impl Operation {
+    /// Status and code of what is answered to it, about things that are not there.
+    async fn ask(&self, app: &TestApp, token: Option<&str>) -> (u16, String) {
+        self.ask_about(app, token, &Uuid::nil().to_string()).await
+    }
+
+    async fn ask_about(&self, app: &TestApp, token: Option<&str>, id: &str) -> (u16, String) {
+        let path = self.path.replace("{id}", id).replace("{name}", "nobody");
+        let path = path.replace("{token}", &"0".repeat(48));
+        let mut request = app.request(&self.method, &path);
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        // An answer that is none of these may be a stream without end.
+        if !matches!(status, 401 | 403 | 404 | 429) {
+            return (status, String::new());
+        }
+        let challenge = response.headers().get("www-authenticate").cloned();
+        assert_eq!(challenge.is_some(), status == 401, "RFC 9110, section 11.6.1");
+        let problem: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
+        (status, problem["code"].as_str().unwrap().to_owned())
+    }
+}
+
+on_both_engines! {
+    async fn every_operation_looks_at_the_token(app: App) {
+        let (builder, clock) = with_admin(app).with_manual_clock();
+        let app = builder.start();
+        let admin = showing(&app, ADMIN);
+        let expired = TokenRequest {
+            expires_at: Some("2026-11-25T12:00:01Z".parse().unwrap()),
+            ..wanted("expired", &[TokenScope::Admin])
+        };
+        let expired = secret(&admin, expired).await;
+        let revoked = secret(&admin, wanted("revoked", &[TokenScope::Admin])).await;
+        admin.revoke_token("revoked").await.unwrap();
+        let mut of_scope = Vec::new();
+        for (name, scope) in [
+            ("enqueue", TokenScope::Enqueue),
+            ("read", TokenScope::Read),
+            ("work", TokenScope::Work),
+            ("admin", TokenScope::Admin),
+        ] {
+            of_scope.push((name, secret(&admin, wanted(name, &[scope])).await));
+        }
+        for operation in operations() {
+            let Operation { id, scope, .. } = &operation;
+            // Wrong ones are counted.
+            clock.advance(Duration::from_secs(61));
+            for bad in [WRONG, "", "a b", &expired, &revoked, &of_scope[3].1[1..]] {
+                let answer = operation.ask(&app, Some(bad)).await;
+                assert_eq!(answer, (401, "unauthorized".to_owned()), "{id} {bad}");
+            }
+            let (without, _) = operation.ask(&app, None).await;
+            assert_eq!(without == 401, scope.is_some(), "{id} answers {without} without a token");
+            for (name, token) in &of_scope {
+                let (status, code) = operation.ask(&app, Some(token)).await;
+                let good = scope.as_deref().is_none_or(|scope| scope == *name || *name == "admin");
+                assert_ne!(status, 401, "{id} {name}");
+                assert_eq!(code == "forbidden", !good, "{id} answers {status} to {name}");
+            }
+            let (configured, _) = operation.ask(&app, Some(ADMIN)).await;
+            assert!(!matches!(configured, 401 | 403), "{id} answers {configured} to the admin");
+        }
+        app.stop().await;
+    }
+
+    async fn a_path_written_in_another_way_leads_nowhere(app: App) {
+        let app = with_admin(app).start();
+        let reader = secret(&showing(&app, ADMIN), wanted("reader", &[TokenScope::Read])).await;
+        let port = app.server.rsplit(':').next().unwrap();
+        for path in [
+            "/%74okens", "/tokens/", "//tokens", "/tokens;x=1", "/executors/../tokens",
+            "/executors/%2e%2e/tokens", "/tokens%2f", "/docs/../tokens", "/docs%2f..%2ftokens",
+            "/healthz/../tokens", "http://127.0.0.1/tokens", "/TOKENS",
+        ] {
+            for (token, allowed) in [(None, &["401", "404"][..]), (Some(&reader), &["403", "404"])] {
+                let status = raw_status(port, path, token).await;
+                assert!(allowed.contains(&status.as_str()), "{path} {}: {status}", token.is_some());
+            }
+        }
+        app.stop().await;
+    }
+
+    async fn a_bound_token_sees_its_queues_alone(app: App) {
+        let app = with_admin(app).start();
+        let admin = showing(&app, ADMIN);
+        let everything = [TokenScope::Enqueue, TokenScope::Read, TokenScope::Work];
+        let token = secret(&admin, bound("a", &everything, &["a"])).await;
+        let client = showing(&app, &token);
+        let workers = ExecutorRequest {
+            kind: ExecutorKind::Worker,
+            task_paths: vec!["*".to_owned()],
+            ..ExecutorRequest::default()
+        };
+        admin.put_executor("w", &workers).await.unwrap();
+        let enqueue = async |client: &Client, queue: &str| -> nightshift_client::Result<Task> {
+            let request =
+                TaskRequest { queue_name: Some(queue.to_owned()), ..TaskRequest::new("x") };
+            Ok(client.create_task(&request, &EnqueueOptions::default()).await?.task)
+        };
+        let mut events = Reader::all(&client, None).await;
+        let other = enqueue(&admin, "b").await.unwrap();
+        let own = enqueue(&client, "a").await.unwrap();
+        assert_eq!(code(enqueue(&client, "b").await), "forbidden");
+        let both = ["a", "b"].map(|queue| TaskRequest {
+            queue_name: Some(queue.to_owned()),
+            ..TaskRequest::new("x")
+        });
+        let refused = client.create_tasks(&TaskBatch { tasks: both.to_vec() }).await.unwrap_err();
+        let Error::Problem { problem, .. } = refused else { panic!("{refused}") };
+        assert_eq!((problem.code.as_str(), problem.pointer.as_deref()), ("forbidden", Some("/tasks/1")));
+        assert_eq!(events.event().await.task_id, own.id, "the other queue's event is not told");
+
+        // Another queue's task is as good as none, whatever is asked of it.
+        for operation in operations().iter().filter(|operation| operation.path.contains("{id}")) {
+            let answer = operation.ask_about(&app, Some(&token), &other.id.to_string()).await;
+            assert_eq!(answer, (404, "task_not_found".to_owned()), "{}", operation.id);
+        }
+        // What is not about one queue is not for it.
+        for operation in operations() {
+            let of_queues = ["tasks", "events", "queues", "leases"].contains(&&*operation.tag);
+            if operation.scope.is_some() && !of_queues {
+                let answer = operation.ask(&app, Some(&token)).await;
+                assert_eq!(answer, (403, "forbidden".to_owned()), "{}", operation.id);
+            }
+        }
+
+        let list = client.list_tasks(&TaskFilter::default()).await.unwrap().items;
+        assert_eq!(list.iter().map(|task| task.id).collect::<Vec<_>>(), [own.id]);
+        let of_b = TaskFilter { queue_name: Some("b".to_owned()), ..TaskFilter::default() };
+        assert_eq!(code(client.list_tasks(&of_b).await), "forbidden");
+        let queues = client.list_queues(None, None).await.unwrap().items;
+        assert_eq!(queues.iter().map(|queue| queue.name.as_str()).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(code(client.get_queue("b").await), "forbidden");
+        assert_eq!(code(client.update_queue("a", &QueueChange::default()).await), "forbidden");
+
+        let request = |queues: Option<&[&str]>| LeaseRequest {
+            worker_id: "w1".to_owned(),
+            max_tasks: Some(10),
+            queue_names: queues.map(|names| names.iter().map(ToString::to_string).collect()),
+            ..LeaseRequest::default()
+        };
+        assert_eq!(code(client.lease_tasks("w", &request(Some(&["b"]))).await), "forbidden");
+        for queues in [None, Some(&["*"][..])] {
+            let leases = client.lease_tasks("w", &request(queues)).await.unwrap().leases;
+            assert!(leases.iter().all(|lease| lease.task.id == own.id), "{leases:?}");
+        }
+        assert_eq!(app_task(&admin, other.id).await.attempts, 0, "nobody took it");
+
+        // Of several queues one has to be named.
+        let token = secret(&admin, bound("ab", &everything, &["a", "b"])).await;
+        let client = showing(&app, &token);
+        assert_eq!(code(client.list_tasks(&TaskFilter::default()).await), "forbidden");
+        assert_eq!(client.list_tasks(&of_b).await.unwrap().items.len(), 1);
+        drop(events);
+        app.stop().await;
+    }
+
+    async fn workers_register_themselves_and_nobody_else(app: App) {
+        let app = with_admin(app).start();
+        let admin = showing(&app, ADMIN);
+        let worker = showing(&app, &secret(&admin, wanted("w", &[TokenScope::Work])).await);
+        let request = ExecutorRequest {
+            kind: ExecutorKind::Worker,
+            task_paths: vec!["a.*".to_owned()],
+            ..ExecutorRequest::default()
+        };
+        worker.put_executor("mine", &request).await.unwrap();
+        worker.put_executor("mine", &request).await.unwrap();
+        let http = ExecutorRequest {
+            kind: ExecutorKind::Http,
+            url: Some("http://127.0.0.1:1/".to_owned()),
+            secret: Some(SECRET.to_owned()),
+            ..request.clone()
+        };
+        assert_eq!(code(worker.put_executor("mine", &http).await), "forbidden");
+        assert_eq!(code(worker.put_executor("web", &http).await), "forbidden");
+        admin.put_executor("web", &http).await.unwrap();
+        assert_eq!(code(worker.put_executor("web", &request).await), "forbidden");
+        assert_eq!(code(worker.delete_executor("mine").await), "forbidden");
+        app.stop().await;
+    }
+
+    async fn the_first_token_closes_the_door_and_the_last_admin_stays(app: App) {
+        let app = app.start();
+        let anybody = &app.client;
+        assert_eq!(code(anybody.create_token(&wanted("web", &[TokenScope::Read])).await), "admin_token_needed");
+        let expiring = TokenRequest {
+            expires_at: Some("9000-01-01T00:00:00Z".parse().unwrap()),
+            ..wanted("ops", &[TokenScope::Admin])
+        };
+        assert_eq!(code(anybody.create_token(&expiring).await), "admin_token_needed");
+        anybody.get_stats().await.unwrap();
+
+        let first = anybody.create_token(&wanted("ops", &[TokenScope::Admin])).await.unwrap();
+        assert_eq!((first.secret.len(), &first.secret[..4]), (47, "nst_"));
+        assert_eq!(code(anybody.get_stats().await), "unauthorized");
+        let ops = showing(&app, &first.secret);
+        assert_eq!(code(ops.create_token(&wanted("ops", &[TokenScope::Read])).await), "token_name_taken");
+        assert_eq!(code(ops.revoke_token("ops").await), "admin_token_needed");
+        assert_eq!(code(ops.revoke_token("nobody").await), "token_not_found");
+
+        let next = ops.create_token(&wanted("ops-2", &[TokenScope::Admin])).await.unwrap();
+        let next = showing(&app, &next.secret);
+        next.revoke_token("ops").await.unwrap();
+        next.revoke_token("ops").await.unwrap();
+        assert_eq!(code(ops.get_stats().await), "unauthorized");
+        assert_eq!(code(next.create_token(&wanted("ops", &[TokenScope::Read])).await), "token_name_taken");
+        let list = next.list_tokens(None, None).await.unwrap().items;
+        let names: Vec<_> = list.iter().map(|t| (t.name.as_str(), t.revoked_at.is_some())).collect();
+        assert_eq!(names, [("ops", true), ("ops-2", false)]);
+
+        let app = app.stop().await.start();
+        assert_eq!(code(app.client.get_stats().await), "unauthorized", "after a start as well");
+        app.stop().await;
+    }
+
+    async fn bad_wishes_for_tokens_get_a_clear_error(app: App) {
+        let app = with_admin(app).start();
+        for (body, problem) in [
+            (r#"{"name":"a","scopes":[]}"#, "422 invalid_field /scopes"),
+            (r#"{"name":"a","scopes":["all"]}"#, "422 invalid_field /scopes/0"),
+            (r#"{"name":"a b","scopes":["read"]}"#, "422 invalid_field /name"),
+            (r#"{"name":"","scopes":["read"]}"#, "422 invalid_field /name"),
+            (r#"{"name":"a","scopes":["admin"],"queue_names":["a"]}"#, "422 invalid_field /queue_names"),
+            (r#"{"name":"a","scopes":["read"],"queue_names":[]}"#, "422 invalid_field /queue_names"),
+            (r#"{"name":"a","scopes":["read"],"queue_names":["*"]}"#, "422 invalid_field /queue_names"),
+            (r#"{"name":"a","scopes":["read"],"expires_at":"2020-01-01T00:00:00Z"}"#, "422 invalid_field /expires_at"),
+            (r#"{"name":"a","scopes":["read"],"secret":"x"}"#, "422 invalid_field /secret"),
+        ] {
+            let request = app.request("POST", "/tokens").body(body).bearer_auth(ADMIN);
+            let answer: Answer = app.send(request.header("content-type", "application/json")).await;
+            assert_eq!(answer.problem(), problem, "{body}");
+        }
+        assert!(showing(&app, ADMIN).list_tokens(None, None).await.unwrap().items.is_empty());
+        app.stop().await;
+    }
+
+    async fn whoever_guesses_is_slowed_down_and_nobody_else(app: App) {
+        let (builder, clock) = with_admin(app).with_manual_clock();
+        let app = builder.start();
+        let guess = || app.send(app.request("GET", "/stats").bearer_auth(WRONG));
+        for _ in 0..30 {
+            assert_eq!(guess().await.problem(), "401 unauthorized -");
+        }
+        let slowed = guess().await;
+        assert_eq!(slowed.problem(), "429 too_many_guesses -");
+        assert_eq!(slowed.header("retry-after"), Some("60"));
+        showing(&app, ADMIN).get_stats().await.unwrap();
+        clock.advance(Duration::from_mins(1));
+        assert_eq!(guess().await.problem(), "401 unauthorized -");
+        app.stop().await;
+    }
+
+    async fn the_last_use_is_written_down(app: App) {
+        let (builder, clock) = with_admin(app).with_manual_clock();
+        let app = builder.start();
+        let admin = showing(&app, ADMIN);
+        let reader = secret(&admin, wanted("reader", &[TokenScope::Read])).await;
+        showing(&app, &reader).get_stats().await.unwrap();
+        let used = until("the time of use", || async {
+            clock.advance(Duration::from_secs(61));
+            admin.list_tokens(None, None).await.unwrap().items[0].last_used_at
+        });
+        assert_eq!(used.await, "2026-11-25T12:00:00Z".parse().unwrap());
+        app.stop().await;
+    }
+
+    async fn the_audit_log_has_what_was_done_and_nothing_else(app: App) {
+        let (builder, clock) = with_admin(app).with_manual_clock();
+        let app = builder.start();
+        let admin = showing(&app, ADMIN);
+        let web = secret(&admin, wanted("web", &[TokenScope::Enqueue])).await;
+        let web = showing(&app, &web);
+        let http = ExecutorRequest { kind: ExecutorKind::Worker, task_paths: vec!["*".to_owned()], ..ExecutorRequest::default() };
+        admin.put_executor("w", &http).await.unwrap();
+        let task = web.create_task(&TaskRequest::new("x"), &EnqueueOptions::default()).await.unwrap();
+        let id = task.task.id;
+        web.cancel_task(id, false).await.unwrap();
+        web.retry_task(id).await.unwrap();
+        assert_eq!(code(web.delete_task(id).await), "task_not_finished");
+        assert_eq!(code(web.cancel_task(Uuid::nil(), false).await), "task_not_found");
+        web.cancel_task(id, false).await.unwrap();
+        web.delete_task(id).await.unwrap();
+        let pause = QueueChange { paused: Some(true), ..QueueChange::default() };
+        admin.update_queue("default", &pause).await.unwrap();
+        assert_eq!(code(web.update_queue("default", &pause).await), "forbidden");
+        admin.delete_executor("w").await.unwrap();
+        assert_eq!(code(admin.delete_executor("w").await), "executor_not_found");
+        admin.revoke_token("web").await.unwrap();
+
+        let log = admin.list_audit_entries(None, None).await.unwrap().items;
+        assert!(log.iter().all(|entry| entry.address.as_deref() == Some("127.0.0.1")));
+        let id = id.to_string();
+        let lines: Vec<_> =
+            log.iter().map(|e| (e.actor.as_str(), e.action.as_str(), e.object.as_str())).collect();
+        let wanted = [
+            ("admin_token", "revoke_token", "web"),
+            ("admin_token", "delete_executor", "w"),
+            ("admin_token", "update_queue", "default"),
+            ("web", "delete_task", &*id),
+            ("web", "cancel_task", &*id),
+            ("web", "retry_task", &*id),
+            ("web", "cancel_task", &*id),
+            ("admin_token", "put_executor", "w"),
+            ("admin_token", "create_token", "web"),
+        ];
+        assert_eq!(lines, wanted);
+        let page = admin.list_audit_entries(None, Some(4)).await.unwrap();
+        let rest = admin.list_audit_entries(page.next_cursor.as_deref(), None).await.unwrap();
+        assert_eq!((page.items.len(), rest.items.len(), rest.next_cursor), (4, 5, None));
+
+        until("the end of old entries", || async {
+            clock.advance(Duration::from_hours(366 * 24));
+            let log = admin.list_audit_entries(None, None).await.unwrap();
+            log.items.is_empty().then_some(())
+        })
+        .await;
+        app.stop().await;
+    }
+}
+
+async fn app_task(client: &Client, id: Uuid) -> Task {
+    client.get_task(id, None).await.unwrap()
+}
+
+/// The status of an answer to a path that is sent as it is.
+async fn raw_status(port: &str, path: &str, token: Option<&String>) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut stream = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+    let header = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let header = header.unwrap_or_default();
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{header}Connection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_replicas_hear_of_tokens() {
+    let app = with_admin(Builder::postgres()).start();
+    let replica = app.replica(|_| {});
+    let admin = showing(&app, ADMIN);
+    let token = secret(&admin, wanted("reader", &[TokenScope::Read])).await;
+    let there = showing(&replica, &token);
+    let get = async || there.get_stats().await;
+    until("the token at the replica", || async { get().await.ok() }).await;
+    admin.revoke_token("reader").await.unwrap();
+    until("its end at the replica", || async { get().await.err() }).await;
+    replica.stop().await;
+    app.stop().await;
+}
