@@ -25,7 +25,7 @@ use crate::{
     metrics::Metrics,
     network::Network,
     plugin::{self, Components, Plugins},
-    store::{Closing, Store, TokenTable},
+    store::{Closing, Opened, Store, Surroundings, TokenTable},
     tls::Certificates,
     traces::Traces,
     vault::Vault,
@@ -114,14 +114,7 @@ impl App {
         let certificates = config.tls()?.map(Certificates::load).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new());
         let traces = Traces::new(config.otlp_endpoint.as_deref())?;
-        let opened = Store::open(
-            &config.database()?,
-            config.deliveries_max,
-            Arc::clone(&clock),
-            Arc::clone(&entropy),
-            &vault,
-            Arc::clone(&metrics),
-        )?;
+        let opened = open_store(config, &clock, &entropy, &metrics, &vault)?;
         let access = Arc::new(admission(config, opened.tokens)?);
         let stopping = CancellationToken::new();
         let plugins = Arc::new(Plugins::new(plugins));
@@ -144,24 +137,14 @@ impl App {
             stopping: stopping.clone(),
         };
         let (server, address) = serve(config, state, certificates.as_ref())?;
-        let wasm = Arc::new(WasmExecutor {
-            plugins,
-            components: Arc::new(Stored(opened.store.clone())),
-            directories: config.plugin_directories.clone(),
-            return_value_bytes_max: config.return_value_bytes_max,
-        });
+        let wasm = Arc::new(wasm_executor(config, plugins, &opened.store));
         let http = executor(public_url(config, address).trim_end_matches('/'))?;
         let warming =
             tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
-        let executor = Executors { http, wasm };
-        let drain = Drain {
-            stop_claiming: CancellationToken::new(),
-            hurry: CancellationToken::new(),
-            grace: config.shutdown_grace(),
-        };
+        let drain = drain(config);
         let dispatcher = Arc::new(Dispatcher::new(
             opened.store.clone(),
-            executor,
+            Executors { http, wasm },
             Arc::clone(&clock),
             Seen { metrics, traces: traces.clone() },
             config.attempts_max,
@@ -261,6 +244,38 @@ fn limits(config: &Config) -> Limits {
         return_value_bytes_max: config.return_value_bytes_max,
         plugin_bytes_max: config.plugin_bytes_max,
         body_read_timeout: config.body_read_timeout(),
+    }
+}
+
+fn open_store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<Entropy>,
+    metrics: &Arc<Metrics>,
+    vault: &Vault,
+) -> anyhow::Result<Opened> {
+    let surroundings = Surroundings {
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+        metrics: Arc::clone(metrics),
+    };
+    Store::open(&config.database()?, config.deliveries_max, surroundings, vault)
+}
+
+fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmExecutor {
+    WasmExecutor {
+        plugins,
+        components: Arc::new(Stored(store.clone())),
+        directories: config.plugin_directories.clone(),
+        return_value_bytes_max: config.return_value_bytes_max,
+    }
+}
+
+fn drain(config: &Config) -> Drain {
+    Drain {
+        stop_claiming: CancellationToken::new(),
+        hurry: CancellationToken::new(),
+        grace: config.shutdown_grace(),
     }
 }
 

@@ -209,6 +209,13 @@ impl Polls {
     }
 }
 
+/// What the store is given to work with.
+pub struct Surroundings {
+    pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<Entropy>,
+    pub metrics: Arc<Metrics>,
+}
+
 /// Brings the schema up to date without opening the store.
 pub fn migrate(database: &Database) -> anyhow::Result<Vec<String>> {
     let _lock = FileLock::take(&database.url)?;
@@ -220,11 +227,10 @@ impl Store {
     pub fn open(
         database: &Database,
         deliveries_max: u32,
-        clock: Arc<dyn Clock>,
-        entropy: Arc<Entropy>,
+        surroundings: Surroundings,
         vault: &Vault,
-        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Opened> {
+        let Surroundings { clock, entropy, metrics } = surroundings;
         let lock = FileLock::take(&database.url)?;
         let mut connection = pool::open_writer(database)?;
         migrate::run(&mut connection)?;
