@@ -116,7 +116,7 @@ impl Sources {
             return format!("there is no setting {name}; it comes from: {}", self.source(name));
         }
         let Some(name) = error.path.first() else {
-            return format!("the settings cannot be read: {}", one_line(&error.to_string()));
+            return unreadable(&error);
         };
         let what = if is_hidden(name) {
             "its value is of the wrong type".to_owned()
@@ -124,6 +124,25 @@ impl Sources {
             one_line(&error.kind.to_string())
         };
         format!("the setting {name} cannot be used: {what}; it comes from: {}", self.source(name))
+    }
+}
+
+/// A file that is no TOML, say.
+fn unreadable(error: &figment::Error) -> String {
+    // The line itself may hold a password; the message says which one it is.
+    let is_shown = |line: &&str| {
+        let rest = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
+        !rest.starts_with('|')
+    };
+    let text = error.kind.to_string();
+    let what = one_line(&text.lines().filter(is_shown).collect::<Vec<_>>().join(" "));
+    let source = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref());
+    match source.and_then(|source| source.file_path()) {
+        Some(path) => {
+            let from = Source::File(path.to_owned());
+            format!("the settings cannot be read: {what}; it comes from: {from}")
+        }
+        None => format!("the settings cannot be read: {what}"),
     }
 }
 

@@ -3,11 +3,13 @@
 use std::{fs, path::Path, process::Output};
 
 use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection, sql_query};
+use nightshift::config::Hidden;
+use nightshift_client::types::ExecutorRequest;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    app::TestApp,
+    app::{Builder, SECRET, TestApp},
     executor::{Reply, TestExecutor},
     on_both_engines,
     process::binary,
@@ -189,6 +191,44 @@ on_both_engines! {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_token_and_an_executor_that_settings_refuse_fail() {
+    let mut builder = Builder::sqlite();
+    let right = "right-".repeat(6);
+    builder.config.admin_token = Some(Hidden::new(right.as_str()));
+    let executor = TestExecutor::start(|_| Reply::ok("1")).await;
+    let app = builder.start();
+    let wanted = ExecutorRequest {
+        url: Some(executor.url()),
+        secret: Some(SECRET.to_owned()),
+        task_paths: vec!["*".to_owned()],
+        ..ExecutorRequest::default()
+    };
+    let client = app.client.clone().with_token(&right).unwrap();
+    client.put_executor("exec", &wanted).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (url, server) = (app.database_url(), &app.server);
+    let arguments = ["--database-url", &url, "--server", server];
+    let wrong = "wrong-".repeat(6);
+    let variables = [
+        ("NIGHTSHIFT_TOKEN", wrong.as_str()),
+        ("NIGHTSHIFT_EXECUTOR_HOSTS_ALLOWED", "10.0.0.0/8"),
+        ("NIGHTSHIFT_ADMIN_TOKEN", right.as_str()),
+    ];
+    let said = Said::of(folder.path(), &arguments, &variables).await;
+    let refused = format!("{server} refuses the token: the token is unknown, expired or revoked");
+    assert_eq!(said.check("service"), ("fail", refused.as_str()));
+    let (status, message) = said.check("executor exec");
+    assert_eq!(status, "fail");
+    assert!(message.ends_with("127.0.0.1 is not in executor_hosts_allowed"), "{message}");
+    let hidden = Value::from("(hidden)");
+    assert_eq!(said.setting("admin_token"), (&hidden, "environment NIGHTSHIFT_ADMIN_TOKEN"));
+    let text = said.report.to_string();
+    assert!(!text.contains(&right) && !text.contains(&wrong), "{text}");
+    let said = Said::of(folder.path(), &arguments, &[("NIGHTSHIFT_TOKEN", &right)]).await;
+    assert_eq!(said.code, Some(0), "{:#}", said.report);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_fails_and_its_password_is_hidden() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("postgres://u:hunter2@{closed}/db");
@@ -232,7 +272,9 @@ async fn each_setting_is_shown_with_its_source() {
     assert_eq!(said.code, Some(0));
     let text = run(folder.path(), &["doctor"], &[]).await;
     let text = String::from_utf8(text.stdout).unwrap();
-    let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap().to_owned();
+    let line = |start: &str| {
+        text.lines().find(|line| line.trim_start().starts_with(start)).unwrap().to_owned()
+    };
     assert!(line("attempts_max ").contains(" 7 "), "{text}");
     assert!(line("ok").contains("settings"), "{text}");
 }
@@ -248,7 +290,7 @@ fn folder_with(text: &str) -> TempDir {
 async fn a_wrong_setting_gets_one_sentence_with_its_name_and_source() {
     let unknown = folder_with("colour = 1\n");
     let mistyped = folder_with("attempts_max = \"many\"\n");
-    let broken = folder_with("attempts_max = = 1\n");
+    let broken = folder_with("admin_token = = \"pineapple\"\n");
     let none = tempfile::tempdir().unwrap();
     let file = |folder: &TempDir| {
         folder.path().canonicalize().unwrap().join("nightshift.toml").display().to_string()
@@ -300,5 +342,6 @@ async fn a_wrong_setting_gets_one_sentence_with_its_name_and_source() {
         let (status, message) = said.check("settings");
         assert_eq!((status, format!("error: {message}\n")), ("fail", text));
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        assert!(!message.contains("pineapple"), "{message}");
     }
 }

@@ -14,7 +14,7 @@ pub(super) async fn check(server: &str, token: Option<&str>) -> anyhow::Result<C
             Check::fail("service", format!("{server} is not ready: {}", problem.detail))
         }
         Err(Error::Transport(error)) => {
-            let why = anyhow::Error::new(error);
+            let why = anyhow::Error::new(error.without_url());
             Check::warn("service", format!("nothing answers at {server}: {why:#}"))
         }
         Err(error) => Check::fail(
