@@ -8,6 +8,7 @@ use std::{
 
 use nightshift::{
     clock::{Clock, later},
+    config::Hidden,
     metrics::{Metrics, NAMES_MAX},
 };
 use nightshift_client::types::{QueueChange, TaskRequest};
@@ -194,10 +195,29 @@ async fn guessed_paths_and_methods_make_no_series() {
         requests,
         BTreeMap::from([
             (r#"{method="GET",route="/tasks/{id}",status="404"}"#, 1.0),
+            (r#"{method="other",route="/tasks/{id}",status="405"}"#, 1.0),
             (r#"{method="other",route="none",status="404"}"#, 2.0),
-            (r#"{method="other",route="none",status="405"}"#, 1.0),
         ])
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_without_a_token_are_refused_and_counted() {
+    let token = "token-".repeat(6);
+    let mut builder = Builder::sqlite();
+    builder.config.admin_token = Some(Hidden::new(token.as_str()));
+    let app = builder.start();
+    for path in ["/metrics", "/tasks", "/guess"] {
+        assert_eq!(app.send(app.request("GET", path)).await.status, 401, "{path}");
+    }
+    let answer = app.send(app.request("GET", "/metrics").bearer_auth(&token)).await;
+    assert_eq!(answer.status, 200);
+    for route in ["/metrics", "/tasks", "none"] {
+        let sample = format!(
+            "nightshift_http_requests_total{{method=\"GET\",route=\"{route}\",status=\"401\"}} 1\n"
+        );
+        assert!(answer.text.contains(&sample), "{route} {}", answer.text);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

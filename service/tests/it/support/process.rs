@@ -60,6 +60,7 @@ impl Service {
                 let line = lines.next_line().await.unwrap();
                 let line = line.unwrap_or_else(|| panic!("the service did not start: {text}"));
                 text.push_str(&line);
+                text.push('\n');
                 let entry: serde_json::Value = serde_json::from_str(&line).unwrap();
                 if entry["message"] == "nightshift is ready" {
                     return entry["address"].as_str().unwrap().to_owned();
