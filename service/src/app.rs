@@ -144,15 +144,10 @@ impl App {
         let http = executor(public_url(config, address).trim_end_matches('/'))?;
         let warming =
             tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
-        let executor = Executors { http, wasm };
-        let drain = Drain {
-            stop_claiming: CancellationToken::new(),
-            hurry: CancellationToken::new(),
-            grace: config.shutdown_grace(),
-        };
+        let drain = Drain::new(config.shutdown_grace());
         let dispatcher = Arc::new(Dispatcher::new(
             opened.store.clone(),
-            executor,
+            Executors { http, wasm },
             Arc::clone(&clock),
             config.attempts_max,
         ));
@@ -176,8 +171,7 @@ impl App {
                 stopping.clone(),
             )),
             warming,
-            certifying: certificates
-                .map(|certificates| tokio::spawn(certificates.follow(stopping.clone()))),
+            certifying: certificates.map(|files| tokio::spawn(files.follow(stopping.clone()))),
             stopping,
             drain,
             store: opened.store,

@@ -7,6 +7,7 @@ pub mod executor;
 pub mod process;
 pub mod proxy;
 pub mod rust_worker;
+pub mod tokens;
 
 use std::{future::Future, time::Duration};
 
