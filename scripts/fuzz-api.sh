@@ -11,6 +11,8 @@ fuzz=$(realpath "$here/../openapi/fuzz")
 command -v curl >/dev/null || "$here/apt.sh" curl
 python=$("$here/python.sh" "$fuzz/requirements.txt")
 folder=$(mktemp -d)
+# Without one, the first token that is made would keep everybody out.
+token=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 service=
 stop() {
     status=$?
@@ -24,7 +26,7 @@ trap stop EXIT
 run() {
     local name=$1 url=$2 port
     port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-    "$NIGHTSHIFT" serve --bind "127.0.0.1:$port" --database-url "$url" \
+    NIGHTSHIFT_ADMIN_TOKEN=$token "$NIGHTSHIFT" serve --bind "127.0.0.1:$port" --database-url "$url" \
         >"$folder/$name.log" 2>&1 &
     service=$!
     curl --silent --fail --output /dev/null --retry 100 --retry-delay 1 --retry-connrefused \
@@ -35,6 +37,7 @@ run() {
     (cd "$folder" && SCHEMATHESIS_HOOKS=hooks PYTHONPATH=$fuzz PYTHONDONTWRITEBYTECODE=1 \
         "$python/bin/st" --config-file "$fuzz/schemathesis.toml" run \
         "http://127.0.0.1:$port/openapi.json" --checks all --seed "$seed" \
+        --header "Authorization: Bearer $token" \
         --exclude-operation-id get_events --exclude-operation-id get_task_events \
         --max-examples "$examples" --max-time "$seconds" --request-timeout 10 \
         --generation-database none)

@@ -141,7 +141,7 @@ impl App {
         let http = executor(public_url(config, address).trim_end_matches('/'))?;
         let warming =
             tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
-        let drain = drain(config);
+        let drain = Drain::new(config.shutdown_grace());
         let dispatcher = Arc::new(Dispatcher::new(
             opened.store.clone(),
             Executors { http, wasm },
@@ -169,8 +169,7 @@ impl App {
                 stopping.clone(),
             )),
             warming,
-            certifying: certificates
-                .map(|certificates| tokio::spawn(certificates.follow(stopping.clone()))),
+            certifying: certificates.map(|files| tokio::spawn(files.follow(stopping.clone()))),
             stopping,
             drain,
             traces,
@@ -268,14 +267,6 @@ fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmE
         components: Arc::new(Stored(store.clone())),
         directories: config.plugin_directories.clone(),
         return_value_bytes_max: config.return_value_bytes_max,
-    }
-}
-
-fn drain(config: &Config) -> Drain {
-    Drain {
-        stop_claiming: CancellationToken::new(),
-        hurry: CancellationToken::new(),
-        grace: config.shutdown_grace(),
     }
 }
 

@@ -57,6 +57,12 @@ pub struct Drain {
     pub grace: Duration,
 }
 
+impl Drain {
+    pub fn new(grace: Duration) -> Self {
+        Self { stop_claiming: CancellationToken::new(), hurry: CancellationToken::new(), grace }
+    }
+}
+
 impl Dispatcher {
     pub fn new(
         store: Store,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nightshift::config::Hidden;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -82,13 +83,17 @@ async fn a_name_that_is_made_to_lead_here_is_refused() {
 async fn names_are_looked_at_elsewhere_only_if_they_are_set() {
     let mut app = Builder::sqlite();
     app.config.bind = "0.0.0.0:0".parse().unwrap();
+    app.config.admin_token = Some(Hidden::new("a-token-that-is-long-enough-for-admins"));
+    let token = "authorization: Bearer a-token-that-is-long-enough-for-admins\r\n";
     let app = app.start();
-    assert_eq!(get_as(&app, "/stats", "host: any.example\r\n").await, 200);
+    let as_any = format!("host: any.example\r\n{token}");
+    assert_eq!(get_as(&app, "/stats", &as_any).await, 200);
     let mut app = app.stop().await;
     app.config.allowed_hosts = vec!["tasks.example.org".to_owned()];
     let app = app.start();
-    assert_eq!(get_as(&app, "/stats", "host: tasks.example.org\r\n").await, 200);
-    assert_eq!(get_as(&app, "/stats", "host: any.example\r\n").await, 421);
+    let as_known = format!("host: tasks.example.org\r\n{token}");
+    assert_eq!(get_as(&app, "/stats", &as_known).await, 200);
+    assert_eq!(get_as(&app, "/stats", &as_any).await, 421);
     for path in ["/healthz", "/readyz"] {
         assert_eq!(get_as(&app, path, "host: 10.1.2.3:8700\r\n").await, 200, "probes of {path}");
     }

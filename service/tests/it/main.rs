@@ -8,6 +8,7 @@
 
 mod support;
 
+mod audit;
 mod backup_command;
 mod cancel;
 mod contract;
