@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Checks the chart; see scripts/helm.sh, which starts it with HELM and NIGHTSHIFT (binaries)."""
+
 import base64
 import json
 import os
@@ -51,12 +52,16 @@ FILES = {
 
 
 def helm(*arguments):
-    done = subprocess.run([os.environ["HELM"], *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run(
+        [os.environ["HELM"], *map(str, arguments)], capture_output=True, text=True
+    )
     return done.returncode, done.stdout + done.stderr if done.returncode else done.stdout
 
 
 def render(values, *options):
-    return helm("template", "tasks", CHART, "--namespace", "observatory", "--values", values, *options)
+    return helm(
+        "template", "tasks", CHART, "--namespace", "observatory", "--values", values, *options
+    )
 
 
 def documents(values, kubernetes):
@@ -73,8 +78,12 @@ def validate(document, kubernetes):
 
 
 def service_of(rendered):
-    return next(document for document in rendered if document["kind"] == "Deployment"
-                and document["metadata"]["labels"]["app.kubernetes.io/component"] == "service")
+    return next(
+        document
+        for document in rendered
+        if document["kind"] == "Deployment"
+        and document["metadata"]["labels"]["app.kubernetes.io/component"] == "service"
+    )
 
 
 def environment(pod):
@@ -104,11 +113,13 @@ def check_service(deployment):
     assert pod["terminationGracePeriodSeconds"] > grace + pause
     assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["readinessProbe"]["httpGet"]["path"] == "/readyz"
-    assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] == 10001
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["runAsUser"] == 10001
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     if variables["NIGHTSHIFT_DATABASE_URL"].get("value", "").startswith("sqlite:"):
-        assert spec["replicas"] == 1 and spec["strategy"] == {"type": "Recreate"}
+        assert spec["replicas"] == 1
+        assert spec["strategy"] == {"type": "Recreate"}
         assert "persistentVolumeClaim" in volumes["data"]
     else:
         assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
@@ -120,7 +131,8 @@ def check_set(values):
     status, said = helm("lint", "--strict", CHART, "--values", values)
     assert status == 0, said
     status, said = helm("install", "tasks", CHART, "--values", values, "--dry-run=client")
-    assert status == 0 and "NOTES:\nNightshift is at http" in said, said
+    assert status == 0, said
+    assert "NOTES:\nNightshift is at http" in said, said
     for kubernetes in KUBERNETES:
         rendered = documents(values, kubernetes)
         for document in rendered:
@@ -165,7 +177,8 @@ def resolved(pod, folder):
     made["NIGHTSHIFT_BIND"] = "127.0.0.1:0"
     made["NIGHTSHIFT_PLUGIN_CACHE"] = f"{folder}{made['NIGHTSHIFT_PLUGIN_CACHE']}"
     made["NIGHTSHIFT_DATABASE_URL"] = made["NIGHTSHIFT_DATABASE_URL"].replace(
-        "sqlite:///data/", f"sqlite://{folder}/")
+        "sqlite:///data/", f"sqlite://{folder}/"
+    )
     for name in FILES.keys() & made.keys():
         made[name] = f"{folder}/{name}"
         Path(made[name]).write_text(FILES[name])
@@ -178,8 +191,12 @@ def check_start(values):
     assert "command" not in container, "the image's own entry point is `nightshift`"
     with tempfile.TemporaryDirectory() as folder:
         service = subprocess.Popen(
-            [os.environ["NIGHTSHIFT"], *container["args"]], cwd=folder, text=True,
-            env={"PATH": os.environ["PATH"], **resolved(pod, folder)}, stderr=subprocess.PIPE)
+            [os.environ["NIGHTSHIFT"], *container["args"]],
+            cwd=folder,
+            text=True,
+            env={"PATH": os.environ["PATH"], **resolved(pod, folder)},
+            stderr=subprocess.PIPE,
+        )
         try:
             address = address_of(service)
             with urllib.request.urlopen(f"http://{address}/readyz", timeout=10) as answer:
