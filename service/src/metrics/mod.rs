@@ -25,7 +25,7 @@ use self::{
 /// `other`, so that whoever makes up names does not fill the memory of who collects.
 pub const NAMES_MAX: usize = 100;
 
-/// The content type of [`Metrics::text`].
+/// The content type of what Prometheus is sent.
 pub const CONTENT_TYPE: &str = prometheus_text::CONTENT_TYPE;
 
 /// The metrics of one process.
