@@ -1,6 +1,6 @@
 //! What the store can be told to do. Each is a command to the writer, answered after its commit.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -77,18 +77,11 @@ impl Store {
         let (asker, answer) = oneshot::channel();
         let store = self.clone();
         tokio::spawn(async move {
-            if let Err(Ok(unwanted)) = asker.send(store.claim(request).await) {
-                for Claimed { lease, .. } in unwanted {
-                    if let Err(error) = store.finish(lease, Outcome::HandedBack).await {
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "a task has to wait until its lease runs out"
-                        );
-                    }
-                }
-            }
+            let claimed = store.claim(request).await;
+            // Who has gone drops it, and so does who goes before he has looked.
+            drop(asker.send(claimed.map(|claimed| Handed { claimed, store })));
         });
-        answer.await.unwrap_or(Err(Error::Closed))
+        answer.await.unwrap_or(Err(Error::Closed)).map(Handed::take)
     }
 
     pub async fn renew(
@@ -277,5 +270,29 @@ impl Store {
             return Err(Error::Closed);
         }
         answer.await.unwrap_or(Err(Error::Closed))
+    }
+}
+
+/// Tasks on their way to who asked for them. Where nobody takes them, they go back.
+struct Handed {
+    claimed: Vec<Claimed>,
+    store: Store,
+}
+
+impl Handed {
+    fn take(mut self) -> Vec<Claimed> {
+        mem::take(&mut self.claimed)
+    }
+}
+
+impl Drop for Handed {
+    fn drop(&mut self) {
+        for Claimed { lease, .. } in mem::take(&mut self.claimed) {
+            let end = FinishRequest { token: lease.into(), outcome: Outcome::HandedBack };
+            let (waiter, _nobody) = oneshot::channel();
+            if self.store.commands.try_send(Command::Finish(Pending::new(end, waiter))).is_err() {
+                tracing::warn!("a task has to wait until its lease runs out");
+            }
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use diesel::{Connection, RunQueryDsl, SqliteConnection, sql_query};
 use nightshift_client::{
     Client, EnqueueOptions,
     types::{Backoff, ExecutorRequest, TaskErrorKind, TaskRequest, TaskStatus},
@@ -155,28 +154,6 @@ async fn an_accepted_task_goes_on_over_a_kill() {
     };
     let task = service.client.finish_lease(&token, &finish).await.unwrap();
     assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn b87_a_newer_schema_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
-    service.signal("TERM");
-    service.exited().await;
-    let file = folder.path().join("test.db");
-    let mut connection = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
-    sql_query("INSERT INTO __diesel_schema_migrations (version) VALUES ('9999')")
-        .execute(&mut connection)
-        .unwrap();
-    let url = format!("sqlite://{}", file.display());
-    for command in [&["serve", "--bind", "127.0.0.1:0"][..], &["migrate"]] {
-        let mut refused = binary();
-        let refused = refused.args(command).args(["--database-url", &url]);
-        let refused = soon("a refusal", refused.output()).await.unwrap();
-        let text = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(2), "{text}");
-        assert!(text.contains("migration 9999"), "{text}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

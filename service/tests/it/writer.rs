@@ -1,20 +1,23 @@
-//! The one writer: more than it can take, and a command that fails among others.
+//! The one writer: more than it can take, a command that fails among others, and an answer that
+//! nobody takes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin};
 
 use diesel::connection::SimpleConnection;
-use futures_util::{StreamExt, stream::FuturesUnordered};
+use futures_util::{StreamExt, future::poll_immediate, stream::FuturesUnordered};
 use nightshift::{
     domain::{
         json::JsonText,
         names::QueueName,
+        queue::QueueFilter,
         task::{Content, NewTask, Options, Repeat, TaskId},
     },
-    store::Error,
+    store::{ClaimRequest, Claimer, Error},
 };
+use nightshift_client::types::TaskStatus;
 use uuid::Uuid;
 
-use crate::support::{app::Builder, database::hold_writing, soon};
+use crate::support::{SOON, app::Builder, database::hold_writing, soon};
 
 fn new_task(number: u128) -> NewTask {
     NewTask {
@@ -101,4 +104,34 @@ async fn a_full_writer_refuses_at_once_and_stores_what_it_took() {
     }
     assert_eq!(stored, taken);
     assert!(taken < 5_000, "{taken}");
+}
+
+/// On one thread, so that it is certain what has been done by when.
+async fn what_was_claimed_for_nobody_goes_back(app: Builder) {
+    let app = app.start();
+    app.register_workers("w", |request| request.lease_seconds = Some(600)).await;
+    let id = app.enqueue("a.b").await.id;
+    let executor = app.store().executor("w".to_owned()).await.unwrap().unwrap().id;
+    let worker_id = "gone".to_owned();
+    let by = Claimer::Worker { executor, worker_id, queues: QueueFilter::default() };
+    {
+        let request = ClaimRequest { by, limit: 1 };
+        let mut leasing = pin!(app.store().lease(executor, request, SOON));
+        assert!(poll_immediate(leasing.as_mut()).await.is_none());
+        app.task_when(id, |task| task.status == TaskStatus::Running).await;
+        // Answered after that, and so is the worker, which has not looked and goes.
+        app.store().check().await.unwrap();
+    }
+    let task = app.task_when(id, |task| task.status == TaskStatus::Ready).await;
+    assert_eq!(task.attempts, 0);
+}
+
+#[tokio::test]
+async fn what_was_claimed_for_nobody_goes_back_sqlite() {
+    what_was_claimed_for_nobody_goes_back(Builder::sqlite()).await;
+}
+
+#[tokio::test]
+async fn what_was_claimed_for_nobody_goes_back_postgres() {
+    what_was_claimed_for_nobody_goes_back(Builder::postgres()).await;
 }
