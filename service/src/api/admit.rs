@@ -103,24 +103,25 @@ fn check(request: &ServiceRequest) -> Result<Caller, Error> {
         return Ok(Caller::nobody(address));
     }
     let caller = state.access.caller(token, address, now).map_err(refused)?;
-    match need {
-        _ if open => {}
-        Some(Need::Nothing) => {}
-        Some(Need::Scope { scope, bound }) => {
-            if !caller.may(scope) {
-                let detail = format!("the token needs the scope {}", scope.name());
-                return Err(Error::new(ErrorCode::Forbidden, detail));
-            }
-            if !bound && caller.queue_names.is_some() {
-                let detail = "the token is bound to queues, and this is about all of them";
-                return Err(Error::new(ErrorCode::Forbidden, detail));
-            }
-        }
-        // The router says what is wrong: with the method, or with the path.
-        None if pattern.is_some() || !state.access.is_on() => {}
-        None => return Err(routes::nothing_at(request.path())),
+    if let Some(Need::Scope { scope, bound }) = need {
+        check_scope(&caller, scope, bound)?;
+    } else if pattern.is_none() && !open && state.access.is_on() {
+        // The router may read the path in another way. What is wrong with the method, it says.
+        return Err(routes::nothing_at(request.path()));
     }
     Ok(caller)
+}
+
+fn check_scope(caller: &Caller, scope: Scope, bound: bool) -> Result<(), Error> {
+    if !caller.may(scope) {
+        let detail = format!("the token needs the scope {}", scope.name());
+        return Err(Error::new(ErrorCode::Forbidden, detail));
+    }
+    if !bound && caller.queue_names.is_some() {
+        let detail = "the token is bound to queues, and this is about all of them";
+        return Err(Error::new(ErrorCode::Forbidden, detail));
+    }
+    Ok(())
 }
 
 /// The token of `Authorization: Bearer TOKEN` (RFC 6750).

@@ -1,8 +1,11 @@
 //! The audit log: an entry is written by the transaction that does what it tells of.
 
+use std::mem;
+
 use diesel::prelude::*;
 
 use super::{
+    dialect::bulk,
     error::Result,
     link::{Link, on_engine},
     rows::{micros, time},
@@ -20,6 +23,17 @@ pub struct Note {
     pub actor: Actor,
     pub action: &'static str,
     pub object: String,
+}
+
+/// An entry that is to be written.
+#[derive(Insertable)]
+#[diesel(table_name = audit_log)]
+pub(super) struct AuditRow {
+    pub(super) at: i64,
+    pub(super) actor: String,
+    pub(super) address: Option<String>,
+    pub(super) action: &'static str,
+    pub(super) object: String,
 }
 
 #[derive(Queryable)]
@@ -41,18 +55,15 @@ pub struct AuditPage {
 
 /// Writes what the transaction has done.
 pub(super) fn store(tx: &mut Tx<'_>) -> Result<()> {
-    for Note { actor, action, object } in std::mem::take(&mut tx.notes) {
-        let row = (
-            audit_log::at.eq(micros(tx.now)),
-            audit_log::actor.eq(actor.name),
-            audit_log::address.eq(actor.address.map(|address| address.to_string())),
-            audit_log::action.eq(action),
-            audit_log::object.eq(object),
-        );
-        let insert = diesel::insert_into(audit_log::table).values(row);
-        on_engine!(&mut tx.link, c => insert.execute(c))?;
-    }
-    Ok(())
+    let row = |note: Note| AuditRow {
+        at: micros(tx.now),
+        actor: note.actor.name,
+        address: note.actor.address.map(|address| address.to_string()),
+        action: note.action,
+        object: note.object,
+    };
+    let rows: Vec<AuditRow> = mem::take(&mut tx.notes).into_iter().map(row).collect();
+    bulk::insert_audit_entries(&mut tx.link, &rows)
 }
 
 /// The entries before a place.

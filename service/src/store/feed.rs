@@ -44,6 +44,8 @@ pub(super) struct Feed {
     /// `None` while nobody reads.
     positions: [watch::Sender<Option<i64>>; GROUPS],
     recent: Mutex<Recent>,
+    /// Those who follow one task: they are told otherwise, and only keep the loop going.
+    followers: watch::Sender<()>,
     wanted: Notify,
 }
 
@@ -79,15 +81,22 @@ impl Feed {
     pub(super) fn new() -> Self {
         let recent = Mutex::new(Recent::default());
         let positions = std::array::from_fn(|_| watch::Sender::new(None));
-        Self { positions, recent, wanted: Notify::new() }
+        Self { positions, recent, followers: watch::Sender::new(()), wanted: Notify::new() }
     }
 
     fn recent<T>(&self, use_it: impl FnOnce(&mut Recent) -> T) -> T {
         use_it(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Somebody who keeps the loop going.
-    pub(super) fn join(&self) -> watch::Receiver<Option<i64>> {
+    /// Somebody who keeps the loop going, and no more.
+    fn follow(&self) -> watch::Receiver<()> {
+        let follower = self.followers.subscribe();
+        self.wanted.notify_one();
+        follower
+    }
+
+    /// Somebody who keeps the loop going, and reads what it finds.
+    fn join(&self) -> watch::Receiver<Option<i64>> {
         let group = self.positions.iter().min_by_key(|group| group.receiver_count());
         let positions = group.expect("there are groups").subscribe();
         self.wanted.notify_one();
@@ -101,7 +110,8 @@ impl Feed {
     }
 
     fn is_read(&self) -> bool {
-        self.positions.iter().any(|group| group.receiver_count() > 0)
+        self.followers.receiver_count() > 0
+            || self.positions.iter().any(|group| group.receiver_count() > 0)
     }
 
     fn start(&self, at: i64) {
@@ -352,12 +362,12 @@ pub struct TaskWatch {
     store: Store,
     id: TaskId,
     /// Keeps the feed going, which says when the task has changed.
-    _positions: watch::Receiver<Option<i64>>,
+    _follower: watch::Receiver<()>,
 }
 
 impl TaskWatch {
     pub(super) fn open(store: Store, id: TaskId) -> Self {
-        Self { _positions: store.feed.join(), store, id }
+        Self { _follower: store.feed.follow(), store, id }
     }
 
     /// What has happened since `place`, once there is something to tell, or the task has ended;

@@ -10,11 +10,12 @@ use diesel::{
 };
 
 use crate::store::{
+    audit::AuditRow,
     cached::FewTexts,
     error::Result,
     link::Link,
     rows::{ErrorRow, InputRow, LabelRow, ResultRow, TaskRow},
-    schema::{events, task_errors, task_inputs, task_labels, task_results, tasks},
+    schema::{audit_log, events, task_errors, task_inputs, task_labels, task_results, tasks},
 };
 
 /// Collects one column of all rows.
@@ -265,6 +266,35 @@ pub(in crate::store) fn insert_events(
             .bind::<BigInt, _>(at)
             .bind::<Array<BigInt>, _>(column(rows, |(bytes, _)| *bytes))
             .bind::<Array<Text>, _>(column(rows, |(_, text)| *text))
+            .cached()
+            .load::<Touched>(*c)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds to the audit log.
+pub(in crate::store) fn insert_audit_entries(link: &mut Link<'_>, rows: &[AuditRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match link {
+        Link::Sqlite(c) => {
+            for row in rows {
+                let insert = diesel::insert_into(audit_log::table).values(row);
+                insert.returning(audit_log::seq).cached().get_result::<i64>(*c)?;
+            }
+        }
+        Link::Postgres(c) => {
+            sql_query(
+                "INSERT INTO audit_log (at, actor, address, action, object) SELECT * FROM \
+                 UNNEST($1, $2, $3, $4, $5) RETURNING seq",
+            )
+            .bind::<Array<BigInt>, _>(column(rows, |row| row.at))
+            .bind::<Array<Text>, _>(column(rows, |row| row.actor.as_str()))
+            .bind::<Array<Nullable<Text>>, _>(column(rows, |row| row.address.as_deref()))
+            .bind::<Array<Text>, _>(column(rows, |row| row.action))
+            .bind::<Array<Text>, _>(column(rows, |row| row.object.as_str()))
             .cached()
             .load::<Touched>(*c)?;
         }
