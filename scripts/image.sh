@@ -103,17 +103,7 @@ read -ra check <<<"$(image .Docker.Config.Healthcheck.Test)"
 check=("${check[@]:1}") # after CMD
 echo "runs: ${command[*]}; its health: ${check[*]}"
 
-# expect WHAT STATUS TEXT COMMAND...: the command's exit status, and what it has to print.
-expect() {
-    local what=$1 wanted=$2 text=$3 said status=0
-    shift 3
-    said=$("$@" 2>&1) || status=$?
-    if [ $status != "$wanted" ] || [[ $said != *"$text"* ]]; then
-        echo "FAILED   $what: status $status, $said"
-        exit 1
-    fi
-    echo "ok       $what"
-}
+. "$here/expect.sh"
 
 # The service's own process, among those of buildah.
 process_of() {

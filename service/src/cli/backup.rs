@@ -1,10 +1,9 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use serde::Serialize;
 use serde_json::json;
 
-use super::{ConfigFile, output::Output};
+use super::{ConfigFile, DatabaseFlag, output::Output};
 use crate::{config::Config, store};
 
 /// Write the SQLite database to a new file, also while the service runs.
@@ -15,15 +14,7 @@ pub(super) struct Backup {
     #[command(flatten)]
     config: ConfigFile,
     #[command(flatten)]
-    flags: Flags,
-}
-
-#[derive(Args, Serialize)]
-struct Flags {
-    /// What to back up [default: sqlite://nightshift.db]
-    #[arg(long, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    database_url: Option<String>,
+    flags: DatabaseFlag,
 }
 
 impl Backup {

@@ -1,9 +1,8 @@
 use std::{io::Write, process::ExitCode};
 
 use clap::Args;
-use serde::Serialize;
 
-use super::ConfigFile;
+use super::{ConfigFile, DatabaseFlag};
 use crate::{config::Config, store};
 
 /// Bring the database's schema up to date, and stop.
@@ -12,15 +11,7 @@ pub(super) struct Migrate {
     #[command(flatten)]
     file: ConfigFile,
     #[command(flatten)]
-    flags: Flags,
-}
-
-#[derive(Args, Serialize)]
-struct Flags {
-    /// sqlite://PATH or postgres://... [default: sqlite://nightshift.db]
-    #[arg(long, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    database_url: Option<String>,
+    flags: DatabaseFlag,
 }
 
 impl Migrate {

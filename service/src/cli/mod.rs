@@ -163,6 +163,15 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
+/// Which database, for commands that need no other setting.
+#[derive(clap::Args, serde::Serialize)]
+struct DatabaseFlag {
+    /// sqlite://PATH or postgres://... [default: sqlite://nightshift.db]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    database_url: Option<String>,
+}
+
 /// Runs the command that the program was started with.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
