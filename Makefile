@@ -30,7 +30,7 @@ demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 s
 
 .PHONY: test
 test: ## Everything that CI runs
-test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django helm
+test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django helm alerts
 	$(MAKE) tom CI=1
 
 .PHONY: check
@@ -121,6 +121,11 @@ helm: tools ## Check the chart and compose.yaml, and start the service as the ch
 	$(BUILD)
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
 		scripts/postgres.sh scripts/helm.sh
+
+.PHONY: alerts
+alerts: tools ## Have a real Prometheus read the alert rules and a service
+	$(BUILD)
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift scripts/alerts.sh
 
 .PHONY: image
 image: tools ## Build the container with buildah, and have it do tasks; BINARY=FILE compiles nothing

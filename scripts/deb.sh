@@ -29,7 +29,8 @@ fail() { echo "FAILED   $*"; exit 1; }
 for file in usr/bin/nightshift etc/nightshift/nightshift.toml usr/share/man/man1/nightshift.1.gz \
     usr/share/man/man1/nightshift-serve.1.gz usr/share/bash-completion/completions/nightshift \
     usr/share/zsh/vendor-completions/_nightshift usr/share/fish/vendor_completions.d/nightshift.fish \
-    usr/share/doc/nightshift/docs/OPERATING.md usr/lib/systemd/system/nightshift.service; do
+    usr/share/doc/nightshift/docs/OPERATING.md usr/share/doc/nightshift/alerts.yaml \
+    usr/lib/systemd/system/nightshift.service; do
     [ -s "$folder/all/$file" ] || fail "there is no $file"
 done
 echo "ok       all files are there"

@@ -2,9 +2,10 @@
 """Checks the chart; see scripts/helm.sh, which starts it with HELM and NIGHTSHIFT (binaries)."""
 
 import base64
-import json
 import os
+import re
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -18,9 +19,10 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "helm/nightshift"
 SETS = sorted((CHART / "ci").glob("*.yaml"))
+ALERTS = CHART / "files/alerts.yaml"
 KUBERNETES = ["1.30", "1.34", "1.37"]
 # Kinds of other projects, of which there is no schema here.
-FOREIGN = {"ServiceMonitor"}
+FOREIGN = {"PrometheusRule", "ServiceMonitor"}
 
 # What is refused, with the words that say why. Each is laid over the first set that is named.
 REFUSED = [
@@ -41,14 +43,6 @@ REFUSED = [
     ("sqlite", ["replicas=2"], "one process owns"),
     ("sqlite", ["autoscaling.enabled=true"], "one process owns"),
 ]
-
-# Those that the binary is started with, as a pod would start it.
-STARTED = ["postgres", "pooled", "sqlite", "sqlite-claim", "cloudnativepg"]
-# What the files hold that a pod mounts, by the setting that names them.
-FILES = {
-    "NIGHTSHIFT_ADMIN_TOKEN_FILE": "a-token-for-the-first-administrator",
-    "NIGHTSHIFT_SECRETS_KEY_FILE": base64.b64encode(bytes(32)).decode(),
-}
 
 
 def helm(*arguments):
@@ -137,9 +131,10 @@ def check_set(values):
         rendered = documents(values, kubernetes)
         for document in rendered:
             validate(document, kubernetes)
-        for document in rendered:
             if document["kind"] == "Deployment":
                 check_pod(document["spec"]["template"]["spec"])
+            if document["kind"] == "PrometheusRule":
+                assert document["spec"] == yaml.safe_load(ALERTS.read_text())
         check_service(service_of(rendered))
     kinds = sorted(document["kind"] for document in rendered)
     print(f"ok       {values.stem}: {' '.join(kinds)}")
@@ -163,6 +158,31 @@ def secrets():
     }
 
 
+def certificate():
+    """A certificate for this machine that is its own authority, and its key."""
+    with tempfile.TemporaryDirectory() as folder:
+        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        out = ["-keyout", f"{folder}/key", "-out", f"{folder}/certificate"]
+        no_authority = ["-addext", "basicConstraints=critical,CA:FALSE"]
+        command = ["openssl", "req", "-x509", *kind, *subject, *no_authority, *out]
+        subprocess.run(command, check=True, capture_output=True)
+        return Path(folder, "certificate").read_text(), Path(folder, "key").read_text()
+
+
+def files():
+    """What the files hold that a pod mounts, by the variable that names them."""
+    shown, key = certificate()
+    return {
+        "NIGHTSHIFT_ADMIN_TOKEN_FILE": "a-token-for-the-first-administrator",
+        "NIGHTSHIFT_SECRETS_KEY_FILE": base64.b64encode(bytes(32)).decode(),
+        "NIGHTSHIFT_TLS_CERTIFICATE": shown,
+        "NIGHTSHIFT_TLS_KEY": key,
+        "NIGHTSHIFT_EXECUTOR_CA": shown,
+        "SSL_CERT_FILE": shown,
+    }
+
+
 def resolved(pod, folder):
     """The environment that a node would make for the service, with this machine's places."""
     known = secrets()
@@ -179,9 +199,10 @@ def resolved(pod, folder):
     made["NIGHTSHIFT_DATABASE_URL"] = made["NIGHTSHIFT_DATABASE_URL"].replace(
         "sqlite:///data/", f"sqlite://{folder}/"
     )
-    for name in FILES.keys() & made.keys():
-        made[name] = f"{folder}/{name}"
-        Path(made[name]).write_text(FILES[name])
+    for name, text in files().items():
+        if name in made:
+            made[name] = f"{folder}/{name}"
+            Path(made[name]).write_text(text)
     return made
 
 
@@ -190,17 +211,16 @@ def check_start(values):
     container = pod["containers"][0]
     assert "command" not in container, "the image's own entry point is `nightshift`"
     with tempfile.TemporaryDirectory() as folder:
+        variables = resolved(pod, folder)
         service = subprocess.Popen(
             [os.environ["NIGHTSHIFT"], *container["args"]],
             cwd=folder,
             text=True,
-            env={"PATH": os.environ["PATH"], **resolved(pod, folder)},
+            env={"PATH": os.environ["PATH"], **variables},
             stderr=subprocess.PIPE,
         )
         try:
-            address = address_of(service)
-            with urllib.request.urlopen(f"http://{address}/readyz", timeout=10) as answer:
-                assert answer.status in (200, 204), answer.status
+            check_ready(pod, address_of(service), variables.get("NIGHTSHIFT_TLS_CERTIFICATE"))
             service.send_signal(signal.SIGTERM)
             assert service.wait(timeout=60) == 0, service.returncode
         finally:
@@ -208,13 +228,24 @@ def check_start(values):
     print(f"ok       {values.stem}: its command line and environment start the service")
 
 
+def check_ready(pod, address, trusted):
+    """Asks what the node would ask, by the scheme that the chart says."""
+    probe = pod["containers"][0]["readinessProbe"]["httpGet"]
+    scheme = probe.get("scheme", "HTTP").lower()
+    assert scheme == ("https" if trusted else "http"), scheme
+    context = ssl.create_default_context(cafile=trusted) if trusted else None
+    url = f"{scheme}://{address}{probe['path']}"
+    with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+        assert answer.status in (200, 204), answer.status
+
+
 def address_of(service):
     said = []
     for line in service.stderr:
         said.append(line)
-        entry = json.loads(line) if line.startswith("{") else {}
-        if entry.get("message") == "nightshift is ready":
-            return entry["address"]
+        # By either log format.
+        if found := re.search(r"nightshift is ready.*?(127\.0\.0\.1:\d+)", line):
+            return found[1]
     raise AssertionError(f"the service did not start: {''.join(said)}")
 
 
@@ -231,8 +262,8 @@ def main():
         check_set(values)
     for refused in REFUSED:
         check_refused(*refused)
-    for name in STARTED:
-        check_start(CHART / f"ci/{name}.yaml")
+    for values in SETS:
+        check_start(values)
 
 
 if __name__ == "__main__":

@@ -77,7 +77,7 @@ async fn ask(state: &State) -> Option<Timestamp> {
         // Said once already, by whoever lost the database.
         Err(error) => {
             tracing::debug!(error = &error as &dyn std::error::Error, "queues cannot be counted");
-            state.metrics.show(&Snapshot::default());
+            state.metrics.hide();
             None
         }
     }

@@ -36,7 +36,7 @@ pub struct Metrics {
 }
 
 /// What is found out when somebody looks.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     pub queues: Vec<QueueSnapshot>,
     /// Names, and whether each is held because deliveries failed.
@@ -44,7 +44,7 @@ pub struct Snapshot {
 }
 
 /// What waits and runs in one queue.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct QueueSnapshot {
     pub name: String,
     pub ready: u64,
@@ -133,20 +133,29 @@ impl Metrics {
         CallInFlight { metrics: Arc::clone(self), labels }
     }
 
-    /// Shows what was found out; what is gone since the last time is shown no more.
+    /// Shows what was found out. A queue that had tasks once stays, with nothing in it: to rules and
+    /// graphs, what is missing is not zero. An executor that is gone is shown no more.
     pub(crate) fn show(&self, snapshot: &Snapshot) {
-        let families = &self.families;
-        families.queue_tasks.clear();
-        families.queue_oldest.clear();
-        families.queue_paused.clear();
-        families.circuit_open.clear();
+        self.hide();
+        for name in self.queues.known() {
+            self.show_queue(&QueueSnapshot { name: name.to_string(), ..QueueSnapshot::default() });
+        }
         for queue in &snapshot.queues {
             self.show_queue(queue);
         }
+        let families = &self.families;
         for (name, open) in &snapshot.executors {
             let labels = Named { executor: self.executors.bounded(name) };
             families.circuit_open.get_or_create(&labels).inc_by(i64::from(*open));
         }
+    }
+
+    /// Shows nothing of what only the database knows.
+    pub(crate) fn hide(&self) {
+        self.families.queue_tasks.clear();
+        self.families.queue_oldest.clear();
+        self.families.queue_paused.clear();
+        self.families.circuit_open.clear();
     }
 
     /// Queues without a name of their own are added up; the oldest of all is the oldest.

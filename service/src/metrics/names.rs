@@ -12,6 +12,11 @@ pub(super) struct Names(RwLock<HashSet<Arc<str>>>);
 impl Names {
     const OTHER: &str = "other";
 
+    /// All that have come.
+    pub(super) fn known(&self) -> Vec<Arc<str>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
     /// The name, or `other` if there are too many already.
     pub(super) fn bounded(&self, name: &str) -> Arc<str> {
         if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {

@@ -98,6 +98,23 @@ on_both_engines! {
         check_catalogue(&samples);
     }
 
+    async fn a_queue_that_is_empty_again_is_shown_as_such(builder: App) {
+        let (builder, clock) = builder.with_manual_clock();
+        let app = builder.start();
+        let id = app.enqueue_with(in_queue("sky", "a")).await.id;
+        let shown = || async {
+            let samples = Samples::of(&app).await;
+            let ready = samples.get(r#"nightshift_queue_tasks{queue="sky",state="ready"}"#);
+            let age = samples.get(r#"nightshift_queue_oldest_ready_age_seconds{queue="sky"}"#);
+            (ready, age)
+        };
+        clock.advance(Duration::from_mins(10));
+        assert_eq!(shown().await, (1.0, 600.0));
+        app.client.cancel_task(id, false).await.unwrap();
+        clock.advance(Duration::from_mins(10));
+        assert_eq!(shown().await, (0.0, 0.0));
+    }
+
     async fn what_waits_grows_older_on_the_service_s_clock(builder: App) {
         let (builder, clock) = builder.with_manual_clock();
         let app = builder.start();

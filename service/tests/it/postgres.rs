@@ -110,6 +110,9 @@ async fn b21_while_the_database_is_away_everybody_is_told_and_nothing_is_lost() 
         assert!(answer.header("retry-after").is_some(), "{path}");
     }
     app.client.get_health().await.unwrap();
+    let metrics = app.client.get_metrics().await.unwrap();
+    assert!(metrics.contains("\nnightshift_database_usable 0\n"), "{metrics}");
+    assert!(!metrics.contains("nightshift_queue_tasks{"), "{metrics}");
     // What was called ends while nobody can write it down.
     gate.add_permits(1);
     proxy.set(Mode::Pass);
