@@ -165,7 +165,12 @@ bench-events: ## What a thousand readers of events cost, on both engines
 .PHONY: bench-copy
 bench-copy: ## How long `nightshift copy` takes for 100,000 tasks of every state
 	cargo build --locked --release -p nightshift
-	NIGHTSHIFT=$(TARGET)/release/nightshift scripts/postgres.sh bench/copy.py
+	NIGHTSHIFT=$(TARGET)/release/nightshift scripts/postgres.sh bench/copying.py
+
+.PHONY: bench-sizing
+bench-sizing: ## What disk and memory tasks and connections take, on both engines
+	cargo build --locked --release -p nightshift
+	NIGHTSHIFT=$(TARGET)/release/nightshift scripts/postgres.sh bench/sizing.py
 
 .PHONY: bench-django
 bench-django: tools ## The Django package beside django-tasks-db

@@ -63,8 +63,10 @@ def fill():
     return time.perf_counter() - start
 
 
-PLAN = """EXPLAIN QUERY PLAN SELECT * FROM tasks WHERE tasks.stage = 1 AND executor_id = 1
-          ORDER BY priority DESC, due_at, seq LIMIT 10"""
+# The first row of one lane, as a claim looks for it.
+PLAN = """EXPLAIN QUERY PLAN SELECT priority, due_at, seq FROM tasks WHERE stage = 1
+          AND executor_id = 1 AND queue_name = 'default'
+          ORDER BY priority DESC, due_at, seq LIMIT 1"""
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Executor)
 threading.Thread(target=server.serve_forever, daemon=True).start()

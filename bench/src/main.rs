@@ -32,6 +32,9 @@ struct Cli {
     /// The service
     #[arg(long)]
     server: String,
+    /// What the service asks for, if it does
+    #[arg(long, env = "NIGHTSHIFT_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     #[command(subcommand)]
     load: Load,
 }
@@ -95,8 +98,15 @@ enum Load {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let Cli { server, load } = Cli::parse();
-    let client = Client::new(&server)?;
+    let Cli { server, token, load } = Cli::parse();
+    let client_of = |server: &str| -> anyhow::Result<Client> {
+        let client = Client::new(server)?;
+        Ok(match &token {
+            Some(token) => client.with_token(token)?,
+            None => client,
+        })
+    };
+    let client = client_of(&server)?;
     match load {
         Load::Enqueue { seconds, connections } => {
             let rate = enqueue(&client, Duration::from_secs(seconds), connections).await?;
@@ -122,7 +132,7 @@ async fn main() -> anyhow::Result<()> {
             println!("latency-p99 {p99:.2} ms");
         }
         Load::Replicas { worker_server, wait_server, count } => {
-            let (worker, waiter) = (Client::new(&worker_server)?, Client::new(&wait_server)?);
+            let (worker, waiter) = (client_of(&worker_server)?, client_of(&wait_server)?);
             let [median, p99] = replicas(&client, &worker, &waiter, count).await?;
             println!("replicas {median:.2} ms");
             println!("replicas-p99 {p99:.2} ms");

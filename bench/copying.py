@@ -2,7 +2,7 @@
 """How long `nightshift copy` takes for 100,000 tasks of every state, from SQLite to PostgreSQL and
 back, and how much memory. Every task has args of its own, a third has labels, logs or errors.
 
-Needs TEST_POSTGRES_URL (`scripts/postgres.sh bench/copy.py`) and python3; NIGHTSHIFT names
+Needs TEST_POSTGRES_URL (`scripts/postgres.sh bench/copying.py`) and python3; NIGHTSHIFT names
 the binary.
 """
 import datetime, json, os, pathlib, signal, socket, subprocess, sys, tempfile, time
