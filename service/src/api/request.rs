@@ -6,10 +6,7 @@ use actix_web::{
     Error as ActixError,
     body::{EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{
-        ConnectionType, Method, Version,
-        header::{CONTENT_LENGTH, TRANSFER_ENCODING},
-    },
+    http::{ConnectionType, Method},
     middleware::Next,
     web::Data,
 };
@@ -31,13 +28,11 @@ pub async fn around<B: MessageBody>(
     if request.method() == Method::HEAD {
         request.head_mut().method = Method::GET;
     }
-    let framed = check_framing(&request);
     // The server closes the connection of a request that offered HTTP/2 or another protocol. Java's
     // client offers it with each request; unless it is told, it sends the next one into the void.
-    // And where a body ends in doubt, nothing that follows it is a request.
-    let closes = request.head().upgrade() || framed.is_err();
+    let closes = request.head().upgrade();
     async {
-        let mut answer = match framed.and_then(|()| check_doors(&request)) {
+        let mut answer = match check_doors(&request) {
             Ok(()) => next.call(request).await?.map_into_left_body(),
             Err(error) => request.error_response(error).map_into_right_body(),
         };
@@ -75,22 +70,4 @@ fn check_doors(request: &ServiceRequest) -> Result<(), Error> {
         Some(state) => state.doors.check(request),
         None => Err(Error::new(ErrorCode::Internal, "the service has no state")),
     }
-}
-
-/// Refuses bodies whose end a proxy before us may see elsewhere (request smuggling; RFC 9112,
-/// section 6.3): the server takes the first of two lengths without a word.
-fn check_framing(request: &ServiceRequest) -> Result<(), Error> {
-    let headers = request.headers();
-    let Some(coding) = headers.get(TRANSFER_ENCODING) else {
-        return Ok(());
-    };
-    let refused = |detail: &str| Err(Error::new(ErrorCode::InvalidHeader, detail));
-    if headers.contains_key(CONTENT_LENGTH) {
-        return refused("Content-Length and Transfer-Encoding contradict each other");
-    }
-    if request.version() != Version::HTTP_11 || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
-    {
-        return refused("Transfer-Encoding can be chunked only, in HTTP/1.1");
-    }
-    Ok(())
 }
