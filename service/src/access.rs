@@ -128,7 +128,7 @@ impl Access {
             return Ok(Caller::anybody(address));
         }
         let hash = Hash::of(token.ok_or(Refused::NoToken)?);
-        if self.admin == Some(hash) {
+        if self.admin.is_some_and(|admin| admin.is(&hash)) {
             let actor = Actor { name: ADMIN_TOKEN.to_owned(), address };
             return Ok(Caller { actor, scopes: vec![Scope::Admin], queue_names: None });
         }

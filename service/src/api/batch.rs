@@ -77,7 +77,8 @@ pub(super) async fn create_tasks(
             .map_err(|error| error.below(&at(index)))
         })
         .collect::<Result<Vec<NewTask>, Error>>()?;
-    let enqueued = state.store.enqueue(tasks).await?.map_err(|refused| {
+    let enqueued = state.store.enqueue(tasks).await.inspect_err(|_away| span.fail())?;
+    let enqueued = enqueued.map_err(|refused| {
         let (index, error) = tasks::conflict(refused);
         error.below(&at(index))
     })?;

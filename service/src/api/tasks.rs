@@ -105,7 +105,8 @@ pub(super) async fn create_task(
     let enqueued = state
         .store
         .enqueue(vec![new])
-        .await?
+        .await
+        .inspect_err(|_away| span.fail())?
         .map_err(|refused| conflict(refused).1)?
         .pop()
         .ok_or_else(|| Error::new(ErrorCode::Internal, "the store lost count"))?;

@@ -4,6 +4,7 @@ use std::{fmt, net::IpAddr, str::FromStr};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::{
     Invalid, Timestamp,
@@ -72,14 +73,19 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The SHA-256 of a token. Whoever measures how long comparing it takes learns something of the
-/// hash, from which nothing follows for the token.
+/// The SHA-256 of a token. Whoever measures how long it takes to find it in a table learns something
+/// of the hash, from which nothing follows for the token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hash(pub [u8; 32]);
 
 impl Hash {
     pub fn of(token: &str) -> Self {
         Self(Sha256::digest(token).into())
+    }
+
+    /// Whether they are the same, in a time that does not tell where they differ.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 }
 

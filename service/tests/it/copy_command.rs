@@ -181,6 +181,12 @@ async fn everything_moves_from_postgres_to_sqlite() {
     everything_moves(Database::postgres(), Database::sqlite()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_moves_from_a_file_to_another_and_from_a_server_to_another() {
+    everything_moves(Database::sqlite(), Database::sqlite()).await;
+    everything_moves(Database::postgres(), Database::postgres()).await;
+}
+
 #[derive(QueryableByName)]
 struct Name {
     #[diesel(sql_type = Text)]
@@ -292,8 +298,27 @@ fn execute(url: &str, text: &str) {
     }
 }
 
+/// Copies with results held by somebody else on the one side that is a server, kills the copy once
+/// it waits for them, and copies anew.
+async fn interrupt(from: &str, to: &str, server: &str, hold: &str) {
+    let mut holder = PgConnection::establish(server).unwrap();
+    holder.batch_execute(&format!("BEGIN; {hold}")).unwrap();
+    let mut command = binary();
+    let mut copying = command.args(["copy", "--from", from, "--to", to]).spawn().unwrap();
+    until("the copy waiting", || async {
+        let waits = "SELECT query AS name FROM pg_stat_activity WHERE \
+                     datname = current_database() AND wait_event_type = 'Lock'";
+        sql::<Name>(server, waits).pop().filter(|row| row.name.contains("task_results"))
+    })
+    .await;
+    copying.kill().await.unwrap();
+    drop(holder);
+    let summary = copied(from, to).await;
+    assert_eq!(summary["tasks"]["READY"], 4, "{summary}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_interrupted_copy_leaves_the_target_empty_postgres() {
+async fn an_interrupted_copy_leaves_a_server_empty_postgres() {
     let (from, to) = (Database::sqlite(), Database::postgres());
     let (from_url, to_url) = (from.url(), to.url());
     let app = Builder::on(from).start();
@@ -302,19 +327,27 @@ async fn an_interrupted_copy_leaves_the_target_empty_postgres() {
     let migrated = binary().args(["migrate", "--database-url", &to_url]).output().await.unwrap();
     assert!(migrated.status.success());
     // It has written tasks by the time that it waits for this.
-    let mut holder = PgConnection::establish(&to_url).unwrap();
-    holder.batch_execute("BEGIN; LOCK TABLE task_results IN EXCLUSIVE MODE").unwrap();
-    let mut command = binary();
-    let mut copying = command.args(["copy", "--from", &from_url, "--to", &to_url]).spawn().unwrap();
-    until("the copy waiting", || async {
-        let waits = "SELECT query AS name FROM pg_stat_activity WHERE \
-                     datname = current_database() AND wait_event_type = 'Lock'";
-        sql::<Name>(&to_url, waits).pop().filter(|row| row.name.contains("task_results"))
-    })
-    .await;
-    copying.kill().await.unwrap();
-    holder.batch_execute("ROLLBACK").unwrap();
-    let summary = copied(&from_url, &to_url).await;
-    assert_eq!(summary["tasks"]["READY"], 4, "{summary}");
+    let hold = "LOCK TABLE task_results IN EXCLUSIVE MODE";
+    interrupt(&from_url, &to_url, &to_url, hold).await;
+    drop((source, to));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_copy_leaves_a_file_empty_postgres() {
+    let (from, to) = (Database::postgres(), Database::sqlite());
+    let (from_url, to_url) = (from.url(), to.url());
+    let app = Builder::on(from).start();
+    fill(&app).await;
+    let source = app.stop().await;
+    // Results are counted before anything is written, and wait for a lock where they are read.
+    execute(
+        &from_url,
+        "CREATE FUNCTION late(value TEXT) RETURNS TEXT STABLE LANGUAGE plpgsql AS \
+         'BEGIN PERFORM pg_advisory_lock_shared(7); RETURN value; END'; \
+         ALTER TABLE task_results RENAME TO kept_results; \
+         CREATE VIEW task_results AS \
+         SELECT task_seq, late(return_value) AS return_value FROM kept_results",
+    );
+    interrupt(&from_url, &to_url, &from_url, "SELECT pg_advisory_lock(7)").await;
     drop((source, to));
 }

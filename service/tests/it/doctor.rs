@@ -229,6 +229,43 @@ async fn a_wrong_token_and_an_executor_that_settings_refuse_fail() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_tls_the_certificate_and_the_service_behind_it_are_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let place = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (certificate, key) = (place("tls.crt"), place("tls.key"));
+    fs::write(&certificate, made.cert.pem()).unwrap();
+    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let mut builder = Builder::sqlite();
+    builder.config.tls_certificate = Some(certificate.clone().into());
+    builder.config.tls_key = Some(key.clone().into());
+    let app = builder.start();
+    let server = app.server.replace("127.0.0.1", "localhost");
+    assert!(server.starts_with("https://localhost:"), "{server}");
+    let url = app.database_url();
+    let arguments = ["--database-url", &url, "--public-url", &server];
+    let mut variables = vec![
+        ("NIGHTSHIFT_TLS_CERTIFICATE", certificate.as_str()),
+        ("NIGHTSHIFT_TLS_KEY", key.as_str()),
+    ];
+    let untrusting = Said::of(folder.path(), &arguments, &variables).await;
+    assert_eq!(untrusting.check("service").0, "warn", "nobody vouches for it");
+    variables.push(("SSL_CERT_FILE", &certificate));
+    let said = Said::of(folder.path(), &arguments, &variables).await;
+    assert_eq!(said.code, Some(0), "{:#}", said.report);
+    assert_eq!(said.check("service"), ("ok", format!("{server} is ready").as_str()));
+    let usable = format!("{certificate} and its key can be used");
+    assert_eq!(said.check("certificate"), ("ok", usable.as_str()));
+    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(&key, other.signing_key.serialize_pem()).unwrap();
+    let said = Said::of(folder.path(), &arguments, &variables).await;
+    assert_eq!(said.code, Some(1));
+    let (status, message) = said.check("certificate");
+    assert_eq!(status, "fail");
+    assert!(message.starts_with("tls_key is not the key of tls_certificate"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_is_away_fails_and_its_password_is_hidden() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let url = format!("postgres://u:hunter2@{closed}/db");

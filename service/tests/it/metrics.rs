@@ -15,8 +15,11 @@ use nightshift_client::types::{QueueChange, TaskRequest};
 
 use crate::support::{
     app::{Builder, TestApp},
+    database::Database,
     executor::{Reply, TestExecutor},
-    on_both_engines, until,
+    on_both_engines,
+    proxy::{Mode, Proxy},
+    until,
 };
 
 /// The samples by name and labels.
@@ -183,14 +186,20 @@ async fn free_port() -> u16 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_clients_make_up_are_bounded() {
-    let app = Builder::sqlite().start();
+    let (builder, clock) = Builder::sqlite().with_manual_clock();
+    let app = builder.start();
     for number in 0..NAMES_MAX + 20 {
         app.enqueue_with(in_queue(&format!("q{number}"), "a")).await;
+        if number == NAMES_MAX {
+            clock.advance(Duration::from_mins(1));
+        }
     }
     let samples = Samples::of(&app).await;
     let ready = |key: &&String| key.starts_with("nightshift_queue_tasks") && key.contains("ready");
     assert_eq!(samples.0.keys().filter(ready).count(), NAMES_MAX + 1);
     assert_eq!(samples.get(r#"nightshift_queue_tasks{queue="other",state="ready"}"#), 20.0);
+    let oldest = r#"nightshift_queue_oldest_ready_age_seconds{queue="other"}"#;
+    assert_eq!(samples.get(oldest), 60.0, "of all of them");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -252,4 +261,24 @@ async fn what_the_database_said_is_shown_again_for_a_while() {
     // As long as counting took, twenty times over, at most.
     clock.advance(Duration::from_mins(10));
     assert_eq!(ready().await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_database_said_is_not_shown_while_it_is_away_postgres() {
+    let database = Database::postgres();
+    let (proxy, url) = Proxy::before(&database.url()).await;
+    let (mut builder, clock) = Builder::on(database).with_manual_clock();
+    builder.config.database_url = url;
+    let app = builder.start();
+    app.enqueue("a").await;
+    let of_queues = |name: &&str| name.starts_with("nightshift_queue");
+    let samples = Samples::of(&app).await;
+    assert_eq!(samples.names().into_iter().filter(of_queues).count(), 3);
+    assert_eq!(samples.get("nightshift_database_usable"), 1.0);
+    proxy.set(Mode::Cut);
+    assert_eq!(app.post("/tasks", r#"{"task_path":"a"}"#).await.status, 503);
+    clock.advance(Duration::from_mins(10));
+    let samples = Samples::of(&app).await;
+    assert_eq!(samples.names().into_iter().filter(of_queues).count(), 0);
+    assert_eq!(samples.get("nightshift_database_usable"), 0.0);
 }

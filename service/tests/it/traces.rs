@@ -11,9 +11,11 @@ use tokio::net::TcpListener;
 
 use crate::support::{
     app::{Builder, SECRET, TestApp, json},
+    database::Database,
     executor::{Call, Reply, TestExecutor},
     on_both_engines,
     otlp::{Receiver, attributes, hex},
+    proxy::{Mode, Proxy},
     soon,
 };
 
@@ -149,6 +151,26 @@ async fn batches_and_workers_are_traced() {
     assert!(waits.iter().all(|wait| wait.parent_span_id == request.span_id));
     let named = format!("00-{}-{}-01", hex(&request.trace_id), hex(&request.span_id));
     assert!(leases.iter().all(|lease| lease.traceparent.as_deref() == Some(&named)));
+}
+
+/// By OpenTelemetry's conventions for HTTP, what a client did wrong is no error of a server's span.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_the_service_fails_is_an_error() {
+    let receiver = Receiver::start().await;
+    let database = Database::postgres();
+    let (proxy, url) = Proxy::before(&database.url()).await;
+    let mut builder = traced(Builder::on(database), &receiver.url);
+    builder.config.database_url = url;
+    let app = builder.start();
+    assert_eq!(app.post("/tasks", r#"{"task_path":""}"#).await.status, 422);
+    proxy.set(Mode::Cut);
+    assert_eq!(app.post("/tasks", r#"{"task_path":"a"}"#).await.status, 503);
+    assert_eq!(app.post("/tasks/batch", r#"{"tasks":[{"task_path":"a"}]}"#).await.status, 503);
+    drop(app.stop().await);
+    let spans = receiver.spans();
+    let went = |name: &str| named(&spans, name).into_iter().map(failed).collect::<Vec<_>>();
+    assert_eq!(went("POST /tasks"), [false, true]);
+    assert_eq!(went("POST /tasks/batch"), [true]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ use crate::{
     clock::SystemClock,
     config::{Config, Sources},
     store,
+    tls::{Certificates, TlsFiles},
 };
 
 /// Exit status when something has failed.
@@ -55,12 +56,22 @@ async fn examine(sources: Sources, server: &str, token: Option<&str>) -> anyhow:
     let inspected = inspect(&config).await?;
     checks.extend(database::checks(&inspected));
     checks.extend(disk::checks(&config)?);
+    checks.extend(config.tls()?.map(certificate));
     checks.push(service::check(&service_address(&config, server), token).await?);
     if let database::Inspected::Found(inspection) = &inspected {
         let reach = config.executor_reach()?;
         checks.extend(executors::checks(&inspection.executors, &reach).await);
     }
     Ok(Report::new(sources.settings(&config)?, checks))
+}
+
+/// Whether the service could show the certificate.
+fn certificate(files: TlsFiles) -> Check {
+    let place = files.certificate.display().to_string();
+    match Certificates::load(files) {
+        Ok(_) => Check::ok("certificate", format!("{place} and its key can be used")),
+        Err(error) => Check::fail("certificate", error),
+    }
 }
 
 /// On a thread of its own, since it waits for the database.

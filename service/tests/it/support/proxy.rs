@@ -45,8 +45,14 @@ impl Proxy {
         Self { port, mode, accepting }
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
+    /// A proxy before this database, and the address that leads there by way of it. It has to see
+    /// what goes through.
+    pub async fn before(url: &str) -> (Self, String) {
+        let (scheme, rest) = url.split_once('@').unwrap();
+        let (target, name) = rest.split_once('/').unwrap();
+        let proxy = Self::start(target.to_owned()).await;
+        let url = format!("{scheme}@127.0.0.1:{}/{name}?sslmode=disable", proxy.port);
+        (proxy, url)
     }
 
     pub fn set(&self, mode: Mode) {
