@@ -14,7 +14,7 @@ use nightshift::{
 use nightshift_client::types::{QueueChange, TaskRequest};
 
 use crate::support::{
-    app::{Builder, TestApp},
+    app::{Builder, TestApp, value},
     database::Database,
     executor::{Reply, TestExecutor},
     on_both_engines,
@@ -118,7 +118,7 @@ on_both_engines! {
         assert_eq!(shown().await, (0.0, 0.0));
     }
 
-    async fn what_waits_grows_older_on_the_service_s_clock(builder: App) {
+    async fn waiting_and_running_take_the_time_of_the_service_s_clock(builder: App) {
         let (builder, clock) = builder.with_manual_clock();
         let app = builder.start();
         app.client.update_queue("q", &paused()).await.unwrap();
@@ -126,6 +126,17 @@ on_both_engines! {
         clock.advance(Duration::from_secs(90));
         let oldest = r#"nightshift_queue_oldest_ready_age_seconds{queue="q"}"#;
         assert_eq!(Samples::of(&app).await.get(oldest), 90.0);
+        let worker = app.register_workers("w", |_| {}).await;
+        let resumed = QueueChange { paused: Some(false), ..QueueChange::default() };
+        app.client.update_queue("q", &resumed).await.unwrap();
+        let lease = worker.next().await;
+        clock.advance(Duration::from_secs(20));
+        app.client.finish_lease(&lease.token, &value("1")).await.unwrap();
+        let samples = Samples::of(&app).await;
+        let of_worker = r#"{queue="q",executor_kind="worker"}"#;
+        assert_eq!(samples.get(&format!("nightshift_task_wait_seconds_sum{of_worker}")), 90.0);
+        let took = format!("nightshift_attempt_duration_seconds_sum{of_worker}");
+        assert_eq!(samples.get(&took), 20.0);
     }
 
     async fn an_executor_that_is_away_has_an_open_circuit(builder: App) {
@@ -182,6 +193,22 @@ fn paused() -> QueueChange {
 async fn free_port() -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap().port()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_events_are_counted_as_long_as_they_are_there() {
+    let app = Builder::sqlite().start();
+    let readers = || async { Samples::of(&app).await.get("nightshift_event_readers") };
+    assert_eq!(readers().await, 0.0);
+    let stream = app.request("GET", "/events").send().await.unwrap();
+    assert_eq!(readers().await, 1.0);
+    drop(stream);
+    // That a reader has gone is noticed when there is something to tell.
+    until("nobody reading", || async {
+        app.enqueue("a").await;
+        (readers().await == 0.0).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

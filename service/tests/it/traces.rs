@@ -85,6 +85,8 @@ on_both_engines! {
         let calls = named(&spans, "call executor");
         let waits = named(&spans, "waiting");
         assert_eq!([attempts.len(), calls.len(), waits.len()], [2, 2, 2]);
+        let (first, again) = (attempts[0].start_time_unix_nano, waits[1].start_time_unix_nano);
+        assert!(first <= again, "what it waited for is the next attempt alone");
         for (number, ((attempt, call), wait)) in
             (1..).zip(attempts.into_iter().zip(calls).zip(waits))
         {
