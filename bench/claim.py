@@ -5,14 +5,13 @@ Measures how long it takes from POST /tasks until the executor is called, alone 
 1,000,000 tasks that are unrouted, of a paused executor, or due next week. Prints the medians,
 their ratio, and the plan of the claim's query. Needs the release build, python3 and sqlite3.
 """
-import datetime, http.server, json, os, pathlib, signal, socket, statistics, subprocess, sys
-import tempfile, threading, time, urllib.request
+import datetime, http.server, statistics, subprocess, sys, tempfile, threading, time
+
+from service import Service
 
 OTHERS = 1_000_000
-BATCH = 10_000
 PROBES = 300
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-ROOT = pathlib.Path(__file__).resolve().parent.parent
 CALLED = threading.Event()
 
 
@@ -29,37 +28,29 @@ class Executor(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def request(method, path, body=None):
-    data = None if body is None else json.dumps(body).encode()
-    call = urllib.request.Request(SERVER + path, data, {"Content-Type": "application/json"},
-                                  method=method)
-    with urllib.request.urlopen(call) as answer:
-        return json.load(answer)
+def register(service, name, port, **more):
+    service.request("PUT", f"/executors/{name}", {
+        "kind": "http", "task_paths": [name], "secret": SECRET,
+        "url": f"http://127.0.0.1:{port}/", **more})
 
 
-def register(name, path, port, **more):
-    request("PUT", f"/executors/{name}", {"kind": "http", "task_paths": [path], "secret": SECRET,
-                                          "url": f"http://127.0.0.1:{port}/", **more})
-
-
-def probe(count):
+def probe(service, count):
     times = []
     for _ in range(count):
         CALLED.clear()
         start = time.perf_counter()
-        request("POST", "/tasks", {"task_path": "probe"})
+        service.request("POST", "/tasks", {"task_path": "probe"})
         assert CALLED.wait(10)
         times.append(time.perf_counter() - start)
     return statistics.median(times) * 1000
 
 
-def fill():
+def fill(service):
     next_week = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=7)
     kinds = [{"task_path": "unrouted"}, {"task_path": "paused", "priority": 100},
              {"task_path": "probe", "priority": 100, "run_after": next_week.isoformat()}]
     start = time.perf_counter()
-    for number in range(OTHERS // BATCH):
-        request("POST", "/tasks/batch", {"tasks": [kinds[number % 3]] * BATCH})
+    service.enqueue([kinds[number % 3] for number in range(OTHERS)])
     return time.perf_counter() - start
 
 
@@ -70,31 +61,18 @@ PLAN = """EXPLAIN QUERY PLAN SELECT priority, due_at, seq FROM tasks WHERE stage
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Executor)
 threading.Thread(target=server.serve_forever, daemon=True).start()
-with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
-    address = f"127.0.0.1:{free.getsockname()[1]}"
-SERVER = f"http://{address}"
-binary = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/nightshift"
 with tempfile.TemporaryDirectory() as folder:
     database = f"{folder}/bench.db"
-    service = subprocess.Popen([binary, "serve", "--bind", address, "--database-url",
-                                f"sqlite://{database}"], stderr=subprocess.PIPE, text=True)
-    try:
-        while "ready" not in service.stderr.readline():
-            pass
-        threading.Thread(target=service.stderr.read, daemon=True).start()
-        register("probe", "probe", server.server_port)
-        register("paused", "paused", server.server_port, paused=True)
-        probe(50)
-        alone = probe(PROBES)
+    with Service(f"sqlite://{database}") as service:
+        register(service, "probe", server.server_port)
+        register(service, "paused", server.server_port, paused=True)
+        probe(service, 50)
+        alone = probe(service, PROBES)
         print(f"alone: {alone:.2f} ms")
-        seconds = fill()
+        seconds = fill(service)
         print(f"{OTHERS} others enqueued in {seconds:.1f} s ({OTHERS / seconds:.0f}/s)")
-        beside = probe(PROBES)
+        beside = probe(service, PROBES)
         print(f"beside them: {beside:.2f} ms, ratio {beside / alone:.2f}")
         print(subprocess.run(["sqlite3", database, PLAN], capture_output=True, text=True,
                              check=True).stdout)
-    finally:
-        service.send_signal(signal.SIGTERM)
-        service.wait(60)
 sys.exit(beside / alone >= 2)
