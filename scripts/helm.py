@@ -24,6 +24,8 @@ KUBERNETES = ["1.30", "1.34", "1.37"]
 # Kinds of other projects, of which there is no schema here.
 FOREIGN = {"PrometheusRule", "ServiceMonitor"}
 
+ADMIN_TOKEN = "a-token-for-the-first-administrator"
+
 # What is refused, with the words that say why. Each is laid over the first set that is named.
 REFUSED = [
     ("postgres", ["replica=2"], "additional properties 'replica' not allowed"),
@@ -174,7 +176,7 @@ def files():
     """What the files hold that a pod mounts, by the variable that names them."""
     shown, key = certificate()
     return {
-        "NIGHTSHIFT_ADMIN_TOKEN_FILE": "a-token-for-the-first-administrator",
+        "NIGHTSHIFT_ADMIN_TOKEN_FILE": ADMIN_TOKEN,
         "NIGHTSHIFT_SECRETS_KEY_FILE": base64.b64encode(bytes(32)).decode(),
         "NIGHTSHIFT_TLS_CERTIFICATE": shown,
         "NIGHTSHIFT_TLS_KEY": key,
@@ -207,7 +209,8 @@ def resolved(pod, folder):
 
 
 def check_start(values):
-    pod = service_of(documents(values, KUBERNETES[-1]))["spec"]["template"]["spec"]
+    rendered = documents(values, KUBERNETES[-1])
+    pod = service_of(rendered)["spec"]["template"]["spec"]
     container = pod["containers"][0]
     assert "command" not in container, "the image's own entry point is `nightshift`"
     with tempfile.TemporaryDirectory() as folder:
@@ -220,7 +223,13 @@ def check_start(values):
             stderr=subprocess.PIPE,
         )
         try:
-            check_ready(pod, address_of(service), variables.get("NIGHTSHIFT_TLS_CERTIFICATE"))
+            trusted = variables.get("NIGHTSHIFT_TLS_CERTIFICATE")
+            context = ssl.create_default_context(cafile=trusted) if trusted else None
+            url = f"{'https' if trusted else 'http'}://{address_of(service)}"
+            check_ready(pod, url, context)
+            # On loopback, as here, and where the setting is used, not every name will do.
+            if "NIGHTSHIFT_ALLOWED_HOSTS" in variables:
+                check_names(rendered, url, context)
             service.send_signal(signal.SIGTERM)
             assert service.wait(timeout=60) == 0, service.returncode
         finally:
@@ -228,15 +237,23 @@ def check_start(values):
     print(f"ok       {values.stem}: its command line and environment start the service")
 
 
-def check_ready(pod, address, trusted):
+def check_ready(pod, url, context):
     """Asks what the node would ask, by the scheme that the chart says."""
     probe = pod["containers"][0]["readinessProbe"]["httpGet"]
     scheme = probe.get("scheme", "HTTP").lower()
-    assert scheme == ("https" if trusted else "http"), scheme
-    context = ssl.create_default_context(cafile=trusted) if trusted else None
-    url = f"{scheme}://{address}{probe['path']}"
-    with urllib.request.urlopen(url, timeout=10, context=context) as answer:
+    assert url.startswith(f"{scheme}://"), (url, scheme)
+    with urllib.request.urlopen(url + probe["path"], timeout=10, context=context) as answer:
         assert answer.status in (200, 204), answer.status
+
+
+def check_names(rendered, url, context):
+    """Asks as pods of the cluster do, by each name that the service has there."""
+    name = next(each for each in rendered if each["kind"] == "Service")["metadata"]["name"]
+    for below in ("", ".observatory", ".observatory.svc", ".observatory.svc.cluster.local"):
+        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Host": f"{name}{below}:8700"}
+        request = urllib.request.Request(f"{url}/stats", headers=headers)
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+            assert answer.status == 200, answer.status
 
 
 def address_of(service):

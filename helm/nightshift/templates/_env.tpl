@@ -45,6 +45,12 @@
   value: {{ include "nightshift.url" . }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
+{{- if and (eq $name "allowed_hosts") $value }}
+{{- /* Pods of the cluster, workers first of all, call the service by these. */}}
+{{- $own := include "nightshift.host" $ }}
+{{- $short := splitList "." $own }}
+{{- $value = concat $value (list (index $short 0) (join "." (initial $short)) $own (printf "%s.cluster.local" $own)) }}
+{{- end }}
 - name: NIGHTSHIFT_{{ upper $name }}
   value: {{ include "nightshift.value" $value | quote }}
 {{- end }}
@@ -60,7 +66,7 @@
 {{- else if kindIs "map" . -}}
 {{- $pairs := list -}}
 {{- range $name, $value := . -}}
-{{- $pairs = append $pairs (printf "%s=%s" $name (quote $value)) -}}
+{{- $pairs = append $pairs (printf "%s=%s" (quote $name) (quote $value)) -}}
 {{- end -}}
 {{- printf "{%s}" (join "," $pairs) -}}
 {{- else if kindIs "slice" . -}}

@@ -45,9 +45,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.tls.existingSecret }}https{{ else }}http{{ end -}}
 {{- end -}}
 
+{{/* The name of the service in its cluster. */}}
+{{- define "nightshift.host" -}}
+{{- printf "%s.%s.svc" (include "nightshift.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
 {{/* How pods of the cluster reach the service. */}}
 {{- define "nightshift.url" -}}
-{{- printf "%s://%s.%s.svc:%v" (include "nightshift.scheme" .) (include "nightshift.fullname" .) .Release.Namespace .Values.service.port -}}
+{{- printf "%s://%s:%v" (include "nightshift.scheme" .) (include "nightshift.host" .) .Values.service.port -}}
 {{- end -}}
 
 {{/* What a pod may do: nothing that a task queue does not need. */}}
