@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How often to look whether tokens have changed.
-const LOOK: Duration = Duration::from_secs(1);
+pub const LOOK: Duration = Duration::from_secs(1);
 /// How often the times of last use are written down.
 const USES_PERIOD: Duration = Duration::from_mins(1);
 /// Wrong tokens that one address may show within the window; each more is told to wait.
@@ -36,14 +36,25 @@ const GUESSERS_MAX: usize = 10_000;
 const ADMIN_TOKEN: &str = "admin_token";
 /// Stands for everybody while there are no tokens.
 const ANYBODY: &str = "anybody";
+/// Names that no token of the table may have.
+pub const STANDING_NAMES: [&str; 2] = [ADMIN_TOKEN, ANYBODY];
 
 /// Who asks, and for what that is good.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub actor: Actor,
+    shown: Shown,
     scopes: Vec<Scope>,
     /// The queues that the caller is bound to; `None`: all.
     pub queue_names: Option<Arc<[QueueName]>>,
+}
+
+/// What let a caller in.
+#[derive(Clone, Copy, Debug)]
+enum Shown {
+    Nothing,
+    Configured,
+    Token(Hash),
 }
 
 impl Caller {
@@ -54,7 +65,7 @@ impl Caller {
     /// Who shows no token where none is asked for.
     pub fn nobody(address: Option<IpAddr>) -> Self {
         let actor = Actor { name: ANYBODY.to_owned(), address };
-        Self { actor, scopes: Vec::new(), queue_names: None }
+        Self { actor, shown: Shown::Nothing, scopes: Vec::new(), queue_names: None }
     }
 
     pub fn may(&self, scope: Scope) -> bool {
@@ -130,7 +141,8 @@ impl Access {
         let hash = Hash::of(token.ok_or(Refused::NoToken)?);
         if self.admin.is_some_and(|admin| admin.is(&hash)) {
             let actor = Actor { name: ADMIN_TOKEN.to_owned(), address };
-            return Ok(Caller { actor, scopes: vec![Scope::Admin], queue_names: None });
+            let (shown, scopes) = (Shown::Configured, vec![Scope::Admin]);
+            return Ok(Caller { actor, shown, scopes, queue_names: None });
         }
         let token = self.known(|known| known.by_hash.get(&hash).cloned());
         let Some(token) = token.filter(|token| token.is_live(now)) else {
@@ -139,11 +151,22 @@ impl Access {
         locked(&self.uses).insert(token.name.clone(), now);
         let actor = Actor { name: token.name.as_str().to_owned(), address };
         let queue_names = token.queue_names.map(Into::into);
-        Ok(Caller { actor, scopes: token.scopes, queue_names })
+        Ok(Caller { actor, shown: Shown::Token(hash), scopes: token.scopes, queue_names })
+    }
+
+    /// Whether somebody who was let in would be again: for what goes on for long.
+    pub fn still_admits(&self, caller: &Caller, now: Timestamp) -> bool {
+        match caller.shown {
+            Shown::Nothing => !self.is_on(),
+            Shown::Configured => true,
+            Shown::Token(hash) => {
+                self.known(|known| known.by_hash.get(&hash).is_some_and(|token| token.is_live(now)))
+            }
+        }
     }
 
     fn guessed(&self, address: Option<IpAddr>, now: Timestamp) -> Refused {
-        let Some(address) = address else { return Refused::WrongToken };
+        let Some(address) = address.map(network_of) else { return Refused::WrongToken };
         match locked(&self.guesses).count(address, now) {
             ..=GUESSES_MAX => Refused::WrongToken,
             count => {
@@ -227,6 +250,14 @@ impl Guesses {
         let count = self.by_address.entry(address).or_default();
         *count = count.saturating_add(1);
         *count
+    }
+}
+
+/// Whoever has one IPv6 address has all of its /64.
+fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -320,10 +320,30 @@ impl FromStr for DatabaseUrl {
         match text.split_once("://") {
             Some(("sqlite", "")) => bail!("database_url names no file: use sqlite://PATH"),
             Some(("sqlite", path)) => Ok(Self::Sqlite(PathBuf::from(path))),
-            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres(text.to_owned())),
+            Some(("postgres" | "postgresql", rest)) => {
+                check_postgres(rest)?;
+                Ok(Self::Postgres(text.to_owned()))
+            }
             _ => bail!("database_url must begin with sqlite:// or postgres://"),
         }
     }
+}
+
+/// Refuses what PostgreSQL's library would read in another way than it was meant.
+fn check_postgres(rest: &str) -> anyhow::Result<()> {
+    let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+    if login.contains(['@', '/', '?', '#']) {
+        bail!("database_url: @ / ? and # in a user's name or password are written %40 %2F %3F %23");
+    }
+    let query = place.split_once('?').map_or("", |(_, query)| query);
+    let name = query.split('&').find_map(|pair| pair.strip_prefix("application_name="));
+    if name.is_some_and(|name| !name.starts_with("nightshift")) {
+        bail!(
+            "database_url: application_name has to begin with nightshift, by which \
+             `nightshift copy` sees that a service runs"
+        );
+    }
+    Ok(())
 }
 
 /// Without the password, since this ends in logs.

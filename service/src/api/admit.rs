@@ -103,11 +103,11 @@ fn check(request: &ServiceRequest) -> Result<Caller, Error> {
         return Ok(Caller::nobody(address));
     }
     let caller = state.access.caller(token, address, now).map_err(refused)?;
-    if let Some(Need::Scope { scope, bound }) = need {
-        check_scope(&caller, scope, bound)?;
-    } else if pattern.is_none() && !open && state.access.is_on() {
-        // The router may read the path in another way. What is wrong with the method, it says.
-        return Err(routes::nothing_at(request.path()));
+    match need {
+        Some(Need::Scope { scope, bound }) => check_scope(&caller, scope, bound)?,
+        // Not left to the router, which may read the path in another way and find a route.
+        None if !open && state.access.is_on() => return Err(routes::nothing_for(request.path())),
+        Some(Need::Nothing) | None => {}
     }
     Ok(caller)
 }

@@ -68,7 +68,11 @@ pub(super) async fn create_tasks(
         .into_iter()
         .enumerate()
         .map(|(index, task)| {
-            let said = Said { idempotency_key: None, traceparent: traceparent.clone() };
+            let said = Said {
+                idempotency_key: None,
+                traceparent: traceparent.clone(),
+                visible: caller.queue_names.clone(),
+            };
             let new = convert::new_task(&state, task, said);
             new.and_then(|new| {
                 caller.check_queue(new.content.queue_name.as_str())?;

@@ -14,7 +14,7 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Shared, convert::wire_event};
-use crate::domain::event::TaskEvent;
+use crate::{access::Caller, domain::event::TaskEvent};
 
 /// A comment after so much silence shows that the connection is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -56,9 +56,11 @@ pub(super) fn pieces(text: &Bytes, wanted: impl Iterator<Item = Range<usize>>) -
     pieces.into_iter().map(|piece| text.slice(piece)).collect()
 }
 
-/// Answers with all that the source has, until it ends, the reader leaves or the service stops.
+/// Answers with all that the source has, until it ends, the reader leaves, the reader's token does
+/// not hold any more or the service stops.
 pub(super) fn respond(
     state: Shared,
+    caller: Caller,
     permit: OwnedSemaphorePermit,
     source: impl Source,
 ) -> HttpResponse {
@@ -67,21 +69,24 @@ pub(super) fn respond(
         .insert_header((CACHE_CONTROL, "no-store"))
         // Asks nginx not to hold events back.
         .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
-        .streaming(body(state, permit, source))
+        .streaming(body(state, caller, permit, source))
 }
 
 fn body(
     state: Shared,
+    caller: Caller,
     permit: OwnedSemaphorePermit,
     source: impl Source,
 ) -> Pin<Box<dyn Stream<Item = Result<Bytes, Infallible>>>> {
-    let parts = stream::unfold((state, source, permit), |(state, mut source, permit)| async move {
+    let reading = (state, caller, source, permit);
+    let parts = stream::unfold(reading, |(state, caller, mut source, permit)| async move {
         let next = tokio::select! {
             next = source.next() => next,
             () = state.stopping.cancelled() => None,
             () = state.clock.sleep(KEEP_ALIVE) => Some(vec![Bytes::from_static(COMMENT)]),
         };
-        next.map(|pieces| (stream::iter(pieces), (state, source, permit)))
+        let next = next.filter(|_| state.access.still_admits(&caller, state.clock.now()));
+        next.map(|pieces| (stream::iter(pieces), (state, caller, source, permit)))
     });
     let opening = stream::iter([Bytes::from_static(OPENING)]);
     opening.chain(parts.flatten()).map(Ok).boxed_local()

@@ -122,7 +122,7 @@ pub(super) async fn get_events(
     let place = place.as_deref().map(event_place).transpose()?;
     let permit = permit(&state)?;
     let reader = state.store.events(place).await?;
-    Ok(event_stream::respond(state, permit, AllTasks { reader, query }))
+    Ok(event_stream::respond(state, caller, permit, AllTasks { reader, query }))
 }
 
 /// Watch one task
@@ -162,7 +162,7 @@ pub(super) async fn get_task_events(
         return Ok(HttpResponse::NoContent().finish());
     }
     let source = OneTask { watch, place, ended: false, first: Some(news) };
-    Ok(event_stream::respond(state, permit, source))
+    Ok(event_stream::respond(state, caller, permit, source))
 }
 
 struct AllTasks {

@@ -133,6 +133,11 @@ pub(super) async fn read(
     }
 }
 
+/// Gives the room of the request's body back early: for what goes on to wait.
+pub(super) fn make_room(request: &HttpRequest) {
+    drop(request.extensions_mut().remove::<OwnedSemaphorePermit>());
+}
+
 async fn collect(
     mut payload: Payload,
     bytes_max: usize,

@@ -4,7 +4,7 @@ use nightshift_openapi::ErrorCode;
 
 use super::{
     Error, Shared, convert, executors,
-    extract::{Body, Report, Reports},
+    extract::{self, Body, Report, Reports},
     params::{OfExecutor, OfLease},
     peer,
     responses::{AttemptOver, NoSuchExecutor, NotAWorker, Problems, Reported, Sent, Written},
@@ -59,10 +59,12 @@ pub(super) async fn lease_tasks(
         return Err(Error::new(ErrorCode::ExecutorNotWorker, detail));
     }
     let wanted = convert::lease_request(executor.id, body)?;
+    extract::make_room(&request);
     let claimed = tokio::select! {
-        // First of all: who is gone is to get nothing.
+        // First of all: who is gone, or may not any more, is to get nothing.
         biased;
         () = peer::gone(request) => Vec::new(),
+        () = state.shut_out(&caller) => Vec::new(),
         () = state.stopping.cancelled() => Vec::new(),
         claimed = state.store.lease(executor.id, wanted, wait) => claimed?,
     };
@@ -79,7 +81,7 @@ pub(super) async fn lease_tasks(
 #[utoipa::path(
     tag = "leases",
     operation_id = "finish_leases",
-    security(()),
+    security((), ("bearer" = ["work"])),
     request_body(content = wire::FinishBatch, example = json!(wire::examples::finish_batch())),
     responses(
         (status = 200, description = "What became of each, in order", body = wire::FinishAnswers,

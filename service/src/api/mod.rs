@@ -52,7 +52,7 @@ pub use self::{
     routes::{configure, document},
 };
 use crate::{
-    access::Access,
+    access::{self, Access, Caller},
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
@@ -117,6 +117,13 @@ pub const EVENT_STREAMS_MAX: usize = 4_096;
 type Shared = web::Data<State>;
 
 impl State {
+    /// Returns when the caller would not be let in any more.
+    async fn shut_out(&self, caller: &Caller) {
+        while self.access.still_admits(caller, self.clock.now()) {
+            self.clock.sleep(access::LOOK).await;
+        }
+    }
+
     /// Returns once the task has ended, `limit` has passed, or the service stops.
     async fn wait_for_end(&self, id: TaskId, limit: Duration) -> Result<(), Error> {
         tokio::select! {

@@ -5,19 +5,30 @@ use std::{
     any::Any,
     io,
     os::fd::{AsFd, OwnedFd},
+    time::Duration,
 };
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{HttpRequest, dev::Extensions, rt::net::TcpStream};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::Interest;
 
 /// The connection of a request, only to be looked at.
 struct Peer(OwnedFd);
 
-/// Keeps the connection where its requests find it.
+/// How long a client may take nothing of what it is sent, or be gone without a word.
+const STANDSTILL: Duration = Duration::from_secs(30);
+
+/// Keeps the connection where its requests find it, and ends it where the client stands still: the
+/// server waits for room to write without end.
 pub fn remember(connection: &dyn Any, of_connection: &mut Extensions) {
     let below_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
     let stream = connection.downcast_ref::<TcpStream>().or_else(below_tls);
+    if let Some(stream) = stream {
+        let limit = u32::try_from(STANDSTILL.as_millis()).unwrap_or(u32::MAX);
+        // Refused by nothing that this runs on; without it, only such clients live longer.
+        set_tcp_user_timeout(stream, limit).ok();
+    }
     if let Some(Ok(copy)) = stream.map(|stream| stream.as_fd().try_clone_to_owned()) {
         of_connection.insert(Peer(copy));
     }

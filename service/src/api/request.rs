@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use actix_web::{
     Error as ActixError,
-    body::{EitherBody, MessageBody},
+    body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{ConnectionType, Method},
     middleware::Next,
@@ -25,7 +25,8 @@ pub async fn around<B: MessageBody>(
     let begun = Instant::now();
     let method = method_name(request.method());
     let span = tracing::debug_span!("http.request", method = %request.method());
-    if request.method() == Method::HEAD {
+    let is_head = request.method() == Method::HEAD;
+    if is_head {
         request.head_mut().method = Method::GET;
     }
     // The server closes the connection of a request that offered HTTP/2 or another protocol. Java's
@@ -33,7 +34,7 @@ pub async fn around<B: MessageBody>(
     let closes = request.head().upgrade();
     async {
         let mut answer = match check_doors(&request) {
-            Ok(()) => next.call(request).await?.map_into_left_body(),
+            Ok(()) => without_stream(is_head, next.call(request).await?),
             Err(error) => request.error_response(error).map_into_right_body(),
         };
         if closes {
@@ -50,6 +51,17 @@ pub async fn around<B: MessageBody>(
     }
     .instrument(span)
     .await
+}
+
+/// The server waits for the end of a body even if it leaves it out, and a stream has none.
+fn without_stream<B: MessageBody>(
+    is_head: bool,
+    answer: ServiceResponse<B>,
+) -> ServiceResponse<EitherBody<B>> {
+    if is_head && matches!(answer.response().body().size(), BodySize::Stream) {
+        return answer.map_body(|_, _| EitherBody::right(BoxBody::new(())));
+    }
+    answer.map_into_left_body()
 }
 
 /// The method as a label: a client may send any word.

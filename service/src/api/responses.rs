@@ -57,7 +57,7 @@ lists! {
     /// Headers are looked at.
     Headed: InvalidHeader;
     /// Tasks are enqueued: one, or many.
-    NewTasks: IdConflict TooDeep;
+    NewTasks: IdConflict UniqueKeyTaken TooDeep;
     OneTask: IdempotencyMismatch;
     ManyTasks: BatchSize;
     NoSuchTask: TaskNotFound;

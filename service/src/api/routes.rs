@@ -158,17 +158,16 @@ pub(super) fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Oper
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 
-pub(super) fn nothing_at(path: &str) -> Error {
-    Error::new(ErrorCode::UnknownRoute, format!("nothing is at {path}"))
+/// Tells a wrong method from a wrong path, which is taken as it was sent.
+pub(super) fn nothing_for(path: &str) -> Error {
+    let takes =
+        ROUTES.iter().find(|(route, _)| route.capture_match_info(&mut Path::new(path.to_owned())));
+    match takes {
+        Some((_, methods)) => Error::method_not_allowed(methods.clone()),
+        None => Error::new(ErrorCode::UnknownRoute, format!("nothing is at {path}")),
+    }
 }
 
-/// Tells a wrong method from a wrong path.
 async fn nowhere(request: HttpRequest) -> Result<&'static str, Error> {
-    let takes = ROUTES
-        .iter()
-        .find(|(route, _)| route.capture_match_info(&mut Path::new(request.path().to_owned())));
-    Err(match takes {
-        Some((_, methods)) => Error::method_not_allowed(methods.clone()),
-        None => nothing_at(request.path()),
-    })
+    Err(nothing_for(request.path()))
 }

@@ -10,7 +10,7 @@ use super::{
     Error, Shared, convert,
     convert::Said,
     cursor,
-    extract::{Body, Query},
+    extract::{self, Body, Query},
     headers,
     params::{Enqueueing, OfTask, Traced},
     responses::{
@@ -59,6 +59,10 @@ pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
             let detail = "a request with other content had this Idempotency-Key";
             (index, Error::new(ErrorCode::IdempotencyMismatch, detail))
         }
+        EnqueueConflict::UniqueKey { index } => {
+            let detail = "a live task of a queue that the token is not for has this unique key";
+            (index, Error::new(ErrorCode::UniqueKeyTaken, detail).at("/unique_key"))
+        }
     }
 }
 
@@ -99,7 +103,8 @@ pub(super) async fn create_task(
     let parent = headers::traceparent(&request);
     let now = state.clock.now();
     let mut span = state.traces.begin("POST /tasks", SpanKind::Server, parent.as_deref(), now);
-    let said = Said { idempotency_key, traceparent: span.traceparent().or(parent) };
+    let traceparent = span.traceparent().or(parent);
+    let said = Said { idempotency_key, traceparent, visible: caller.queue_names.clone() };
     let new = convert::new_task(&state, body.0, said)?;
     caller.check_queue(new.content.queue_name.as_str())?;
     let enqueued = state
@@ -117,6 +122,7 @@ pub(super) async fn create_task(
     span.describe(&task);
     span.end(state.clock.now());
     if let Some(limit) = headers::prefer_wait(&request) {
+        extract::make_room(&request);
         state.wait_for_end(task.id, limit).await?;
         // Whoever deleted the task meanwhile knows how it ended.
         task = state.store.task(task.id).await?.unwrap_or(task);

@@ -1,6 +1,9 @@
 //! Where settings come from, for whoever has to find the one that is wrong.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::anyhow;
 use figment::{
@@ -59,12 +62,10 @@ pub struct Setting {
 impl Sources {
     /// The file (`nightshift.toml` if none is named), the environment, and these flags.
     pub fn new(file: Option<PathBuf>, flags: impl Serialize) -> Self {
-        let file = match file {
-            Some(path) => Toml::file_exact(path),
-            None => Toml::file("nightshift.toml"),
-        };
+        // Not in the folders above: what somebody else has left there is nobody's settings.
+        let file = file.or_else(|| Path::new("nightshift.toml").canonicalize().ok());
         Self {
-            file: Figment::from(file),
+            file: file.map(Toml::file_exact).map_or_else(Figment::new, Figment::from),
             environment: Figment::from(Env::prefixed("NIGHTSHIFT_").ignore(CLIENT_VARIABLES)),
             flags: Figment::from(Serialized::globals(flags)),
         }
@@ -167,8 +168,10 @@ fn presentable(name: &str, value: Value) -> Value {
 /// An address without the password in it. Not by the parser of URLs, which does not know those of
 /// several hosts.
 fn without_password(address: &str) -> String {
-    let (address, query) = match address.split_once('?') {
-        Some((address, query)) => (address, Some(query)),
+    // A password may hold a question mark.
+    let login = address.rfind('@').unwrap_or(0);
+    let (address, query) = match address[login..].find('?') {
+        Some(place) => (&address[..login + place], Some(&address[login + place + 1..])),
         None => (address, None),
     };
     let mut shown = match address.split_once("://") {
@@ -209,6 +212,7 @@ mod tests {
     fn passwords_in_addresses_are_hidden() {
         for (address, shown) in [
             ("postgres://u:p@ss/w@h1,h2/db?a=b", "postgres://u:(hidden)@h1,h2/db?a=b"),
+            ("postgres://u:p?s@h/db?a=b", "postgres://u:(hidden)@h/db?a=b"),
             ("postgres://h/db?user=u&password=p", "postgres://h/db?user=u&password=(hidden)"),
             ("postgres://u@h/db", "postgres://u@h/db"),
             ("http://h:4318", "http://h:4318"),

@@ -78,17 +78,17 @@ impl<'a> Attempt<'a> {
         let answer = if let End::Answered(answer) = &end { Some(answer) } else { None };
         self.trace.called(answer, self.dispatcher.clock.now());
         self.store_last_words().await;
-        let Self { dispatcher, claimed, trace, .. } = self;
+        let Self { dispatcher, claimed, stop, trace, .. } = self;
         let Claimed { lease, assignment, executor } = claimed;
         let stored = match end {
             End::Answered(Answer::Accepted) => dispatcher.store.detach(lease).await,
-            End::Answered(Answer::Ended(outcome)) => dispatcher.finish(lease, outcome).await,
-            End::Cancelled => dispatcher.finish(lease, Outcome::Cancelled).await,
+            End::Answered(Answer::Ended(outcome)) => dispatcher.finish(lease, outcome, &stop).await,
+            End::Cancelled => dispatcher.finish(lease, Outcome::Cancelled, &stop).await,
             End::Shutdown => {
                 let notice = CancelNotice::of(&assignment);
                 let telling = dispatcher.executor.cancel(&executor, notice, dispatcher.clock.now());
                 let telling = tokio::time::timeout(FAREWELL_TIMEOUT, telling);
-                let handing_back = dispatcher.finish(lease, handed_back(&assignment));
+                let handing_back = dispatcher.finish(lease, handed_back(&assignment), &stop);
                 tokio::join!(telling, handing_back).1
             }
             End::Over => return,
@@ -209,19 +209,24 @@ impl Attempt<'_> {
 impl Dispatcher {
     /// Stores the end of an attempt. While the database is away it is said again: the work was
     /// done, and nobody else knows how it ended. If it was stored the first time after all, the
-    /// lease is gone, and saying it twice changes nothing.
+    /// lease is gone, and saying it twice changes nothing. A service that has waited long enough to
+    /// stop says it once.
     async fn finish(
         &self,
         lease: Lease,
         outcome: Outcome,
+        stop: &Stop,
     ) -> store::Result<std::result::Result<(), LeaseLost>> {
         let token = LeaseToken::from(lease);
         let mut tries = FINISH_TRIES_MAX;
         loop {
             match self.store.finish(token, outcome.clone()).await {
-                Err(store::Error::Unavailable(_)) if tries > 1 => {
+                Err(store::Error::Unavailable(_)) if tries > 1 && !stop.shutdown.is_cancelled() => {
                     tries -= 1;
-                    self.clock.sleep(FINISH_RETRY).await;
+                    tokio::select! {
+                        () = self.clock.sleep(FINISH_RETRY) => {}
+                        () = stop.shutdown.cancelled() => {}
+                    }
                 }
                 finished => return Ok(finished?.map(drop)),
             }

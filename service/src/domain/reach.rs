@@ -129,9 +129,8 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-/// The same of AWS, Google and Scaleway.
-const METADATA_V6: [Ipv6Addr; 3] = [
-    Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254),
+/// The same of Google and Scaleway.
+const METADATA_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254),
     Ipv6Addr::new(0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042),
 ];
@@ -148,6 +147,7 @@ pub fn is_refused_address(address: IpAddr) -> bool {
                     || v6.is_unspecified()
                     || v6.is_multicast()
                     || METADATA_V6.contains(&v6)
+                    || is_of_aws(v6)
             }
         },
     }
@@ -162,12 +162,22 @@ fn is_refused_v4(v4: Ipv4Addr) -> bool {
         || METADATA_V4.contains(&v4)
 }
 
-/// The address that NAT64 (RFC 6052) or 6to4 (RFC 3056) makes of it, if it is one of theirs.
+/// AWS keeps credentials of machines, containers and pods at several addresses of one network.
+fn is_of_aws(v6: Ipv6Addr) -> bool {
+    matches!(v6.segments(), [0xfd00, 0x0ec2, ..])
+}
+
+/// The address that NAT64 (RFC 6052, RFC 8215), its translators (RFC 2765), 6to4 (RFC 3056) or
+/// the form that was given up (RFC 4291, section 2.5.5.1) makes of it, if it is one of theirs.
 fn inner_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
+    if v6.is_loopback() || v6.is_unspecified() {
+        return None;
+    }
     match v6.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-            Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
-        }
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0, 0, 0, 0, 0xffff | 0, 0, high, low]
+        | [0x2002, high, low, ..] => Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))),
         _ => None,
     }
 }
@@ -201,6 +211,10 @@ mod tests {
             "::ffff:0.0.0.0",
             "64:ff9b::a9fe:a9fe",
             "2002:a9fe:a9fe::1",
+            "fd00:ec2::23",
+            "64:ff9b:1::a9fe:a9fe",
+            "::ffff:0:a9fe:a9fe",
+            "::a9fe:a9fe",
         ] {
             assert!(is_refused_address(refused.parse().unwrap()), "{refused}");
         }

@@ -1,4 +1,4 @@
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -77,9 +77,17 @@ pub struct NewTask {
     pub repeat: Repeat,
     /// W3C trace context of the request that brought it.
     pub traceparent: Option<String>,
+    /// The queues whose tasks the caller may see; `None`: all.
+    pub visible: Option<Arc<[QueueName]>>,
 }
 
 impl NewTask {
+    /// Whether the caller may be shown a task that is there already.
+    pub fn may_show(&self, other: &Task) -> bool {
+        let name = &other.content.queue_name;
+        self.visible.as_ref().is_none_or(|names| names.contains(name))
+    }
+
     /// About how much room it takes.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.content.args.as_str().len() + self.content.kwargs.as_str().len()

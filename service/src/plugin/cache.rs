@@ -1,5 +1,5 @@
 use std::{
-    fs::{self, DirBuilder},
+    fs::{self, DirBuilder, Metadata},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -35,7 +35,7 @@ impl Cache {
         // Wasmtime wants it without symbolic links.
         let path = path.canonicalize()?;
         let about = fs::metadata(&path)?;
-        if about.mode() & 0o022 != 0 || about.uid() != nix::unistd::geteuid().as_raw() {
+        if is_open(&about) || about.uid() != nix::unistd::geteuid().as_raw() {
             bail!("others can write there, and could run code as this process");
         }
         Ok(Self { path, _temporary: None })
@@ -46,6 +46,11 @@ impl Cache {
     pub(super) fn code(&self) -> PathBuf {
         self.path.join("code")
     }
+}
+
+/// Whether others than its owner can write into a folder.
+pub fn is_open(about: &Metadata) -> bool {
+    about.mode() & 0o022 != 0
 }
 
 /// Where compiled plugins are kept, if there is such a folder.

@@ -20,7 +20,7 @@ use url::Url;
 
 use self::{cache::Cache, compile::Job};
 pub use self::{
-    cache::folder as cache_folder,
+    cache::{folder as cache_folder, is_open as is_open_cache},
     compile::{Bounds, main as compile_main},
 };
 

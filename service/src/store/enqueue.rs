@@ -44,6 +44,8 @@ pub enum EnqueueConflict {
     Id { index: usize },
     /// The idempotency key belongs to a task with other content.
     IdempotencyKey { index: usize },
+    /// The unique key is that of a live task which is none of the caller's.
+    UniqueKey { index: usize },
 }
 
 pub type EnqueueAnswer = std::result::Result<Vec<Enqueued>, EnqueueConflict>;
@@ -124,7 +126,11 @@ fn enqueue_known(tx: &mut Tx<'_>, request: &[NewTask]) -> Result<EnqueueAnswer> 
                 Ok(()) => answers.push(Enqueued::Existing(Box::new(record(tx, seq)?))),
             },
             Some(Known::Live { seq }) => {
-                answers.push(Enqueued::Existing(Box::new(record(tx, seq)?)));
+                let live = record(tx, seq)?;
+                if !new.may_show(&live) {
+                    return Ok(Err(EnqueueConflict::UniqueKey { index }));
+                }
+                answers.push(Enqueued::Existing(Box::new(live)));
             }
         }
     }

@@ -18,6 +18,7 @@ use super::{
     migrate, pool,
     rows::micros,
     schema::executors,
+    tokens,
 };
 use crate::{
     clock::Clock,
@@ -36,6 +37,8 @@ pub struct Inspection {
     pub clock_ahead: Option<f64>,
     /// Those that are called.
     pub executors: Vec<Called>,
+    /// Whether a token was ever made.
+    pub has_tokens: bool,
 }
 
 /// How the schema compares with what this program needs.
@@ -78,13 +81,13 @@ pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspect
         Schema::Current => try_to_write(&mut link).err().map(|error| error.to_string()),
         Schema::Pending(_) | Schema::Newer(_) => None,
     };
-    let executors = match schema {
-        Schema::Current => called(&mut link)?,
-        Schema::Pending(_) | Schema::Newer(_) => Vec::new(),
+    let (executors, has_tokens) = match schema {
+        Schema::Current => (called(&mut link)?, !tokens::load(&mut link)?.tokens.is_empty()),
+        Schema::Pending(_) | Schema::Newer(_) => (Vec::new(), false),
     };
     let engine = engine(&mut link)?;
     let clock_ahead = clock_ahead(&mut link, clock)?;
-    Ok(Inspection { engine, schema, unwritable, clock_ahead, executors })
+    Ok(Inspection { engine, schema, unwritable, clock_ahead, executors, has_tokens })
 }
 
 fn schema(connection: &mut Connection) -> anyhow::Result<Schema> {

@@ -1,7 +1,7 @@
 use anyhow::{Context, bail};
 use diesel::{
-    Connection as _, backend::Backend, migration::MigrationSource, prelude::*, sql_query,
-    sql_types::Text, sqlite::Sqlite,
+    Connection as _, backend::Backend, connection::SimpleConnection, migration::MigrationSource,
+    prelude::*, sql_query, sql_types::Text, sqlite::Sqlite,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -21,6 +21,8 @@ pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
     let ran = match connection {
         Connection::Sqlite(c) => c.exclusive_transaction(|c| pending_after_check(c, SQLITE)),
         Connection::Postgres(c) => c.transaction(|c| {
+            // Both the turn and a change of a large table may take as long as they take.
+            c.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")?;
             dialect::lock_migrations(c)?;
             pending_after_check(c, POSTGRES)
         }),

@@ -1,12 +1,13 @@
 //! Opens databases: one connection for the writer, a pool for the readers.
 
 use std::{
-    fs::{File, TryLockError},
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use diesel::{
     Connection as _,
     connection::{CacheSize, SimpleConnection},
@@ -145,6 +146,7 @@ impl Session {
 pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
+            make_private(path);
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
                 .with_context(|| format!("cannot open {}", path.display()))?;
             // First of all: a process that is just closing the file holds it for a moment.
@@ -202,6 +204,12 @@ pub(super) fn open_visitor(database: &Database) -> anyhow::Result<Connection> {
     })
 }
 
+/// Makes a new file that its owner alone can read: it holds tasks and executors' secrets. SQLite's
+/// other files get the same. Why it cannot be made, SQLite says.
+fn make_private(path: &Path) {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).ok();
+}
+
 fn connect_postgres(url: &str) -> anyhow::Result<PgConnection> {
     PgConnection::establish(&with_defaults(url)).map_err(|error| {
         let text = error.to_string();
@@ -214,6 +222,13 @@ fn connect_postgres(url: &str) -> anyhow::Result<PgConnection> {
         } else {
             "is PostgreSQL running where database_url says?"
         };
+        // Of an address that it cannot read, libpq shows parts, such as the password.
+        if !["connection to server", "could not"].iter().any(|said| text.starts_with(said)) {
+            return anyhow!(
+                "database_url is no address that PostgreSQL's library reads; in a password, @ : / \
+                 ? # and % are written %40 %3A %2F %3F %23 %25"
+            );
+        }
         anyhow::Error::new(error).context(format!("cannot connect to PostgreSQL: {advice}"))
     })
 }

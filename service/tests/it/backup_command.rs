@@ -1,6 +1,6 @@
 //! Backups that are taken while a service works, and services that start from them.
 
-use std::{path::Path, sync::Arc};
+use std::{os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use nightshift_client::{
     EnqueueOptions, TaskFilter,
@@ -158,4 +158,17 @@ async fn what_cannot_be_backed_up_is_refused_in_one_sentence() {
     }
     assert_eq!(std::fs::read_to_string(&there).unwrap(), "mine");
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left lying");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_file_is_for_its_owner_alone_sqlite() {
+    let database = Database::sqlite();
+    let url = database.url();
+    let app = Builder::on(database).start();
+    app.enqueue("a").await;
+    let file = url.strip_prefix("sqlite://").unwrap();
+    for end in ["", "-wal", "-shm"] {
+        let mode = std::fs::metadata(format!("{file}{end}")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{end}");
+    }
 }

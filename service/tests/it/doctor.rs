@@ -1,6 +1,6 @@
 //! `nightshift doctor`, and the one sentence about a setting that is wrong.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
 
 use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection, sql_query};
 use nightshift::config::Hidden;
@@ -226,6 +226,49 @@ async fn a_wrong_token_and_an_executor_that_settings_refuse_fail() {
     assert!(!text.contains(&right) && !text.contains(&wrong), "{text}");
     let said = Said::of(folder.path(), &arguments, &[("NIGHTSHIFT_TOKEN", &right)]).await;
     assert_eq!(said.code, Some(0), "{:#}", said.report);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_start_would_refuse_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    fs::create_dir(&cache).unwrap();
+    fs::set_permissions(&cache, fs::Permissions::from_mode(0o777)).unwrap();
+    for (name, value, check, message) in [
+        ("NIGHTSHIFT_LOG", "a=b=c", "settings", "log is not a filter"),
+        ("NIGHTSHIFT_EXECUTOR_CA", "/nowhere", "settings", "executor_ca /nowhere cannot be used"),
+        ("NIGHTSHIFT_SECRETS_KEY", "abc", "settings", "secrets_key cannot be used"),
+        ("NIGHTSHIFT_SECRETS_KEY_FILE", "/nowhere", "settings", "secrets_key_file /nowhere cannot"),
+        (
+            "NIGHTSHIFT_DATABASE_URL",
+            "postgres://h/db?application_name=tom",
+            "settings",
+            "database_url: application_name has to begin with nightshift",
+        ),
+        ("NIGHTSHIFT_BIND", "0.0.0.0:1", "tokens", "bind is 0.0.0.0:1, but there is no token"),
+        (
+            "NIGHTSHIFT_PLUGIN_CACHE",
+            cache.to_str().unwrap(),
+            "disk of plugin_cache",
+            "others can write into",
+        ),
+    ] {
+        let said = Said::of(folder.path(), &[], &[(name, value)]).await;
+        assert_eq!(said.code, Some(1), "{name}");
+        let (status, text) = said.check(check);
+        assert_eq!(status, "fail", "{name}");
+        assert!(text.starts_with(message), "{name}: {text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_of_the_folders_above_are_nobody_s() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("nightshift.toml"), "retention_seconds = 5").unwrap();
+    let below = folder.path().join("below");
+    fs::create_dir(&below).unwrap();
+    let said = Said::of(&below, &[], &[]).await;
+    assert_eq!(said.setting("retention_seconds"), (&Value::from(604_800), "default"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

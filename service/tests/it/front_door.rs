@@ -94,9 +94,11 @@ async fn names_are_looked_at_elsewhere_only_if_they_are_set() {
     let as_known = format!("host: tasks.example.org\r\n{token}");
     assert_eq!(get_as(&app, "/stats", &as_known).await, 200);
     assert_eq!(get_as(&app, "/stats", &as_any).await, 421);
-    for path in ["/healthz", "/readyz"] {
-        assert_eq!(get_as(&app, path, "host: 10.1.2.3:8700\r\n").await, 200, "probes of {path}");
+    let as_address = format!("host: 10.1.2.3:8700\r\n{token}");
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(get_as(&app, path, &as_address).await, 200, "probes of {path}");
     }
+    assert_eq!(get_as(&app, "/metrics", "host: 10.1.2.3:8700\r\n").await, 401);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,9 +50,10 @@ async fn the_service_speaks_https_only() {
     let authority = certify(folder.path());
     let app = with_tls(folder.path()).start();
     let client = trusting(&authority).build().unwrap();
-    assert_eq!(health(&app, &client).await.unwrap().version(), Version::HTTP_2);
-    let client = trusting(&authority).http1_only().build().unwrap();
     assert_eq!(health(&app, &client).await.unwrap().version(), Version::HTTP_11);
+    // Of which the server would bound neither streams nor time.
+    let client_of_two = trusting(&authority).http2_prior_knowledge().build().unwrap();
+    assert!(health(&app, &client_of_two).await.is_err());
     assert!(health(&app, &Client::new()).await.is_err(), "nobody vouches for it");
     let plain = app.server.replace("https", "http");
     assert!(Client::new().get(format!("{plain}/healthz")).send().await.is_err());

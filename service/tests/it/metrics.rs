@@ -202,6 +202,8 @@ async fn readers_of_events_are_counted_as_long_as_they_are_there() {
     assert_eq!(readers().await, 0.0);
     let stream = app.request("GET", "/events").send().await.unwrap();
     assert_eq!(readers().await, 1.0);
+    let head = app.send(app.request("HEAD", "/events")).await;
+    assert_eq!((head.status, readers().await), (200, 1.0), "who asks for the head reads nothing");
     drop(stream);
     // That a reader has gone is noticed when there is something to tell.
     until("nobody reading", || async {

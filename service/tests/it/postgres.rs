@@ -1,6 +1,6 @@
 //! What PostgreSQL alone can do to the service: go away, come back, and lose an answer.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use diesel::{Connection, PgConnection, RunQueryDsl, connection::SimpleConnection, sql_query};
 use nightshift_client::{
@@ -195,6 +195,52 @@ async fn a_stop_does_not_wait_for_a_database_that_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_whose_grace_is_over_waits_for_no_database() {
+    let database = Database::postgres();
+    let (proxy, url) = Proxy::before(&database.url()).await;
+    let folder = tempfile::tempdir().unwrap();
+    let no_grace = ["--shutdown-grace-seconds", "0"];
+    let service = Service::start_with(folder.path(), "127.0.0.1:0", &url, &no_grace).await;
+    let executor = TestExecutor::start(|_| Reply::Hang).await;
+    let request = ExecutorRequest {
+        task_paths: vec!["*".to_owned()],
+        url: Some(executor.url()),
+        secret: Some(SECRET.to_owned()),
+        ..ExecutorRequest::default()
+    };
+    service.client.put_executor("exec", &request).await.unwrap();
+    let task = TaskRequest::new("a.b");
+    service.client.create_task(&task, &EnqueueOptions::default()).await.unwrap();
+    executor.called(1).await;
+    proxy.set(Mode::Cut);
+    service.client.create_task(&task, &EnqueueOptions::default()).await.unwrap_err();
+    service.signal("TERM");
+    // An end is tried to be stored for half a minute, but not then.
+    let stopping = tokio::time::timeout(Duration::from_secs(20), service.exited());
+    assert_eq!(stopping.await.expect("it stops").0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_migration_takes_the_time_that_it_takes() {
+    let database = Database::postgres();
+    let mut connection = PgConnection::establish(&database.url()).unwrap();
+    connection
+        .batch_execute(
+            "CREATE FUNCTION bounds() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF current_setting('statement_timeout') <> '0' \
+             OR current_setting('lock_timeout') <> '0' THEN \
+             RAISE 'a migration is bounded in time'; END IF; END $$; \
+             CREATE EVENT TRIGGER bounded ON ddl_command_start WHEN TAG IN ('CREATE INDEX') \
+             EXECUTE FUNCTION bounds()",
+        )
+        .unwrap();
+    let mut command = binary();
+    let url = database.url();
+    let output = command.args(["migrate", "--database-url", &url]).output().await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_cannot_be_used_is_refused_with_the_way_out() {
     let refused = |url: String| async move {
         let mut command = binary();
@@ -212,6 +258,11 @@ async fn a_database_that_cannot_be_used_is_refused_with_the_way_out() {
     assert!(text.contains("createdb"), "{text}");
     let text = refused("postgres://nobody:secret@127.0.0.1:9/x".to_owned()).await;
     assert!(text.contains("is PostgreSQL running"), "{text}");
+    for password in ["%zzsecret", "a/secret", "a?secret", "a@secret", "[secret"] {
+        let text = refused(format!("postgres://u:{password}@127.0.0.1:9/x")).await;
+        assert!(text.contains("database_url") || text.contains("is PostgreSQL running"), "{text}");
+    }
+    refused("postgres://u:secret@[::1/x".to_owned()).await;
     // Nobody vouches for the server's certificate.
     let text = refused(format!("{url}?sslmode=verify-full&sslrootcert=system")).await;
     assert!(text.contains("sslmode"), "{text}");

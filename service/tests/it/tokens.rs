@@ -6,7 +6,7 @@ use nightshift_client::{
     Client, EnqueueOptions, Error, TaskFilter,
     types::{
         ExecutorKind, ExecutorRequest, LeaseRequest, QueueChange, Task, TaskBatch, TaskRequest,
-        TokenRequest, TokenScope,
+        TaskStatus, TokenRequest, TokenScope,
     },
 };
 use reqwest::header::AUTHORIZATION;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::support::{
     app::{Answer, Builder, SECRET, TestApp},
     events::Reader,
-    on_both_engines,
+    on_both_engines, soon,
     tokens::{ADMIN, bound, code, secret, showing, wanted, with_admin},
     until,
 };
@@ -136,6 +136,66 @@ on_both_engines! {
                 assert!(allowed.contains(&status.as_str()), "{path} {}: {status}", token.is_some());
             }
         }
+        // What is known by one route in one way, and by another in the other.
+        let batch = app.request("POST", "/tasks/%62atch").bearer_auth(&reader);
+        let batch = batch.header("content-type", "application/json");
+        let answer = app.send(batch.body(r#"{"tasks":[{"task_path":"x"}]}"#)).await;
+        assert_eq!(answer.problem(), "405 method_not_allowed -");
+        assert!(showing(&app, ADMIN).list_tasks(&TaskFilter::default()).await.unwrap().items.is_empty());
+        app.stop().await;
+    }
+
+    async fn what_goes_on_for_long_ends_with_its_token(app: App) {
+        let app = with_admin(app).start();
+        let admin = showing(&app, ADMIN);
+        let workers = ExecutorRequest {
+            kind: ExecutorKind::Worker,
+            task_paths: vec!["*".to_owned()],
+            ..ExecutorRequest::default()
+        };
+        admin.put_executor("w", &workers).await.unwrap();
+        let reader = secret(&admin, wanted("reader", &[TokenScope::Read])).await;
+        let worker = secret(&admin, wanted("worker", &[TokenScope::Work])).await;
+        let mut events = Reader::all(&showing(&app, &reader), None).await;
+        let seen = admin.create_task(&TaskRequest::new("x"), &EnqueueOptions::default()).await;
+        assert_eq!(events.event().await.task_id, seen.unwrap().task.id);
+        let ask = LeaseRequest {
+            worker_id: "w1".to_owned(),
+            wait_seconds: Some(60),
+            ..LeaseRequest::default()
+        };
+        let client = showing(&app, &worker);
+        assert_eq!(client.lease_tasks("w", &ask).await.unwrap().leases.len(), 1);
+        let polling = tokio::spawn(async move { client.lease_tasks("w", &ask).await });
+        for name in ["reader", "worker"] {
+            admin.revoke_token(name).await.unwrap();
+        }
+        let none = soon("the end of a long poll", polling).await.unwrap();
+        assert!(none.as_ref().is_ok_and(|list| list.leases.is_empty()) || code(none) == "unauthorized");
+        let task = admin.create_task(&TaskRequest::new("x"), &EnqueueOptions::default()).await;
+        let task = task.unwrap().task.id;
+        assert!(events.rest().await.iter().all(|event| event.task_id != task));
+        assert_eq!(admin.get_task(task, None).await.unwrap().status, TaskStatus::Ready);
+        app.stop().await;
+    }
+
+    async fn a_unique_key_of_another_queue_shows_nothing(app: App) {
+        let app = with_admin(app).start();
+        let admin = showing(&app, ADMIN);
+        let client = showing(&app, &secret(&admin, bound("a", &[TokenScope::Enqueue], &["a"])).await);
+        let unique = |queue: &str| TaskRequest {
+            queue_name: Some(queue.to_owned()),
+            unique_key: Some("nightly".to_owned()),
+            ..TaskRequest::new("x")
+        };
+        admin.create_task(&unique("b"), &EnqueueOptions::default()).await.unwrap();
+        let refused = client.create_task(&unique("a"), &EnqueueOptions::default()).await;
+        assert_eq!(code(refused), "unique_key_taken", "whose it is, is not told");
+        let batch = TaskBatch { tasks: vec![TaskRequest::new("x"), unique("a")] };
+        assert_eq!(code(client.create_tasks(&batch).await), "forbidden");
+        let batch = TaskBatch { tasks: vec![unique("a")] };
+        assert_eq!(code(client.create_tasks(&batch).await), "unique_key_taken");
+        assert_eq!(admin.list_tasks(&TaskFilter::default()).await.unwrap().items.len(), 1);
         app.stop().await;
     }
 
@@ -257,6 +317,10 @@ on_both_engines! {
         assert_eq!(code(ops.create_token(&wanted("ops", &[TokenScope::Read])).await), "token_name_taken");
         assert_eq!(code(ops.revoke_token("ops").await), "admin_token_needed");
         assert_eq!(code(ops.revoke_token("nobody").await), "token_not_found");
+        for name in ["admin_token", "anybody"] {
+            let refused = ops.create_token(&wanted(name, &[TokenScope::Read])).await;
+            assert_eq!(code(refused), "invalid_field", "the audit log says {name} of others");
+        }
 
         let next = ops.create_token(&wanted("ops-2", &[TokenScope::Admin])).await.unwrap();
         let next = showing(&app, &next.secret);

@@ -36,6 +36,7 @@ fn new_task(number: u128) -> NewTask {
         },
         repeat: Repeat::Never,
         traceparent: None,
+        visible: None,
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 
@@ -19,6 +21,8 @@ use crate::{
 pub(in crate::api) struct Said {
     pub(in crate::api) idempotency_key: Option<String>,
     pub(in crate::api) traceparent: Option<String>,
+    /// The queues that the caller is bound to.
+    pub(in crate::api) visible: Option<Arc<[QueueName]>>,
 }
 
 pub(in crate::api) fn new_task(
@@ -33,6 +37,7 @@ pub(in crate::api) fn new_task(
         content: content(request)?,
         repeat: Repeat::new(id_chosen, said.idempotency_key),
         traceparent: said.traceparent,
+        visible: said.visible,
     })
 }
 

@@ -1,6 +1,7 @@
 use nightshift_openapi as wire;
 
 use crate::{
+    access,
     api::Error,
     domain::{
         Invalid, Timestamp,
@@ -33,6 +34,9 @@ pub(in crate::api) fn new_token(
         return Err(Invalid::new("expires_at", "is in the past").into());
     }
     let queue_names = queue_names.map(|names| bound_to(&names)).transpose()?;
+    if access::STANDING_NAMES.contains(&name.as_str()) {
+        return Err(Invalid::new("name", "is what the audit log calls somebody else").into());
+    }
     Ok(NewToken { name: name.parse()?, hash, scopes, queue_names, expires_at })
 }
 

@@ -23,6 +23,10 @@ pub(super) fn checks(config: &Config) -> anyhow::Result<Vec<Check>> {
         });
     }
     checks.push(match plugin::cache_folder(config.plugin_cache.as_deref()) {
+        Some(folder) if folder.metadata().is_ok_and(|about| plugin::is_open_cache(&about)) => {
+            let message = format!("others can write into {}: chmod 700", folder.display());
+            Check::fail("disk of plugin_cache", message)
+        }
         Some(folder) => check("disk of plugin_cache", &folder),
         None => Check::warn(
             "disk of plugin_cache",

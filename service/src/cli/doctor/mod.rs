@@ -15,7 +15,7 @@ use super::{ConfigFile, SERVER, output::Output, serve::Flags};
 use crate::{
     clock::SystemClock,
     config::{Config, Sources},
-    store,
+    store, telemetry,
     tls::{Certificates, TlsFiles},
 };
 
@@ -52,9 +52,13 @@ async fn examine(sources: Sources, server: &str, token: Option<&str>) -> anyhow:
         Ok(config) => config,
         Err(error) => return Ok(Report::new(Vec::new(), vec![Check::fail("settings", error)])),
     };
-    let mut checks = vec![Check::ok("settings", "they can be used")];
+    let mut checks = vec![match readable(&config) {
+        Ok(()) => Check::ok("settings", "they can be used"),
+        Err(error) => Check::fail("settings", error),
+    }];
     let inspected = inspect(&config).await?;
     checks.extend(database::checks(&inspected));
+    checks.extend(open_door(&config, &inspected)?);
     checks.extend(disk::checks(&config)?);
     checks.extend(config.tls()?.map(certificate));
     checks.push(service::check(&service_address(&config, server), token).await?);
@@ -63,6 +67,28 @@ async fn examine(sources: Sources, server: &str, token: Option<&str>) -> anyhow:
         checks.extend(executors::checks(&inspection.executors, &reach).await);
     }
     Ok(Report::new(sources.settings(&config)?, checks))
+}
+
+/// What a start reads besides.
+fn readable(config: &Config) -> anyhow::Result<()> {
+    telemetry::filter(&config.log)?;
+    config.vault()?;
+    config.executor_authorities()?;
+    Ok(())
+}
+
+/// Whether a start would be refused because everybody could come in.
+fn open_door(config: &Config, inspected: &database::Inspected) -> anyhow::Result<Option<Check>> {
+    let asked = match inspected {
+        database::Inspected::Found(inspection) => inspection.has_tokens,
+        database::Inspected::Missing => false,
+        database::Inspected::Unreachable(_) => return Ok(None),
+    };
+    if asked || config.bind.ip().is_loopback() || config.admin_token()?.is_some() {
+        return Ok(None);
+    }
+    let message = format!("bind is {}, but there is no token: serve will not start", config.bind);
+    Ok(Some(Check::fail("tokens", message)))
 }
 
 /// Whether the service could show the certificate.

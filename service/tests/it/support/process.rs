@@ -43,7 +43,7 @@ impl Service {
         Self::start_with(folder, bind, database_url, &[]).await
     }
 
-    async fn start_with(folder: &Path, bind: &str, url: &str, arguments: &[&str]) -> Self {
+    pub async fn start_with(folder: &Path, bind: &str, url: &str, arguments: &[&str]) -> Self {
         let mut child = binary()
             .arg("serve")
             .args(["--bind", bind, "--log-format", "json"])
