@@ -72,7 +72,11 @@ pub struct RenewRequest {
     )]
     pub progress: Option<Progress>,
     /// At most 1,000 lines for the task's log.
-    #[serde(default, deserialize_with = "object::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "object::list::<1_000, _, _>",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schema(max_items = 1000)]
     pub logs: Vec<LogLineRequest>,
 }
@@ -111,7 +115,7 @@ pub struct FinishRequest {
 #[serde(deny_unknown_fields)]
 pub struct FinishBatch {
     /// 1 to 1,000 of them.
-    #[serde(deserialize_with = "object::list")]
+    #[serde(deserialize_with = "object::list::<1_000, _, _>")]
     #[schema(min_items = 1, max_items = 1000)]
     pub results: Vec<FinishEntry>,
 }

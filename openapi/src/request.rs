@@ -106,7 +106,7 @@ pub struct Backoff {
 #[serde(deny_unknown_fields)]
 pub struct TaskBatch {
     /// The tasks, in the order in which they are to be enqueued.
-    #[serde(deserialize_with = "object::list")]
+    #[serde(deserialize_with = "object::list::<10_000, _, _>")]
     #[schema(min_items = 1, max_items = 10000)]
     pub tasks: Vec<TaskRequest>,
 }

@@ -96,7 +96,7 @@ pub(super) async fn finish_leases(
 ) -> Result<HttpResponse, Error> {
     let count = body.0.results.len();
     if count == 0 || count > usize::try_from(LEASES_MAX).unwrap_or(usize::MAX) {
-        let reason = format!("needs 1 to {LEASES_MAX} entries, has {count}");
+        let reason = format!("needs 1 to {LEASES_MAX} entries");
         return Err(Invalid::new("results", reason).into());
     }
     let ends = body.0.results.into_iter().map(|entry| finish_entry(&state, entry));

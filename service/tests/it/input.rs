@@ -161,6 +161,11 @@ on_both_engines! {
         assert_eq!(answer.problem(), "422 batch_size /tasks");
         let answer = lines(vec![r#"{"task_path":"a"}"#; 10_001].join("\n")).await;
         assert_eq!(answer.problem(), "422 batch_size /tasks");
+        // What comes after that is not even read as a task.
+        let mut many = vec![r#"{"task_path":"a"}"#; 10_001];
+        many.push(r#"{"task_path":1}"#);
+        let answer = app.post("/tasks/batch", format!(r#"{{"tasks":[{}]}}"#, many.join(","))).await;
+        assert_eq!(answer.problem(), "422 batch_size /tasks");
         let request = app.request("POST", "/tasks/batch").header("content-type", "application/json");
         let request = request.header("idempotency-key", "k").body(r#"{"tasks":[{"task_path":"a"}]}"#);
         assert_eq!(app.send(request).await.problem(), "400 invalid_header -");
