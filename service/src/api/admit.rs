@@ -131,7 +131,7 @@ fn bearer(request: &ServiceRequest) -> Option<&str> {
     Some(if scheme.eq_ignore_ascii_case("bearer") { token.trim() } else { "" })
 }
 
-fn refused(refused: Refused) -> Error {
+pub(super) fn refused(refused: Refused) -> Error {
     match refused {
         Refused::NoToken => Error::new(ErrorCode::Unauthorized, "the request has no token"),
         Refused::WrongToken => {

@@ -52,7 +52,7 @@ pub use self::{
     routes::{configure, document},
 };
 use crate::{
-    access::{self, Access, Caller},
+    access::{self, Access, Caller, Refused},
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
@@ -125,10 +125,16 @@ impl State {
     }
 
     /// Returns once the task has ended, `limit` has passed, or the service stops.
-    async fn wait_for_end(&self, id: TaskId, limit: Duration) -> Result<(), Error> {
+    async fn wait_for_end(
+        &self,
+        caller: &Caller,
+        id: TaskId,
+        limit: Duration,
+    ) -> Result<(), Error> {
         tokio::select! {
             ended = self.store.wait_for_end(id, limit) => Ok(ended?),
             () = self.stopping.cancelled() => Ok(()),
+            () = self.shut_out(caller) => Err(admit::refused(Refused::WrongToken)),
         }
     }
 }

@@ -123,7 +123,7 @@ pub(super) async fn create_task(
     span.end(state.clock.now());
     if let Some(limit) = headers::prefer_wait(&request) {
         extract::make_room(&request);
-        state.wait_for_end(task.id, limit).await?;
+        state.wait_for_end(&caller, task.id, limit).await?;
         // Whoever deleted the task meanwhile knows how it ended.
         task = state.store.task(task.id).await?.unwrap_or(task);
         answer.insert_header(("Preference-Applied", format!("wait={}", limit.as_secs())));
@@ -252,7 +252,7 @@ pub(super) async fn get_task(
 ) -> Result<HttpResponse, Error> {
     let id = caller.task(&state, task_id(&id)?).await?;
     if let Some(limit) = query.0.limit() {
-        state.wait_for_end(id, limit).await?;
+        state.wait_for_end(&caller, id, limit).await?;
     }
     let task = state.store.task(id).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(convert::wire_task(task)?))
@@ -320,7 +320,7 @@ pub(super) async fn get_task_result(
 ) -> Result<HttpResponse, Error> {
     let id = caller.task(&state, task_id(&id)?).await?;
     if let Some(limit) = query.0.limit() {
-        state.wait_for_end(id, limit).await?;
+        state.wait_for_end(&caller, id, limit).await?;
     }
     let end = state.store.task_end(id).await?.ok_or_else(not_found)?;
     let mut answer = if end.stage.is_finished() {

@@ -158,7 +158,8 @@ on_both_engines! {
         let worker = secret(&admin, wanted("worker", &[TokenScope::Work])).await;
         let mut events = Reader::all(&showing(&app, &reader), None).await;
         let seen = admin.create_task(&TaskRequest::new("x"), &EnqueueOptions::default()).await;
-        assert_eq!(events.event().await.task_id, seen.unwrap().task.id);
+        let seen = seen.unwrap().task.id;
+        assert_eq!(events.event().await.task_id, seen);
         let ask = LeaseRequest {
             worker_id: "w1".to_owned(),
             wait_seconds: Some(60),
@@ -167,9 +168,14 @@ on_both_engines! {
         let client = showing(&app, &worker);
         assert_eq!(client.lease_tasks("w", &ask).await.unwrap().leases.len(), 1);
         let polling = tokio::spawn(async move { client.lease_tasks("w", &ask).await });
+        let watcher = showing(&app, &reader);
+        let minute = Some(Duration::from_mins(1));
+        let waiting = tokio::spawn(async move { watcher.get_task(seen, minute).await });
         for name in ["reader", "worker"] {
             admin.revoke_token(name).await.unwrap();
         }
+        let waited = soon("the end of a wait", waiting).await.unwrap();
+        assert_eq!(code(waited), "unauthorized");
         let none = soon("the end of a long poll", polling).await.unwrap();
         assert!(none.as_ref().is_ok_and(|list| list.leases.is_empty()) || code(none) == "unauthorized");
         let task = admin.create_task(&TaskRequest::new("x"), &EnqueueOptions::default()).await;
