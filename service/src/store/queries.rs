@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{
     AuditPage, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskNews,
     TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history, link::Link, list, logs,
-    plugins, pool::Reader, prune, queues, reads, registry, rows, stats, tokens,
+    plugins, pool::Reader, prune, queues, reads, registry, rows, stats, sweep, tokens,
     writes::ANSWER_TIMEOUT,
 };
 use crate::domain::{
@@ -125,6 +125,11 @@ impl Store {
     /// Whether the last transaction that the writer tried was carried out.
     pub fn is_usable(&self) -> bool {
         self.health.check().is_ok()
+    }
+
+    /// Whether every waiting task is with the executor that serves it now.
+    pub(super) async fn is_routed(&self) -> Result<bool> {
+        self.read(|mut link| sweep::is_routed(&mut link)).await
     }
 
     /// Queues with live tasks or settings, by name.

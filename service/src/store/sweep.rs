@@ -209,6 +209,12 @@ fn look_for_news(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whether every waiting task is with the executor that serves it now.
+pub(super) fn is_routed(link: &mut Link<'_>) -> Result<bool> {
+    let done = routing::table.select(routing::next_seq.gt(routing::end_seq));
+    Ok(on_engine!(link, c => done.first(c))?)
+}
+
 /// The next time at which one of the above has something to do.
 fn next_at(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
     let due = tasks::table.filter(stage::is_scheduled()).select(min(tasks::due_at));
@@ -220,11 +226,10 @@ fn next_at(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
     let held = executors::table
         .filter(executors::held_until.gt(micros(tx.now)))
         .select(min(executors::held_until));
-    let unrouted: bool = on_engine!(&mut tx.link, c =>
-        routing::table.select(routing::next_seq.le(routing::end_seq)).first(c))?;
+    let routed = is_routed(&mut tx.link)?;
     let times: [Option<i64>; 4] = on_engine!(&mut tx.link, c => [
         due.first(c)?, late.first(c)?, over.first(c)?, held.first(c)?
     ]);
     let soonest = times.into_iter().flatten().min().map(time).transpose()?;
-    Ok(if unrouted { Some(tx.now) } else { soonest })
+    Ok(if routed { soonest } else { Some(tx.now) })
 }

@@ -36,6 +36,11 @@ use crate::{
 /// carried out.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How often, and after what time, who waits for no task looks again while waiting tasks are routed
+/// anew: for five seconds.
+const ROUTING_LOOKS_MAX: u32 = 100;
+const ROUTING_LOOK: Duration = Duration::from_millis(50);
+
 impl Store {
     /// Enqueues tasks, all or none; refused at once when the writer has too much to do.
     pub async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<EnqueueAnswer> {
@@ -58,11 +63,20 @@ impl Store {
         wait: Duration,
     ) -> Result<Vec<Claimed>> {
         let until = later(self.clock.now(), wait);
+        let mut looks = ROUTING_LOOKS_MAX;
         loop {
             let mut place = self.signals.idle(executor);
             let claimed = self.claim_or_give_back(request.clone()).await?;
-            if !claimed.is_empty() || until <= self.clock.now() {
+            if !claimed.is_empty() || (until <= self.clock.now() && looks == 0) {
                 return Ok(claimed);
+            }
+            if until <= self.clock.now() {
+                // Not while tasks are still on their way to executors that have just registered.
+                looks = if self.is_routed().await? { 0 } else { looks - 1 };
+                if looks > 0 {
+                    tokio::time::timeout(ROUTING_LOOK, place.called()).await.ok();
+                }
+                continue;
             }
             tokio::select! {
                 () = place.called() => {}

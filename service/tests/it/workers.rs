@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, time::Duration};
 use diesel::connection::SimpleConnection;
 use nightshift_client::types::{
     ErrorCode, ErrorReport, FinishBatch, FinishEntry, FinishRequest, Lease, LeaseRequest,
-    RenewRequest, TaskErrorKind, TaskRequest, TaskStatus,
+    RenewRequest, TaskBatch, TaskErrorKind, TaskRequest, TaskStatus,
 };
 
 use crate::support::{
@@ -25,6 +25,20 @@ fn in_queue(task_path: &str, queue_name: &str) -> TaskRequest {
 }
 
 on_both_engines! {
+    async fn who_has_just_registered_is_not_told_that_there_is_nothing(app: App) {
+        let app = app.start();
+        // More than a few steps of routing look at.
+        for _ in 0..4 {
+            let tasks = vec![TaskRequest::new("other"); 10_000];
+            app.client.create_tasks(&TaskBatch { tasks }).await.unwrap();
+        }
+        let last = app.enqueue("late").await.id;
+        let late = vec!["late".to_owned()];
+        let worker = app.register_workers("tom", |request| request.task_paths = late).await;
+        let leases = worker.lease(10).await;
+        assert_eq!(leases.iter().map(|lease| lease.task.id).collect::<Vec<_>>(), [last]);
+    }
+
     async fn a_worker_leases_renews_and_finishes(app: App) {
         let app = app.start();
         let worker = app.register_workers("tom", |_| {}).await;
@@ -102,7 +116,7 @@ on_both_engines! {
         const TASKS: usize = 400;
         let app = app.start();
         let worker = app.register_workers("tom", |_| {}).await;
-        let batch = nightshift_client::types::TaskBatch {
+        let batch = TaskBatch {
             tasks: (0..TASKS).map(|_| TaskRequest::new("a.b")).collect(),
         };
         app.client.create_tasks(&batch).await.unwrap();
