@@ -19,6 +19,15 @@ use crate::support::{
     soon, until,
 };
 
+fn for_all_tasks(executor: &TestExecutor) -> ExecutorRequest {
+    ExecutorRequest {
+        task_paths: vec!["*".to_owned()],
+        url: Some(executor.url()),
+        secret: Some(SECRET.to_owned()),
+        ..ExecutorRequest::default()
+    }
+}
+
 /// Cuts every connection to the database but this one.
 fn cut_connections(url: &str) {
     let mut connection = PgConnection::establish(url).unwrap();
@@ -155,13 +164,7 @@ async fn b85_a_database_that_is_away_is_no_storm_in_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start_on(folder.path(), "127.0.0.1:0", &url).await;
     let executor = TestExecutor::start(|_| Reply::Hang).await;
-    let request = ExecutorRequest {
-        task_paths: vec!["*".to_owned()],
-        url: Some(executor.url()),
-        secret: Some(SECRET.to_owned()),
-        lease_seconds: Some(1),
-        ..ExecutorRequest::default()
-    };
+    let request = ExecutorRequest { lease_seconds: Some(1), ..for_all_tasks(&executor) };
     service.client.put_executor("exec", &request).await.unwrap();
     let task = TaskRequest::new("a.b");
     service.client.create_task(&task, &EnqueueOptions::default()).await.unwrap();
@@ -202,13 +205,7 @@ async fn a_stop_whose_grace_is_over_waits_for_no_database() {
     let no_grace = ["--shutdown-grace-seconds", "0"];
     let service = Service::start_with(folder.path(), "127.0.0.1:0", &url, &no_grace).await;
     let executor = TestExecutor::start(|_| Reply::Hang).await;
-    let request = ExecutorRequest {
-        task_paths: vec!["*".to_owned()],
-        url: Some(executor.url()),
-        secret: Some(SECRET.to_owned()),
-        ..ExecutorRequest::default()
-    };
-    service.client.put_executor("exec", &request).await.unwrap();
+    service.client.put_executor("exec", &for_all_tasks(&executor)).await.unwrap();
     let task = TaskRequest::new("a.b");
     service.client.create_task(&task, &EnqueueOptions::default()).await.unwrap();
     executor.called(1).await;
