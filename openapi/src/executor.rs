@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Backoff, Timestamp,
+    Backoff, Timestamp, bounded,
     number::whole,
     object,
     schema::{Name, Secret, TaskPathPattern},
@@ -33,7 +33,11 @@ pub struct ExecutorRequest {
     /// (`myapp.tasks.*`), or all (`*`). Of several executors the most specific one gets the task.
     /// One of kind `wasm` may leave them out, and serves what its plugin describes, also what
     /// later versions of it describe.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::list::<1_000, _, _>",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schema(value_type = Vec<TaskPathPattern>, max_items = 1000, example = json!(["myapp.tasks.*"]))]
     pub task_paths: Vec<String>,
     /// Where an executor of kind `http` is called, http or https. Other kinds have neither
@@ -101,16 +105,28 @@ pub struct Grants {
     /// Hosts that it may send HTTP requests to: `api.example.org` (with the scheme's own port),
     /// `api.example.org:8443`, `*.example.org` (what lies below). A name has to lead to public
     /// addresses; a host in a private network is granted as an address (`10.0.0.7:8000`).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::list::<100, _, _>",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schema(max_items = 100, example = json!(["api.example.org"]))]
     pub http: Vec<String>,
     /// Names of directories in the service's setting `plugin_directories`. The plugin reads each
     /// as `/data/NAME`, and cannot write.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::list::<100, _, _>",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schema(value_type = Vec<Name>, max_items = 100, example = json!(["images"]))]
     pub directories: Vec<String>,
     /// Environment variables and their values, which are never shown again.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::map::<100, _>",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub environment: BTreeMap<String, String>,
 }
 

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Json, Problem, Progress, Task, TaskStatus, Timestamp,
+    Json, Problem, Progress, Task, TaskStatus, Timestamp, bounded,
     number::whole,
     object,
     schema::{Key, QueueName, QueuePattern},
@@ -24,11 +24,19 @@ pub struct LeaseRequest {
     #[schema(minimum = 0, maximum = 60, example = 20)]
     pub wait_seconds: Option<i64>,
     /// Only tasks of these queues, at most 100; `*` among them, or nothing, means all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::optional_list::<100, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<Vec<QueuePattern>>, max_items = 100)]
     pub queue_names: Option<Vec<String>>,
     /// No tasks of these queues, at most 100.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::optional_list::<100, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<Vec<QueueName>>, max_items = 100)]
     pub exclude_queue_names: Option<Vec<String>>,
 }
@@ -74,7 +82,7 @@ pub struct RenewRequest {
     /// At most 1,000 lines for the task's log.
     #[serde(
         default,
-        deserialize_with = "object::list::<1_000, _, _>",
+        deserialize_with = "bounded::objects::<1_000, _, _>",
         skip_serializing_if = "Vec::is_empty"
     )]
     #[schema(max_items = 1000)]
@@ -115,7 +123,7 @@ pub struct FinishRequest {
 #[serde(deny_unknown_fields)]
 pub struct FinishBatch {
     /// 1 to 1,000 of them.
-    #[serde(deserialize_with = "object::list::<1_000, _, _>")]
+    #[serde(deserialize_with = "bounded::objects::<1_000, _, _>")]
     #[schema(min_items = 1, max_items = 1000)]
     pub results: Vec<FinishEntry>,
 }

@@ -18,6 +18,7 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 
+mod bounded;
 mod event;
 pub mod examples;
 mod executor;
@@ -36,6 +37,7 @@ mod timestamp;
 mod token;
 mod webhook;
 
+pub use bounded::TOO_MANY;
 pub use event::{TaskEvent, TaskEventType};
 pub use executor::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Granted, Grants, Hold};
 pub use json::Json;

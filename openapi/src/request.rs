@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::{
-    Json, Timestamp,
+    Json, Timestamp, bounded,
     number::whole,
     object,
     schema::{Key, Kwargs, Labels, QueueName, TaskPath},
@@ -57,7 +57,11 @@ pub struct TaskRequest {
     )]
     pub backoff: Option<Backoff>,
     /// At most 32 labels to find the task by: keys of 1 to 63, values of up to 255 characters.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::map::<32, _>",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     #[schema(value_type = Labels)]
     pub labels: BTreeMap<String, String>,
     /// An id chosen by the caller, which makes the request safe to repeat: the same id with the
@@ -106,7 +110,7 @@ pub struct Backoff {
 #[serde(deny_unknown_fields)]
 pub struct TaskBatch {
     /// The tasks, in the order in which they are to be enqueued.
-    #[serde(deserialize_with = "object::list::<10_000, _, _>")]
+    #[serde(deserialize_with = "bounded::objects::<10_000, _, _>")]
     #[schema(min_items = 1, max_items = 10000)]
     pub tasks: Vec<TaskRequest>,
 }

@@ -2,7 +2,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    Timestamp,
+    Timestamp, bounded,
     schema::{Name, QueueName},
 };
 
@@ -28,11 +28,16 @@ pub struct TokenRequest {
     #[schema(value_type = Name, example = "tom-web")]
     pub name: String,
     /// What it is good for.
+    #[serde(deserialize_with = "bounded::list::<4, _, _>")]
     #[schema(min_items = 1, max_items = 4)]
     pub scopes: Vec<TokenScope>,
     /// Binds it to tasks of these queues, 1 to 100; null: all queues. A token of scope `admin`
     /// cannot be bound.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "bounded::optional_list::<100, _, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<Vec<QueueName>>, min_items = 1, max_items = 100, example = json!(["images"]))]
     pub queue_names: Option<Vec<String>>,
     /// When it stops to hold; null: not by itself.

@@ -15,17 +15,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::{self, Access},
-    api::{self, BODIES_KIB_MAX, EVENT_STREAMS_MAX, Limits, Scrape, State},
+    api::{self, EVENT_STREAMS_MAX, PARSERS_MAX, Scrape, State},
     clock::{Clock, SystemClock},
     config::Config,
-    dispatch::{Dispatcher, Drain, Keep, Seen, prune, reap},
+    dispatch::{Bounds, Dispatcher, Drain, Keep, Seen, prune, reap},
     domain::plugin::Digest,
     entropy::Entropy,
     executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
+    memory::Memory,
     metrics::Metrics,
     network::Network,
     plugin::{self, Components, Plugins},
-    store::{Closing, Opened, Store, Surroundings, TokenTable},
+    store::{Closing, Store, Surroundings, TokenTable},
     tls::Certificates,
     traces::Traces,
     vault::Vault,
@@ -114,7 +115,14 @@ impl App {
         let certificates = config.tls()?.map(Certificates::load).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new());
         let traces = Traces::new(config.otlp_endpoint.as_deref())?;
-        let opened = open_store(config, &clock, &entropy, &metrics, &vault)?;
+        let memory = Arc::new(Memory::new(config.payload_memory_mib));
+        let surroundings = Surroundings {
+            clock: Arc::clone(&clock),
+            entropy: Arc::clone(&entropy),
+            memory: Arc::clone(&memory),
+            metrics: Arc::clone(&metrics),
+        };
+        let opened = Store::open(&config.database()?, config.deliveries_max, surroundings, &vault)?;
         let access = Arc::new(admission(config, opened.tokens)?);
         let stopping = CancellationToken::new();
         let plugins = Arc::new(Plugins::new(plugins));
@@ -123,13 +131,14 @@ impl App {
             access: Arc::clone(&access),
             clock: Arc::clone(&clock),
             entropy,
-            limits: limits(config),
+            limits: config.limits(),
             doors: Arc::new(config.doors()?),
             network,
             vault,
             plugins: Arc::clone(&plugins),
             retention: config.retention(),
-            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            memory: Arc::clone(&memory),
+            parsing: Arc::new(Semaphore::new(PARSERS_MAX)),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             metrics: Arc::clone(&metrics),
             traces: traces.clone(),
@@ -147,7 +156,7 @@ impl App {
             Executors { http, wasm },
             Arc::clone(&clock),
             Seen { metrics, traces: traces.clone() },
-            config.attempts_max,
+            Bounds { attempts_max: config.attempts_max, memory },
         ));
         Ok(Self {
             address,
@@ -234,31 +243,6 @@ fn admission(config: &Config, tokens: TokenTable) -> anyhow::Result<Access> {
 fn public_url(config: &Config, address: SocketAddr) -> String {
     let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
     config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"))
-}
-
-fn limits(config: &Config) -> Limits {
-    Limits {
-        body_bytes_max: config.body_bytes_max,
-        batch_bytes_max: config.batch_bytes_max,
-        return_value_bytes_max: config.return_value_bytes_max,
-        plugin_bytes_max: config.plugin_bytes_max,
-        body_read_timeout: config.body_read_timeout(),
-    }
-}
-
-fn open_store(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    entropy: &Arc<Entropy>,
-    metrics: &Arc<Metrics>,
-    vault: &Vault,
-) -> anyhow::Result<Opened> {
-    let surroundings = Surroundings {
-        clock: Arc::clone(clock),
-        entropy: Arc::clone(entropy),
-        metrics: Arc::clone(metrics),
-    };
-    Store::open(&config.database()?, config.deliveries_max, surroundings, vault)
 }
 
 fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmExecutor {

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 pub use self::security::Hidden;
 pub use self::sources::{Setting, Source, Sources};
 use crate::{
+    api::Limits,
     domain::{event::EventRetention, names::DirectoryName, retention::Retention},
+    memory::Memory,
     plugin,
 };
 
@@ -84,6 +86,9 @@ pub struct Config {
     pub return_value_bytes_max: usize,
     /// Bytes of a plugin's component.
     pub plugin_bytes_max: usize,
+    /// MiB of memory that bodies, answers until they are sent, and the args of running calls may
+    /// take together. Who finds no room is told to come again; calls wait.
+    pub payload_memory_mib: usize,
     /// Where compiled plugins are kept; nightshift/plugins in the user's cache folder by default.
     pub plugin_cache: Option<PathBuf>,
     /// Seconds of processor time that compiling a plugin may take; the largest that is known,
@@ -142,6 +147,7 @@ impl Default for Config {
             batch_bytes_max: 64 * 1024 * 1024,
             return_value_bytes_max: 4 * 1024 * 1024,
             plugin_bytes_max: 64 * 1024 * 1024,
+            payload_memory_mib: 640,
             plugin_cache: None,
             plugin_compile_seconds: 120,
             plugin_compile_mib: 2_048,
@@ -192,6 +198,7 @@ impl Config {
         self.database()?;
         self.check_security()?;
         self.check_otlp_endpoint()?;
+        self.check_payload_memory()?;
         for (name, value) in [
             ("database_readers", u64::from(self.database_readers)),
             ("attempts_max", u64::from(self.attempts_max)),
@@ -213,6 +220,29 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// What there is no room for at all could never be sent.
+    fn check_payload_memory(&self) -> anyhow::Result<()> {
+        let report = self.limits().report_bytes_max();
+        let largest = report.max(self.batch_bytes_max).max(self.plugin_bytes_max);
+        let needed = Memory::mib_for(largest);
+        if self.payload_memory_mib < needed {
+            let mib = self.payload_memory_mib;
+            bail!("payload_memory_mib is {mib}, but bodies of {largest} bytes need {needed}");
+        }
+        Ok(())
+    }
+
+    /// Bounds on what is read from a client.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            body_bytes_max: self.body_bytes_max,
+            batch_bytes_max: self.batch_bytes_max,
+            return_value_bytes_max: self.return_value_bytes_max,
+            plugin_bytes_max: self.plugin_bytes_max,
+            body_read_timeout: self.body_read_timeout(),
+        }
     }
 
     fn check_otlp_endpoint(&self) -> anyhow::Result<()> {

@@ -11,6 +11,7 @@ pub mod dispatch;
 pub mod domain;
 pub mod entropy;
 pub mod executor;
+pub mod memory;
 pub mod metrics;
 pub mod network;
 pub mod plugin;

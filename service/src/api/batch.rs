@@ -8,7 +8,8 @@ use nightshift_openapi::ErrorCode;
 use super::{
     Error, Shared,
     convert::{self, Said},
-    extract, headers,
+    extract::{self, Lot},
+    headers,
     params::Traced,
     responses::{Headed, ManyTasks, NewTasks, Problems, Sent, Written},
     tasks,
@@ -58,29 +59,16 @@ pub(super) async fn create_tasks(
             return Err(extract::unsupported(&request, wanted));
         }
     };
-    let bytes = extract::read(&request, payload.into_inner(), state.limits.batch_bytes_max).await?;
+    let lot = Lot::Open(state.limits.batch_bytes_max);
+    let bytes = extract::read(&request, payload.into_inner(), lot).await?;
     let parent = headers::traceparent(&request);
     let now = state.clock.now();
     let mut span =
         state.traces.begin("POST /tasks/batch", SpanKind::Server, parent.as_deref(), now);
     let traceparent = span.traceparent().or(parent);
-    let tasks = parse(&bytes)?
-        .into_iter()
-        .enumerate()
-        .map(|(index, task)| {
-            let said = Said {
-                idempotency_key: None,
-                traceparent: traceparent.clone(),
-                visible: caller.queue_names.clone(),
-            };
-            let new = convert::new_task(&state, task, said);
-            new.and_then(|new| {
-                caller.check_queue(new.content.queue_name.as_str())?;
-                Ok(new)
-            })
-            .map_err(|error| error.below(&at(index)))
-        })
-        .collect::<Result<Vec<NewTask>, Error>>()?;
+    let shared = state.clone();
+    let read = move |bytes: &Bytes| new_tasks(&shared, &caller, traceparent, parse(bytes)?);
+    let tasks = extract::aside(&state, bytes, read).await?;
     let enqueued = state.store.enqueue(tasks).await.inspect_err(|_away| span.fail())?;
     let enqueued = enqueued.map_err(|refused| {
         let (index, error) = tasks::conflict(refused);
@@ -88,9 +76,30 @@ pub(super) async fn create_tasks(
     })?;
     span.set("batch.tasks", i64::try_from(enqueued.len()).unwrap_or(i64::MAX));
     span.end(state.clock.now());
-    Ok(HttpResponse::Created().json(wire::TaskIds {
-        ids: enqueued.iter().map(|enqueued| enqueued.task().id.0).collect(),
-    }))
+    Ok(HttpResponse::Created()
+        .json(wire::TaskIds { ids: enqueued.iter().map(|enqueued| enqueued.id().0).collect() }))
+}
+
+fn new_tasks(
+    state: &Shared,
+    caller: &Caller,
+    traceparent: Option<String>,
+    tasks: Vec<wire::TaskRequest>,
+) -> Result<Vec<NewTask>, Error> {
+    let new = |(index, task)| {
+        let said = Said {
+            idempotency_key: None,
+            traceparent: traceparent.clone(),
+            visible: caller.queue_names.clone(),
+        };
+        let new: Result<NewTask, Error> = convert::new_task(state, task, said);
+        new.and_then(|new| {
+            caller.check_queue(new.content.queue_name.as_str())?;
+            Ok(new)
+        })
+        .map_err(|error| error.below(&at(index)))
+    };
+    tasks.into_iter().enumerate().map(new).collect()
 }
 
 pub(super) fn at(index: usize) -> String {
@@ -98,7 +107,9 @@ pub(super) fn at(index: usize) -> String {
 }
 
 pub(super) fn array(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
-    let batch: wire::TaskBatch = extract::parse(bytes)?;
+    let batch: wire::TaskBatch = extract::parse(bytes).map_err(|error| {
+        if error.is_at("/tasks", wire::TOO_MANY) { wrong_size() } else { error }
+    })?;
     check_size(batch.tasks.len())?;
     Ok(batch.tasks)
 }
@@ -118,9 +129,10 @@ pub(super) fn lines(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
 }
 
 fn check_size(tasks: usize) -> Result<(), Error> {
-    if (1..=BATCH_TASKS_MAX).contains(&tasks) {
-        return Ok(());
-    }
+    if (1..=BATCH_TASKS_MAX).contains(&tasks) { Ok(()) } else { Err(wrong_size()) }
+}
+
+fn wrong_size() -> Error {
     let detail = format!("a batch has 1 to {BATCH_TASKS_MAX} tasks");
-    Err(Error::new(ErrorCode::BatchSize, detail).at("/tasks"))
+    Error::new(ErrorCode::BatchSize, detail).at("/tasks")
 }

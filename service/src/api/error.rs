@@ -55,6 +55,11 @@ impl Error {
         Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, detail) }
     }
 
+    /// Whether it is about this place, and begins so.
+    pub(super) fn is_at(&self, pointer: &str, start: &str) -> bool {
+        self.pointer.as_deref() == Some(pointer) && self.detail.starts_with(start)
+    }
+
     pub fn code(&self) -> ErrorCode {
         self.code
     }
@@ -133,6 +138,7 @@ impl From<store::Error> for Error {
             store::Error::Overloaded => {
                 return Self::new(ErrorCode::Overloaded, "too many writes are waiting");
             }
+            store::Error::NoRoom => return super::answer::no_room(),
             store::Error::Closed => {
                 return Self::new(ErrorCode::ShuttingDown, "the service is stopping");
             }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use actix_web::{
     HttpRequest, HttpResponse, get,
     web::{Bytes, BytesMut, Path},
@@ -122,7 +124,7 @@ pub(super) async fn get_events(
     let place = place.as_deref().map(event_place).transpose()?;
     let permit = permit(&state)?;
     let reader = state.store.events(place).await?;
-    Ok(event_stream::respond(state, caller, permit, AllTasks { reader, query }))
+    Ok(event_stream::respond(state, caller, permit, AllTasks { reader, query, sent: None }))
 }
 
 /// Watch one task
@@ -168,6 +170,8 @@ pub(super) async fn get_task_events(
 struct AllTasks {
     reader: EventReader,
     query: EventsQuery,
+    /// What is being sent, with the room that it has, until the reader has taken it.
+    sent: Option<Arc<EventChunk>>,
 }
 
 impl Source for AllTasks {
@@ -177,6 +181,7 @@ impl Source for AllTasks {
                 Ok(Heard::Missed) => return Some(vec![Bytes::from_static(RESET)]),
                 Ok(Heard::Events { chunk, skip }) => {
                     let pieces = self.pieces(&chunk, skip);
+                    self.sent = Some(chunk);
                     if !pieces.is_empty() {
                         return Some(pieces);
                     }

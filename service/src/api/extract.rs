@@ -1,33 +1,40 @@
 //! Reads what clients send, within bounds of size and time.
 
-use std::{borrow::Cow, future::Future, pin::Pin, sync::Arc};
+use std::{borrow::Cow, future::Future, pin::Pin};
 
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
     dev::Payload,
+    http::header::CONTENT_LENGTH,
     web::{self, Bytes, BytesMut},
 };
 use futures_util::StreamExt;
 use nightshift_openapi::ErrorCode;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Error, Limits, State};
-use crate::domain::{json::without_lone_surrogates, limits::POINTER_KEY_BYTES_MAX};
+use super::{Error, State, answer};
+use crate::{
+    domain::{json::without_lone_surrogates, limits::POINTER_KEY_BYTES_MAX},
+    memory::{COPIES, Memory, Share},
+};
+
+/// Bytes that are parsed within a millisecond or so.
+const PARSED_HERE_BYTES_MAX: usize = 64 * 1024;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
 
-impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest for Body<T> {
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let bytes = read_json(&request, payload, |limits| limits.body_bytes_max).await?;
-            parse(&bytes).map(Self)
+            let bytes_max = state(&request)?.limits.body_bytes_max;
+            let bytes = read_json(&request, payload, Lot::Open(bytes_max)).await?;
+            aside(state(&request)?, bytes, |bytes| parse(bytes)).await.map(Self)
         })
     }
 }
@@ -38,35 +45,36 @@ pub(super) struct Report<T>(pub(super) T);
 /// Reports of several attempts at once.
 pub(super) struct Reports<T>(pub(super) T);
 
-impl<T: DeserializeOwned + 'static> FromRequest for Reports<T> {
+impl<T: DeserializeOwned + Send + 'static> FromRequest for Reports<T> {
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let bytes = read_json(&request, payload, |limits| limits.batch_bytes_max).await?;
-            parse_report(&bytes).map(Self)
+            let bytes_max = state(&request)?.limits.batch_bytes_max;
+            let bytes = read_json(&request, payload, Lot::Report(bytes_max)).await?;
+            aside(state(&request)?, bytes, |bytes| parse_report(bytes)).await.map(Self)
         })
     }
 }
 
-impl<T: DeserializeOwned + Default + 'static> FromRequest for Report<T> {
+impl<T: DeserializeOwned + Default + Send + 'static> FromRequest for Report<T> {
     type Error = Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Error>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let limits = state(&request)?.limits;
-            let bytes = read(&request, payload, limits.report_bytes_max()).await?;
+            let bytes_max = state(&request)?.limits.report_bytes_max();
+            let bytes = read(&request, payload, Lot::Report(bytes_max)).await?;
             if matches!(bytes.trim_ascii(), b"" | b"null") {
                 return Ok(Self(T::default()));
             }
             if request.content_type() != "application/json" {
                 return Err(unsupported(&request, "application/json"));
             }
-            parse_report(&bytes).map(Self)
+            aside(state(&request)?, bytes, |bytes| parse_report(bytes)).await.map(Self)
         })
     }
 }
@@ -99,16 +107,36 @@ pub(super) fn unsupported(request: &HttpRequest, wanted: &str) -> Error {
     Error::new(ErrorCode::UnsupportedMediaType, detail)
 }
 
+/// The bytes that a body may have, and which room it gets.
+#[derive(Clone, Copy)]
+pub(super) enum Lot {
+    Open(usize),
+    /// An executor's: also what is kept for such.
+    Report(usize),
+}
+
+impl Lot {
+    fn bytes_max(self) -> usize {
+        match self {
+            Self::Open(bytes_max) | Self::Report(bytes_max) => bytes_max,
+        }
+    }
+
+    fn take(self, memory: &Memory, bytes: usize) -> Result<Share, Error> {
+        let share = match self {
+            Self::Open(_) => memory.requests.take(bytes),
+            Self::Report(_) => memory.requests.take_urgent(bytes),
+        };
+        share.ok_or_else(answer::no_room)
+    }
+}
+
 /// The whole body of what says that it is JSON.
-async fn read_json(
-    request: &HttpRequest,
-    payload: Payload,
-    bytes_max: fn(&Limits) -> usize,
-) -> Result<Bytes, Error> {
+async fn read_json(request: &HttpRequest, payload: Payload, lot: Lot) -> Result<Bytes, Error> {
     if request.content_type() != "application/json" {
         return Err(unsupported(request, "application/json"));
     }
-    read(request, payload, bytes_max(&state(request)?.limits)).await
+    read(request, payload, lot).await
 }
 
 /// The whole body, if it is small enough and comes in time. Its room is given back when the
@@ -116,11 +144,15 @@ async fn read_json(
 pub(super) async fn read(
     request: &HttpRequest,
     payload: Payload,
-    bytes_max: usize,
+    lot: Lot,
 ) -> Result<Bytes, Error> {
     let state = state(request)?;
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if announced.and_then(|length| length.parse().ok()) > Some(lot.bytes_max()) {
+        return Err(too_large(lot));
+    }
     let limit = state.limits.body_read_timeout;
-    match tokio::time::timeout(limit, collect(payload, bytes_max, &state.bodies)).await {
+    match tokio::time::timeout(limit, collect(payload, lot, &state.memory)).await {
         Ok(read) => {
             let (body, room) = read?;
             request.extensions_mut().insert(room);
@@ -135,32 +167,49 @@ pub(super) async fn read(
 
 /// Gives the room of the request's body back early: for what goes on to wait.
 pub(super) fn make_room(request: &HttpRequest) {
-    drop(request.extensions_mut().remove::<OwnedSemaphorePermit>());
+    drop(request.extensions_mut().remove::<Share>());
 }
 
-async fn collect(
-    mut payload: Payload,
-    bytes_max: usize,
-    bodies: &Arc<Semaphore>,
-) -> Result<(Bytes, OwnedSemaphorePermit), Error> {
-    let full = |_| Error::new(ErrorCode::Overloaded, "too many large bodies at once");
-    let mut room = Arc::clone(bodies).try_acquire_many_owned(1).map_err(full)?;
+async fn collect(mut payload: Payload, lot: Lot, memory: &Memory) -> Result<(Bytes, Share), Error> {
+    let mut room = lot.take(memory, 0)?;
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| {
             Error::new(ErrorCode::MalformedJson, format!("the body broke off: {error}"))
         })?;
         let length = body.len() + chunk.len();
-        if length > bytes_max {
-            let detail = format!("the body has more than {bytes_max} bytes");
-            return Err(Error::new(ErrorCode::BodyTooLarge, detail));
+        if length > lot.bytes_max() {
+            return Err(too_large(lot));
         }
-        let more = (length / 1024 + 1).saturating_sub(room.num_permits());
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
-        room.merge(Arc::clone(bodies).try_acquire_many_owned(more).map_err(full)?);
+        let wanted = length.saturating_mul(COPIES);
+        if wanted > room.bytes() {
+            room.join(lot.take(memory, wanted - room.bytes())?);
+        }
         body.extend_from_slice(&chunk);
     }
     Ok((body.freeze(), room))
+}
+
+fn too_large(lot: Lot) -> Error {
+    let detail = format!("the body has more than {} bytes", lot.bytes_max());
+    Error::new(ErrorCode::BodyTooLarge, detail)
+}
+
+/// Parses a body: a large one on another thread, in its turn, since the threads that serve requests
+/// have others to answer meanwhile.
+pub(super) async fn aside<T: Send + 'static>(
+    state: &State,
+    bytes: Bytes,
+    parse: impl FnOnce(&Bytes) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    if bytes.len() <= PARSED_HERE_BYTES_MAX {
+        return parse(&bytes);
+    }
+    let _turn = state.parsing.acquire().await;
+    let parsing = tokio::task::spawn_blocking(move || parse(&bytes));
+    parsing.await.unwrap_or_else(|error| {
+        Err(Error::new(ErrorCode::Internal, format!("the body could not be parsed: {error}")))
+    })
 }
 
 /// Reads JSON; errors name the place in the text, and in the value where it is known.

@@ -3,7 +3,7 @@ use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 
 use super::{
-    Error, Shared, convert, executors,
+    Error, Shared, answer, convert, executors,
     extract::{self, Body, Report, Reports},
     params::{OfExecutor, OfLease},
     peer,
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     access::Caller,
     domain::{Invalid, attempt::Outcome, lease::LeaseToken, limits::LEASES_MAX},
+    memory::{Held, Share},
     store::{Ended, RenewRequest},
 };
 
@@ -60,19 +61,29 @@ pub(super) async fn lease_tasks(
     }
     let wanted = convert::lease_request(executor.id, body)?;
     extract::make_room(&request);
-    let claimed = tokio::select! {
+    let begun = tokio::select! {
         // First of all: who is gone, or may not any more, is to get nothing.
         biased;
         () = peer::gone(request) => Vec::new(),
         () = state.shut_out(&caller) => Vec::new(),
         () = state.stopping.cancelled() => Vec::new(),
-        claimed = state.store.lease(executor.id, wanted, wait) => claimed?,
+        begun = state.store.lease(executor.id, wanted, wait) => begun?,
     };
-    for claimed in &claimed {
+    let mut leases = Vec::with_capacity(begun.len());
+    let mut shares: Option<Share> = None;
+    for Held { value: claimed, share } in begun {
         state.traces.waited(&claimed.assignment, &claimed.executor);
+        leases.push(convert::wire_lease(claimed)?);
+        match &mut shares {
+            Some(shares) => shares.join(share),
+            None => shares = Some(share),
+        }
     }
-    let leases = claimed.into_iter().map(convert::wire_lease).collect::<Result<_, _>>()?;
-    Ok(HttpResponse::Ok().json(wire::LeaseList { leases }))
+    let answer = HttpResponse::Ok().json(wire::LeaseList { leases });
+    Ok(match shares {
+        Some(shares) => answer::holding(answer, shares),
+        None => answer,
+    })
 }
 
 /// Finish several attempts
@@ -186,8 +197,9 @@ pub(super) async fn finish_lease(
         Err(error) => return Err(error),
     };
     let Ended { id, .. } = end(&state, &path, outcome).await?;
-    let task = state.store.task(id).await?.ok_or_else(lost)?;
-    Ok(HttpResponse::Ok().json(convert::wire_task(task)?))
+    let Held { value: task, share } = state.store.task_written(id).await?.ok_or_else(lost)?;
+    let answer = HttpResponse::Ok().json(convert::wire_task(task)?);
+    Ok(answer::holding(answer, share))
 }
 
 /// Give a lease back

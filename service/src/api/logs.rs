@@ -4,13 +4,13 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    Error, Shared, convert, cursor,
+    Error, Shared, answer, convert, cursor,
     extract::Query,
     params::OfTask,
     responses::{NoSuchTask, Paged, Problems, Stored},
     tasks::{not_found, task_id},
 };
-use crate::access::Caller;
+use crate::{access::Caller, memory::Held};
 
 /// Which page to show.
 #[derive(Deserialize, IntoParams)]
@@ -51,9 +51,11 @@ pub(super) async fn get_task_logs(
     let after = query.0.cursor.as_deref().map(cursor::to_place).transpose()?.unwrap_or(0);
     let limit = cursor::limit(query.0.limit)?;
     let page = state.store.logs(id, after, limit).await?.ok_or_else(not_found)?;
-    Ok(HttpResponse::Ok().json(wire::LogList {
+    let Held { value: page, share } = page;
+    let answer = HttpResponse::Ok().json(wire::LogList {
         items: page.lines.into_iter().map(convert::wire_log_line).collect(),
         next_cursor: page.next.map(cursor::from_place),
         dropped: page.dropped,
-    }))
+    });
+    Ok(answer::holding(answer, share))
 }

@@ -1,6 +1,7 @@
 //! The HTTP API: parses requests, asks the store, and renders answers.
 
 mod admit;
+mod answer;
 mod audit;
 mod batch;
 mod browser;
@@ -19,6 +20,7 @@ pub mod fuzzing;
 mod headers;
 mod health;
 mod leases;
+mod list;
 mod logs;
 mod metrics;
 mod openapi;
@@ -56,6 +58,7 @@ use crate::{
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
+    memory::Memory,
     metrics::Metrics,
     network::Network,
     plugin::Plugins,
@@ -77,8 +80,10 @@ pub struct State {
     pub vault: Arc<Vault>,
     pub plugins: Arc<Plugins>,
     pub retention: Retention,
-    /// Room for bodies, in KiB.
-    pub bodies: Arc<Semaphore>,
+    /// Room for bodies and answers.
+    pub memory: Arc<Memory>,
+    /// Turns of those who parse large bodies.
+    pub parsing: Arc<Semaphore>,
     /// Room for readers of events.
     pub event_streams: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
@@ -103,13 +108,13 @@ const REPORT_EXTRA_BYTES: usize = 256 * 1024;
 
 impl Limits {
     /// Bytes of an executor's report.
-    fn report_bytes_max(&self) -> usize {
+    pub fn report_bytes_max(&self) -> usize {
         self.body_bytes_max.max(self.return_value_bytes_max + REPORT_EXTRA_BYTES)
     }
 }
 
-/// KiB of all bodies together that are being read or worked on.
-pub const BODIES_KIB_MAX: usize = 512 * 1024;
+/// Large bodies that are parsed at once; others wait.
+pub const PARSERS_MAX: usize = 2;
 
 /// Readers of events at once.
 pub const EVENT_STREAMS_MAX: usize = 4_096;

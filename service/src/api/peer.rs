@@ -10,7 +10,7 @@ use std::{
 
 use actix_tls::accept::rustls_0_23::TlsStream;
 use actix_web::{HttpRequest, dev::Extensions, rt::net::TcpStream};
-use rustix::net::sockopt::set_tcp_user_timeout;
+use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::io::Interest;
 
 /// The connection of a request, only to be looked at.
@@ -18,6 +18,10 @@ struct Peer(OwnedFd);
 
 /// How long a client may take nothing of what it is sent, or be gone without a word.
 const STANDSTILL: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer that the kernel may hold beside what the service does: else it would take
+/// megabytes for each client that reads nothing, which count as the service's memory.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
 
 /// Keeps the connection where its requests find it, and ends it where the client stands still: the
 /// server waits for room to write without end.
@@ -28,6 +32,7 @@ pub fn remember(connection: &dyn Any, of_connection: &mut Extensions) {
         let limit = u32::try_from(STANDSTILL.as_millis()).unwrap_or(u32::MAX);
         // Refused by nothing that this runs on; without it, only such clients live longer.
         set_tcp_user_timeout(stream, limit).ok();
+        set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES).ok();
     }
     if let Some(Ok(copy)) = stream.map(|stream| stream.as_fd().try_clone_to_owned()) {
         of_connection.insert(Peer(copy));

@@ -8,7 +8,7 @@ use nightshift_openapi::ErrorCode;
 use super::{
     Error, Shared, convert,
     cursor::ByName,
-    extract::{self, Query, Report},
+    extract::{self, Lot, Query, Report},
     params::OfPlugin,
     responses::{InUse, Installed, NoSuchPlugin, Paged, Problems, Sent, Stored, Written},
 };
@@ -106,8 +106,8 @@ pub(super) async fn put_plugin(
     }
     let too_many = || Error::new(ErrorCode::Overloaded, "too many plugins are being installed");
     let _turn = state.plugins.turn().ok_or_else(too_many)?;
-    let bytes_max = state.limits.plugin_bytes_max;
-    let component = extract::read(&request, payload.into_inner(), bytes_max).await?;
+    let lot = Lot::Open(state.limits.plugin_bytes_max);
+    let component = extract::read(&request, payload.into_inner(), lot).await?;
     let Inspected { digest, description, plugin } =
         state.plugins.inspect(&component).await.map_err(refused)?;
     let note = caller.note("put_plugin", &name);

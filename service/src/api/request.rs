@@ -4,24 +4,39 @@ use std::time::Instant;
 
 use actix_web::{
     Error as ActixError,
-    body::{BodySize, BoxBody, EitherBody, MessageBody},
+    body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
-    http::{ConnectionType, Method},
+    http::{
+        ConnectionType, Method, Version,
+        header::{self, HeaderValue},
+    },
     middleware::Next,
     web::Data,
 };
 use nightshift_openapi::ErrorCode;
 use tracing::Instrument;
 
-use super::{Error, State};
+use super::{
+    Error, State,
+    answer::{self, Sending},
+};
+
+/// Said with each answer, whose pages and data are for nobody's frame, and are what they say that
+/// they are.
+const GUARDS: [(header::HeaderName, &str); 3] = [
+    (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    // For browsers that do not know the first.
+    (header::X_FRAME_OPTIONS, "DENY"),
+];
 
 /// Refuses what does not come in by the right door, answers HEAD like GET, whose body the server
-/// then leaves out (RFC 9110, section 9.3.2), says so when the connection ends, and puts the
-/// request into the log.
-pub async fn around<B: MessageBody>(
+/// then leaves out (RFC 9110, section 9.3.2), says so when the connection ends, finds room for the
+/// answer, and puts the request into the log.
+pub async fn around<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<EitherBody<B>>, ActixError> {
+) -> Result<ServiceResponse<Sending>, ActixError> {
     let begun = Instant::now();
     let method = method_name(request.method());
     let span = tracing::debug_span!("http.request", method = %request.method());
@@ -34,11 +49,18 @@ pub async fn around<B: MessageBody>(
     let closes = request.head().upgrade();
     async {
         let mut answer = match check_doors(&request) {
-            Ok(()) => without_stream(is_head, next.call(request).await?),
-            Err(error) => request.error_response(error).map_into_right_body(),
+            Ok(()) => next.call(request).await?.map_into_boxed_body(),
+            Err(error) => request.error_response(error),
         };
+        if matches!(answer.response().body().size(), BodySize::Stream) {
+            answer = as_stream(is_head, answer);
+        }
+        let mut answer = answer::send(answer);
         if closes {
             answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+        }
+        for (name, value) in GUARDS {
+            answer.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         // The pattern, not the path: that may hold a lease's token.
         let route = answer.request().match_pattern();
@@ -53,15 +75,19 @@ pub async fn around<B: MessageBody>(
     .await
 }
 
-/// The server waits for the end of a body even if it leaves it out, and a stream has none.
-fn without_stream<B: MessageBody>(
-    is_head: bool,
-    answer: ServiceResponse<B>,
-) -> ServiceResponse<EitherBody<B>> {
-    if is_head && matches!(answer.response().body().size(), BodySize::Stream) {
-        return answer.map_body(|_, _| EitherBody::right(BoxBody::new(())));
+/// An answer whose length nobody knows.
+fn as_stream(is_head: bool, mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    // The server waits for the end of a body even if it leaves it out, and a stream has none.
+    if is_head {
+        return answer.map_body(|_, _| BoxBody::new(()));
     }
-    answer.map_into_left_body()
+    if answer.request().version() < Version::HTTP_11 {
+        // HTTP/1.0 has no chunks: the end of the connection is the end of the body.
+        let head = answer.response_mut().head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
+    answer
 }
 
 /// The method as a label: a client may send any word.

@@ -21,7 +21,7 @@ use utoipa::{
 use utoipa_actix_web::{AppExt, service_config::ServiceConfig as ApiConfig};
 
 use super::{
-    Error, audit, batch, docs, document::complete, events, executors, health, leases, logs,
+    Error, audit, batch, docs, document::complete, events, executors, health, leases, list, logs,
     metrics, openapi, plugins, prune, queues, stats, steer, tasks, tokens, webhooks,
 };
 
@@ -77,7 +77,7 @@ fn api(config: &mut ApiConfig<'_>) {
     config
         .service(batch::create_tasks)
         .service(tasks::create_task)
-        .service(tasks::list_tasks)
+        .service(list::list_tasks)
         .service(tasks::get_task)
         .service(tasks::get_task_status)
         .service(tasks::get_task_result)

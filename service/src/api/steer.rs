@@ -1,13 +1,13 @@
 //! What people ask of a task after it was enqueued.
 
-use actix_web::{HttpResponse, delete, post, web::Path};
+use actix_web::{HttpResponse, HttpResponseBuilder, delete, post, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    Error, Shared, convert,
+    Error, Shared, answer, convert,
     extract::Query,
     params::OfTask,
     responses::{HasEnded, HasNotEnded, NoSuchTask, NotRetryable, Problems, Queried, Written},
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     access::Caller,
-    domain::task::{Task, TaskId},
+    domain::task::TaskId,
+    memory::Held,
     store::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
 };
 
@@ -33,7 +34,9 @@ pub(super) struct CancelQuery {
 /// Cancel a task
 ///
 /// A waiting task is CANCELLED at once (200). The executor of a running one is asked to stop
-/// (202); after 10 seconds the task is CANCELLED whatever the executor does.
+/// (202); after 10 seconds the task is CANCELLED whatever the executor does. A token without the
+/// scope `read` is shown where the task is: `args`, `kwargs`, `progress`, `return_value` and
+/// `errors` are empty.
 #[utoipa::path(
     tag = "tasks",
     operation_id = "cancel_task",
@@ -56,7 +59,7 @@ pub(super) async fn cancel_task(
 ) -> Result<HttpResponse, Error> {
     let id = caller.task(&state, task_id(&id)?).await?;
     let request = CancelRequest { id, force: query.0.force };
-    let mut answer = match state.store.cancel(request, caller.note("cancel_task", &id)).await? {
+    let answer = match state.store.cancel(request, caller.note("cancel_task", &id)).await? {
         CancelAnswer::Cancelled => HttpResponse::Ok(),
         CancelAnswer::Requested => HttpResponse::Accepted(),
         CancelAnswer::Finished => {
@@ -65,13 +68,14 @@ pub(super) async fn cancel_task(
         }
         CancelAnswer::NotFound => return Err(not_found()),
     };
-    Ok(answer.json(convert::wire_task(record(&state, id).await?)?))
+    record(&state, &caller, id, answer).await
 }
 
 /// Retry a task
 ///
 /// A FAILED or CANCELLED task becomes READY again under the same id, with all its attempts
-/// before it; its errors are kept.
+/// before it; its errors are kept. A token without the scope `read` is shown where the task is:
+/// `args`, `kwargs`, `progress`, `return_value` and `errors` are empty.
 #[utoipa::path(
     tag = "tasks",
     operation_id = "retry_task",
@@ -91,9 +95,7 @@ pub(super) async fn retry_task(
 ) -> Result<HttpResponse, Error> {
     let id = caller.task(&state, task_id(&id)?).await?;
     match state.store.retry(id, caller.note("retry_task", &id)).await? {
-        RetryAnswer::Retried => {
-            Ok(HttpResponse::Ok().json(convert::wire_task(record(&state, id).await?)?))
-        }
+        RetryAnswer::Retried => record(&state, &caller, id, HttpResponse::Ok()).await,
         RetryAnswer::NotRetryable => {
             let detail = "only a FAILED or CANCELLED task can be retried";
             Err(Error::new(ErrorCode::TaskNotRetryable, detail))
@@ -133,6 +135,14 @@ pub(super) async fn delete_task(
     }
 }
 
-async fn record(state: &Shared, id: TaskId) -> Result<Task, Error> {
-    state.store.task(id).await?.ok_or_else(not_found)
+/// Answers with the record, as far as the caller may see it.
+async fn record(
+    state: &Shared,
+    caller: &Caller,
+    id: TaskId,
+    mut answer: HttpResponseBuilder,
+) -> Result<HttpResponse, Error> {
+    let task = state.store.task_written(id).await?.ok_or_else(not_found)?;
+    let Held { value: task, share } = task;
+    Ok(answer::holding(answer.json(convert::wire_task_for(caller, task)?), share))
 }

@@ -7,20 +7,21 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::{
-    Error, Shared, convert,
+    Error, Shared, answer, convert,
     convert::Said,
-    cursor,
     extract::{self, Body, Query},
     headers,
     params::{Enqueueing, OfTask, Traced},
-    responses::{
-        Headed, NewTasks, NoSuchTask, OneTask, Paged, Problems, Queried, Sent, Stored, Written,
-    },
+    responses::{Headed, NewTasks, NoSuchTask, OneTask, Problems, Queried, Sent, Stored, Written},
 };
 use crate::{
     access::Caller,
-    domain::{Timestamp, limits::WAIT_MAX, task::TaskId},
-    store::{EnqueueConflict, Enqueued, PathFilter, Phase, TaskFilter},
+    domain::{
+        limits::WAIT_MAX,
+        task::{Task, TaskId},
+    },
+    memory::{Held, Share},
+    store::{EnqueueConflict, Enqueued},
     traces::SpanKind,
 };
 
@@ -69,7 +70,9 @@ pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
 /// Enqueue a task
 ///
 /// The answer comes after the task is stored. With `Prefer: wait=S` it comes when the task has
-/// ended, or after S seconds (at most 60), and holds the record as it is then.
+/// ended, or after S seconds (at most 60), and holds the record as it is then. A token without the
+/// scope `read` is shown what it has said itself, and the task's status: otherwise `args` and
+/// `kwargs` are empty, and so are `progress`, `return_value` and `errors`.
 #[utoipa::path(
     tag = "tasks",
     operation_id = "create_task",
@@ -107,6 +110,8 @@ pub(super) async fn create_task(
     let said = Said { idempotency_key, traceparent, visible: caller.queue_names.clone() };
     let new = convert::new_task(&state, body.0, said)?;
     caller.check_queue(new.content.queue_name.as_str())?;
+    // What the caller has said he may see, whoever may not read.
+    let said = (new.content.args.clone(), new.content.kwargs.clone());
     let enqueued = state
         .store
         .enqueue(vec![new])
@@ -115,120 +120,49 @@ pub(super) async fn create_task(
         .map_err(|refused| conflict(refused).1)?
         .pop()
         .ok_or_else(|| Error::new(ErrorCode::Internal, "the store lost count"))?;
-    let (mut answer, mut task) = match enqueued {
-        Enqueued::Created(task) => (HttpResponse::Created(), *task),
-        Enqueued::Existing(task) => (HttpResponse::Ok(), *task),
+    let (id, is_said) = match &enqueued {
+        Enqueued::Created(task) => (task.id, true),
+        Enqueued::Existing { id, same } => (*id, *same),
     };
-    span.describe(&task);
+    let (mut answer, mut task) = match enqueued {
+        Enqueued::Created(task) => (HttpResponse::Created(), Some((*task, None))),
+        Enqueued::Existing { .. } => (HttpResponse::Ok(), written(&state, id).await?),
+    };
+    if let Some((task, _)) = &task {
+        span.describe(task);
+    }
     span.end(state.clock.now());
     if let Some(limit) = headers::prefer_wait(&request) {
         extract::make_room(&request);
-        state.wait_for_end(&caller, task.id, limit).await?;
+        // It may be large, and has changed when the wait is over.
+        state.wait_for_end(&caller, id, limit).await?;
         // Whoever deleted the task meanwhile knows how it ended.
-        task = state.store.task(task.id).await?.unwrap_or(task);
+        task = written(&state, id).await?.or(task);
         answer.insert_header(("Preference-Applied", format!("wait={}", limit.as_secs())));
     }
-    answer.insert_header(("Location", format!("/tasks/{}", task.id)));
-    Ok(answer.json(convert::wire_task(task)?))
-}
-
-/// What a list of tasks is to show.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct ListQuery {
-    /// Only tasks with this status.
-    #[param(example = "READY")]
-    status: Option<wire::TaskStatus>,
-    /// Only tasks of this queue.
-    #[param(pattern = r"^[^\u0000]*$", example = json!(wire::examples::QUEUE))]
-    queue_name: Option<String>,
-    /// Only tasks with this path, or, ending with `*`, with this prefix.
-    #[param(pattern = r"^[^\u0000]*$", example = "myapp.tasks.*")]
-    task_path: Option<String>,
-    /// Only tasks of this executor.
-    #[param(pattern = r"^[^\u0000]*$", example = json!(wire::examples::EXECUTOR))]
-    executor: Option<String>,
-    /// Only tasks with this label, as `key=value`.
-    #[param(pattern = r"^[^\u0000]*=[^\u0000]*$", example = "target=m31")]
-    label: Option<String>,
-    /// Only tasks enqueued after this time.
-    #[param(example = "2026-11-25T00:00:00Z")]
-    enqueued_after: Option<wire::Timestamp>,
-    /// Only tasks enqueued before this time.
-    #[param(example = "2026-11-26T00:00:00Z")]
-    enqueued_before: Option<wire::Timestamp>,
-    /// 1 to 1,000; 100 by default.
-    #[param(minimum = 1, maximum = 1000, example = 100)]
-    limit: Option<u32>,
-    /// `next_cursor` of the page before.
-    #[param(pattern = r"^[A-Za-z0-9_\-]{10}[AEIMQUYcgkosw048]$", example = json!(wire::examples::CURSOR))]
-    cursor: Option<String>,
-}
-
-impl ListQuery {
-    fn filter(self) -> Result<TaskFilter, Error> {
-        let texts = [&self.queue_name, &self.task_path, &self.executor, &self.label];
-        // PostgreSQL has no NUL, and so has no name.
-        if texts.into_iter().flatten().any(|text| text.contains('\0')) {
-            return Err(Error::new(ErrorCode::InvalidQuery, "a text must not hold a NUL"));
-        }
-        let label = self.label.map(|label| {
-            label
-                .split_once('=')
-                .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .ok_or_else(|| Error::new(ErrorCode::InvalidQuery, "label must be key=value"))
-        });
-        Ok(TaskFilter {
-            phase: self.status.map(|status| match status {
-                wire::TaskStatus::Ready => Phase::Waiting,
-                wire::TaskStatus::Running => Phase::Running,
-                wire::TaskStatus::Successful => Phase::Successful,
-                wire::TaskStatus::Failed => Phase::Failed,
-                wire::TaskStatus::Cancelled => Phase::Cancelled,
-            }),
-            queue_name: self.queue_name,
-            task_path: self.task_path.map(|path| match path.strip_suffix('*') {
-                Some(prefix) => PathFilter::Prefix(prefix.to_owned()),
-                None => PathFilter::Exact(path),
-            }),
-            executor: self.executor,
-            label: label.transpose()?,
-            enqueued_after: self.enqueued_after.map(Timestamp::from),
-            enqueued_before: self.enqueued_before.map(Timestamp::from),
-            before: self.cursor.as_deref().map(cursor::to_place).transpose()?,
-            limit: cursor::limit(self.limit)?,
-        })
+    let (task, share) = task.ok_or_else(gone)?;
+    answer.insert_header(("Location", format!("/tasks/{id}")));
+    let mut task = convert::wire_task_for(&caller, task)?;
+    if is_said {
+        task.args = convert::wire_json(&said.0)?;
+        task.kwargs = convert::wire_json(&said.1)?;
     }
+    let answer = answer.json(task);
+    Ok(match share {
+        Some(share) => answer::holding(answer, share),
+        None => answer,
+    })
 }
 
-/// List tasks
-///
-/// Newest first. A page never skips or repeats a task, whatever arrives meanwhile.
-#[utoipa::path(
-    tag = "tasks",
-    operation_id = "list_tasks",
-    security((), ("bearer" = ["read"])),
-    params(ListQuery),
-    responses(
-        (status = 200, description = "One page", body = wire::TaskList,
-            example = json!(wire::examples::task_list())),
-        Problems<(Paged, Stored)>,
-    )
-)]
-#[get("/tasks")]
-pub(super) async fn list_tasks(
-    state: Shared,
-    caller: Caller,
-    query: Query<ListQuery>,
-) -> Result<HttpResponse, Error> {
-    let mut filter = query.0.filter()?;
-    filter.queue_name = caller.hold_to_queue(filter.queue_name)?;
-    let page = state.store.tasks(filter).await?;
-    Ok(HttpResponse::Ok().json(wire::TaskList {
-        items: page.tasks.into_iter().map(convert::wire_summary).collect(),
-        next_cursor: page.next.map(cursor::from_place),
-    }))
+/// The record of a task that was enqueued, and the room for it.
+async fn written(state: &Shared, id: TaskId) -> Result<Option<(Task, Option<Share>)>, Error> {
+    let task = state.store.task_written(id).await?;
+    Ok(task.map(|Held { value, share }| (value, Some(share))))
+}
+
+/// The task that was there before was deleted just when it was to be shown.
+fn gone() -> Error {
+    Error::new(ErrorCode::Overloaded, "the task that was there before has just been deleted")
 }
 
 /// Read a task's whole record
@@ -254,8 +188,9 @@ pub(super) async fn get_task(
     if let Some(limit) = query.0.limit() {
         state.wait_for_end(&caller, id, limit).await?;
     }
-    let task = state.store.task(id).await?.ok_or_else(not_found)?;
-    Ok(HttpResponse::Ok().json(convert::wire_task(task)?))
+    let Held { value: task, share } = state.store.task(id).await?.ok_or_else(not_found)?;
+    let answer = HttpResponse::Ok().json(convert::wire_task(task)?);
+    Ok(answer::holding(answer, share))
 }
 
 /// Read where a task is
@@ -322,7 +257,7 @@ pub(super) async fn get_task_result(
     if let Some(limit) = query.0.limit() {
         state.wait_for_end(&caller, id, limit).await?;
     }
-    let end = state.store.task_end(id).await?.ok_or_else(not_found)?;
+    let Held { value: end, share } = state.store.task_end(id).await?.ok_or_else(not_found)?;
     let mut answer = if end.stage.is_finished() {
         HttpResponse::Ok()
     } else {
@@ -330,13 +265,14 @@ pub(super) async fn get_task_result(
         accepted.insert_header(("Retry-After", 1));
         accepted
     };
-    Ok(answer.json(wire::TaskResult {
+    let answer = answer.json(wire::TaskResult {
         id: end.id.0,
         status: convert::wire_status(end.stage),
         return_value: end.return_value.as_ref().map(convert::wire_json).transpose()?,
         errors: end.errors.into_iter().map(convert::wire_error).collect(),
         finished_at: end.finished_at.map(Into::into),
-    }))
+    });
+    Ok(answer::holding(answer, share))
 }
 
 /// Say why a task is where it is

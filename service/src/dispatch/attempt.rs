@@ -7,9 +7,9 @@ use crate::{
     clock::later,
     domain::{
         attempt::{Failure, FailureKind, Outcome},
-        lease::{Assignment, Claimed, Lease, LeaseToken, Renewal},
+        lease::{Assignment, Claimed, Inputs, Lease, LeaseToken, Renewal},
     },
-    executor::{Answer, CancelNotice, Journal},
+    executor::{Answer, AnswerRoom, CancelNotice, Journal},
     store::{self, LeaseLost, NewLogLine, RenewRequest},
 };
 
@@ -54,6 +54,8 @@ pub(super) struct Attempt<'a> {
     claimed: Claimed,
     stop: Stop,
     journal: Arc<Journal>,
+    /// Kept until the end is stored.
+    room: AnswerRoom,
     trace: AttemptTrace,
 }
 
@@ -70,11 +72,13 @@ impl<'a> Attempt<'a> {
     pub(super) fn new(dispatcher: &'a Dispatcher, mut claimed: Claimed, stop: Stop) -> Self {
         let trace = AttemptTrace::begin(&dispatcher.traces, &mut claimed, dispatcher.clock.now());
         let journal = Arc::new(Journal::new(Arc::clone(&dispatcher.clock)));
-        Self { dispatcher, claimed, stop, journal, trace }
+        let room = AnswerRoom::new(Arc::clone(&dispatcher.memory));
+        Self { dispatcher, claimed, stop, journal, room, trace }
     }
 
     pub(super) async fn run(mut self) {
-        let end = self.wait().await;
+        let inputs = self.claimed.assignment.take_inputs();
+        let end = self.wait(inputs).await;
         let answer = if let End::Answered(answer) = &end { Some(answer) } else { None };
         self.trace.called(answer, self.dispatcher.clock.now());
         self.store_last_words().await;
@@ -110,15 +114,15 @@ impl<'a> Attempt<'a> {
     }
 
     /// Whichever comes first; dropping the call closes its connection.
-    async fn wait(&self) -> End {
+    async fn wait(&self, inputs: Inputs) -> End {
         let Claimed { assignment, executor, .. } = &self.claimed;
         let Dispatcher { executor: by, clock, metrics, .. } = self.dispatcher;
         let _in_flight = metrics.call(executor.registration.name.as_str());
+        let journal = Arc::clone(&self.journal);
+        let call = by.execute(executor, assignment, inputs, &self.room, journal, clock.now());
         tokio::select! {
             biased;
-            answer = by.execute(executor, assignment, Arc::clone(&self.journal), clock.now()) => {
-                End::Answered(answer)
-            }
+            answer = call => End::Answered(answer),
             () = self.stop.cancelled.cancelled() => End::Cancelled,
             () = self.stop.shutdown.cancelled() => End::Shutdown,
             end = self.keep_alive() => end,

@@ -13,6 +13,7 @@ use crate::{
     clock::Clock,
     domain::lease::LeaseToken,
     executor::{CancelNotice, Executors},
+    memory::{Held, Memory},
     metrics::Metrics,
     store::{self, Callee, CancelSignal, ClaimRequest, Claimer, Store},
     traces::Traces,
@@ -34,6 +35,7 @@ pub struct Dispatcher {
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
     permits: Arc<Semaphore>,
+    pub(super) memory: Arc<Memory>,
     notices: Semaphore,
     in_flight: Mutex<HashMap<LeaseToken, Stop>>,
     attempts: TaskTracker,
@@ -44,6 +46,13 @@ pub struct Dispatcher {
 pub struct Seen {
     pub metrics: Arc<Metrics>,
     pub traces: Traces,
+}
+
+/// How much a dispatcher may run at once.
+#[derive(Clone)]
+pub struct Bounds {
+    pub attempts_max: u32,
+    pub memory: Arc<Memory>,
 }
 
 /// How a dispatcher comes to rest.
@@ -69,9 +78,9 @@ impl Dispatcher {
         executor: Executors,
         clock: Arc<dyn Clock>,
         seen: Seen,
-        attempts_max: u32,
+        bounds: Bounds,
     ) -> Self {
-        let permits = usize::try_from(attempts_max).unwrap_or(Semaphore::MAX_PERMITS);
+        let permits = usize::try_from(bounds.attempts_max).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             store,
             executor,
@@ -79,6 +88,7 @@ impl Dispatcher {
             metrics: seen.metrics,
             traces: seen.traces,
             permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
+            memory: bounds.memory,
             notices: Semaphore::new(NOTICES_AT_ONCE),
             in_flight: Mutex::new(HashMap::new()),
             attempts: TaskTracker::new(),
@@ -111,8 +121,8 @@ impl Dispatcher {
             return;
         }
         let request = ClaimRequest { by: Claimer::Dispatcher, limit: free };
-        let claimed = match self.store.claim(request).await {
-            Ok(claimed) => claimed,
+        let begun = match self.store.claim(request).await {
+            Ok(claims) => claims.begun,
             Err(error) => {
                 if !matches!(error, store::Error::Unavailable(_)) {
                     tracing::error!(error = &error as &dyn std::error::Error, "claiming failed");
@@ -125,7 +135,7 @@ impl Dispatcher {
                 return;
             }
         };
-        for claimed in claimed {
+        for Held { value: claimed, share } in begun {
             let stop = Stop::default();
             let token = claimed.lease.token();
             self.in_flight().insert(token, stop.clone());
@@ -134,10 +144,10 @@ impl Dispatcher {
             self.attempts.spawn(async move {
                 Attempt::new(&this, claimed, stop).run().await;
                 this.in_flight().remove(&token);
-                drop(permit);
-                // The end itself told that there is work. But without a permit it could not be
-                // claimed.
-                if this.permits.available_permits() <= 1 {
+                drop((permit, share));
+                // The end itself told that there is work. But without a permit, or room for what
+                // it carries, it could not be claimed.
+                if this.permits.available_permits() <= 1 || this.memory.calls.was_refused() {
                     this.store.wake_dispatcher();
                 }
             });

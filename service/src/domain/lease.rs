@@ -1,6 +1,6 @@
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, mem, str::FromStr, sync::Arc};
 
-use super::{Timestamp, executor::Executor, task::Task};
+use super::{Timestamp, executor::Executor, json::JsonText, task::Task};
 
 /// The right to run one attempt. Made by the store's claim, and spent by value when the attempt
 /// is finished; after that, or once it ran out, its token opens nothing.
@@ -79,9 +79,32 @@ pub struct Assignment {
 }
 
 impl Assignment {
+    /// Takes the inputs out, which may be large: whoever runs the attempt drops them once they are
+    /// on their way.
+    pub fn take_inputs(&mut self) -> Inputs {
+        let content = &mut self.task.content;
+        Inputs {
+            args: mem::replace(&mut content.args, JsonText::empty_array()),
+            kwargs: mem::replace(&mut content.kwargs, JsonText::empty_object()),
+        }
+    }
+
     /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.task.attempts
+    }
+}
+
+/// What an attempt is given to work on.
+#[derive(Debug)]
+pub struct Inputs {
+    pub args: JsonText,
+    pub kwargs: JsonText,
+}
+
+impl Inputs {
+    pub fn bytes(&self) -> usize {
+        self.args.as_str().len() + self.kwargs.as_str().len()
     }
 }
 

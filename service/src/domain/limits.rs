@@ -72,6 +72,9 @@ pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
 pub const LOG_LINES_PER_TASK_MAX: i64 = 10_000;
 /// Bytes of log kept of one task.
 pub const LOG_BYTES_PER_TASK_MAX: i64 = 4 * 1024 * 1024;
+/// Bytes of tasks that one claim takes along, be it a worker's or for calls; a task that is larger
+/// goes alone.
+pub const CLAIM_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Tasks that a worker takes at once, and ends that it reports at once.
 pub const LEASES_MAX: u32 = 1_000;
 /// Queues that a worker names when it asks for tasks.
@@ -80,6 +83,10 @@ pub const QUEUES_ASKED_MAX: usize = 100;
 pub const RETENTION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 /// Rows of one page of a list.
 pub const PAGE_MAX: u32 = 1_000;
+/// Bytes of one page, about: it ends earlier where its rows are large.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of log that who watches a task is told at once, about.
+pub const LOG_PIECE_BYTES_MAX: usize = 64 * 1024;
 /// Rows of one page unless asked otherwise.
 pub const PAGE_DEFAULT: u32 = 100;
 /// How far `explain` counts the tasks ahead of one.

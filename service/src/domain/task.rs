@@ -82,10 +82,10 @@ pub struct NewTask {
 }
 
 impl NewTask {
-    /// Whether the caller may be shown a task that is there already.
-    pub fn may_show(&self, other: &Task) -> bool {
-        let name = &other.content.queue_name;
-        self.visible.as_ref().is_none_or(|names| names.contains(name))
+    /// Whether the caller may be shown a task of this queue that is there already.
+    pub fn may_show(&self, queue_name: &str) -> bool {
+        let is = |name: &QueueName| name.as_str() == queue_name;
+        self.visible.as_ref().is_none_or(|names| names.iter().any(is))
     }
 
     /// About how much room it takes.
@@ -335,7 +335,9 @@ pub struct TaskSummary {
     pub labels: BTreeMap<String, String>,
     pub executor: Option<String>,
     pub attempts: u32,
-    pub times: Times,
+    pub enqueued_at: Timestamp,
+    pub started_at: Option<Timestamp>,
+    pub finished_at: Option<Timestamp>,
 }
 
 /// Why a waiting or running task is where it is.

@@ -1,5 +1,6 @@
 //! Runs attempts.
 
+mod answer_room;
 pub(crate) mod http;
 mod journal;
 mod returned;
@@ -11,10 +12,11 @@ use crate::domain::{
     Timestamp,
     attempt::Outcome,
     executor::{Executor, Target},
-    lease::{Assignment, LeaseToken},
+    lease::{Assignment, Inputs, LeaseToken},
     task::TaskId,
 };
 
+pub use answer_room::AnswerRoom;
 pub use http::{HttpExecutor, HttpSettings};
 pub use journal::Journal;
 pub use wasm::WasmExecutor;
@@ -32,14 +34,18 @@ impl Executors {
         &self,
         executor: &Executor,
         assignment: &Assignment,
+        inputs: Inputs,
+        room: &AnswerRoom,
         journal: Arc<Journal>,
         now: Timestamp,
     ) -> Answer {
         match &executor.registration.target {
             Target::Http { .. } | Target::Worker => {
-                self.http.execute(executor, assignment, now).await
+                self.http.execute(executor, assignment, inputs, room, now).await
             }
-            Target::Wasm { .. } => self.wasm.execute(executor, assignment, journal, now).await,
+            Target::Wasm { .. } => {
+                self.wasm.execute(executor, assignment, inputs, journal, now).await
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
         attempt::{Failure, FailureKind, LogLevel, Outcome, Progress},
         executor::{Executor, Target},
         grants::Grants as Granted,
-        lease::Assignment,
+        lease::{Assignment, Inputs},
         names::PluginName,
         plugin::Digest,
     },
@@ -41,10 +41,11 @@ impl WasmExecutor {
         &self,
         executor: &Executor,
         assignment: &Assignment,
+        inputs: Inputs,
         journal: Arc<Journal>,
         now: Timestamp,
     ) -> Answer {
-        Answer::Ended(match self.run(executor, assignment, journal, now).await {
+        Answer::Ended(match self.run(executor, assignment, inputs, journal, now).await {
             Ok(ending) => self.outcome(ending),
             Err(reason) => Outcome::Undelivered { reason, retry_after: None },
         })
@@ -55,6 +56,7 @@ impl WasmExecutor {
         &self,
         executor: &Executor,
         assignment: &Assignment,
+        inputs: Inputs,
         journal: Arc<Journal>,
         now: Timestamp,
     ) -> Result<Ending, String> {
@@ -76,17 +78,18 @@ impl WasmExecutor {
             .map_err(cannot)?;
         let sandbox = self.plugins.sandbox().await.map_err(cannot)?;
         let memory_bytes = usize::try_from(*memory_mib).unwrap_or(0).saturating_mul(1024 * 1024);
-        let content = &assignment.task.content;
         let run = Run {
-            task_path: content.task_path.to_string(),
-            args: content.args.as_str().to_owned(),
-            kwargs: content.kwargs.as_str().to_owned(),
+            task_path: assignment.task.content.task_path.to_string(),
+            args: inputs.args.as_str().to_owned(),
+            kwargs: inputs.kwargs.as_str().to_owned(),
             about: about(assignment),
             time: time.saturating_sub(began.elapsed()),
             grants,
             limits: Limits { memory_bytes },
             journal: Arc::new(Record(journal)),
         };
+        // The run has them now, and may take long.
+        drop(inputs);
         Ok(sandbox.run(&ready, run).await)
     }
 

@@ -140,7 +140,7 @@ pub(super) fn finish(
             let Some(row) = held(tx, request.token) else {
                 return Ok(Err(LeaseLost));
             };
-            let id = transition::task_id(&row)?;
+            let id = transition::task_id(&row.id)?;
             let stage = transition::end_attempt(tx, row, &request.outcome)?;
             Ok(Ok(Ended { id, stage }))
         })

@@ -6,9 +6,10 @@ use super::{
     circuit, dialect,
     error::Result,
     lanes::{self, Room},
+    load::Load,
     reads,
     rows::{TaskRow, corrupt, count, micros, time, to_json},
-    transition,
+    sizes, transition,
     tx::Tx,
 };
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
         queue::QueueFilter,
         state::{Event, Stage},
     },
+    memory::{COPIES, Held, Share, TASK_BYTES},
 };
 
 /// Rows looked at for one executor in one claim; those that turn out not to be startable are
@@ -42,10 +44,19 @@ pub enum Claimer {
     Worker { executor: ExecutorId, worker_id: String, queues: QueueFilter },
 }
 
+/// What a claim brought.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Attempts that have begun, each with the room that it takes in memory.
+    pub begun: Vec<Held<Claimed>>,
+    /// There would have been more, but no room for it.
+    pub no_room: bool,
+}
+
 /// Claims the first of the due tasks for each who asks. Only one process claims at a time, so
 /// what runs can be counted against the limits of executors and queues.
-pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<Vec<Claimed>>> {
-    let mut answers: Vec<Vec<Claimed>> = requests.iter().map(|_| Vec::new()).collect();
+pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<Claims>> {
+    let mut answers: Vec<Claims> = requests.iter().map(|_| Claims::default()).collect();
     if requests.iter().all(|request| request.limit == 0) {
         return Ok(answers);
     }
@@ -56,7 +67,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<V
         match &request.by {
             Claimer::Dispatcher => *answer = claim_to_call(tx, request.limit, &mut room)?,
             Claimer::Worker { executor, worker_id, queues } => {
-                let hand = Hand { index, left: request.limit, worker_id };
+                let load = Load::new(&tx.memory.requests, COPIES);
+                let hand = Hand { index, left: request.limit, worker_id, load };
                 let alike =
                     |group: &&mut Group<'_>| group.executor == *executor && group.queues == queues;
                 match groups.iter_mut().find(alike) {
@@ -66,10 +78,15 @@ pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<V
             }
         }
     }
-    for group in groups {
-        for (index, claimed) in claim_for_workers(tx, group, &mut room)? {
+    for mut group in groups {
+        for (index, begun) in claim_for_workers(tx, &mut group, &mut room)? {
             if let Some(answer) = answers.get_mut(index) {
-                answer.push(claimed);
+                answer.begun.push(begun);
+            }
+        }
+        for hand in group.hands {
+            if let Some(answer) = answers.get_mut(hand.index) {
+                answer.no_room = hand.load.no_room;
             }
         }
     }
@@ -88,36 +105,59 @@ struct Hand<'a> {
     index: usize,
     left: u32,
     worker_id: &'a str,
+    load: Load<'a>,
 }
 
 /// For the dispatcher: what each executor that is called has room for.
-fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Vec<Claimed>> {
-    let mut claimed = Vec::new();
+fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Claims> {
+    let mut begun = Vec::new();
+    // A call carries its task once: its message is made of it, and it is dropped.
+    let mut load = Load::new(&tx.memory.calls, 1);
     let called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
     let mut executors: Vec<Arc<Executor>> = tx.registry.all().filter(called).cloned().collect();
     // Where there are fewer permits than work, no executor is always the last one.
     let first = tx.entropy.below(executors.len());
     executors.rotate_left(first);
     for executor in executors {
-        let left = permits.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX));
+        let left = permits.saturating_sub(u32::try_from(begun.len()).unwrap_or(u32::MAX));
         let rows = claim_rows(tx, &executor, &QueueFilter::default(), left, room)?;
-        if executor.circuit.is_probing() && !rows.is_empty() {
+        let sizes = sizes_of(tx, &rows)?;
+        let worker_id = executor.registration.name.as_str();
+        let found = rows.len();
+        let fitting: Vec<Start<'_>> = rows
+            .into_iter()
+            .zip(sizes)
+            .map_while(|(row, bytes)| Some(Start { row, worker_id, share: load.add(bytes)? }))
+            .collect();
+        // Without room nobody could start it now; whoever gives some back says so.
+        if fitting.len() < found && !load.no_room {
+            tx.work_for(Some(executor.id));
+        }
+        if executor.circuit.is_probing() && !fitting.is_empty() {
             circuit::probe(tx, &executor);
         }
-        let worker_id = executor.registration.name.as_str();
-        let rows = rows.into_iter().map(|row| (row, worker_id)).collect();
-        claimed.extend(start(tx, &executor, rows)?);
+        begun.extend(start(tx, &executor, fitting, room)?);
+        if load.no_room {
+            break;
+        }
     }
-    Ok(claimed)
+    Ok(Claims { begun, no_room: load.no_room })
+}
+
+/// Bytes of the records of rows, in their order.
+fn sizes_of(tx: &mut Tx<'_>, rows: &[TaskRow]) -> Result<Vec<usize>> {
+    let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+    let sizes = sizes::records(&mut tx.link, &seqs)?;
+    Ok(seqs.iter().map(|seq| sizes.get(seq).copied().unwrap_or(TASK_BYTES)).collect())
 }
 
 /// For workers: what there is, dealt out one by one, so that nobody takes all of it. Says which
 /// request gets what.
 fn claim_for_workers(
     tx: &mut Tx<'_>,
-    mut group: Group<'_>,
+    group: &mut Group<'_>,
     room: &mut Room,
-) -> Result<Vec<(usize, Claimed)>> {
+) -> Result<Vec<(usize, Held<Claimed>)>> {
     let Some(executor) = tx.registry.get(group.executor).map(Arc::clone) else {
         return Ok(Vec::new());
     };
@@ -125,18 +165,39 @@ fn claim_for_workers(
     let rows = claim_rows(tx, &executor, group.queues, wanted, room)?;
     let first = tx.entropy.below(group.hands.len());
     group.hands.rotate_left(first);
-    let mut indexes = Vec::with_capacity(rows.len());
-    let mut dealt = Vec::with_capacity(rows.len());
-    let mut rows = rows.into_iter().peekable();
-    while rows.peek().is_some() {
-        let open = group.hands.iter_mut().filter(|hand| hand.left > 0);
-        for (hand, row) in open.zip(&mut rows) {
+    let sizes = sizes_of(tx, &rows)?;
+    let found = rows.len();
+    let (indexes, dealt) = deal(&mut group.hands, rows.into_iter().zip(sizes));
+    if dealt.len() < found {
+        tx.work_for(Some(executor.id));
+    }
+    Ok(indexes.into_iter().zip(start(tx, &executor, dealt, room)?).collect())
+}
+
+/// Gives rows to hands one by one, as much as each can carry; the order of the rows is kept.
+fn deal<'a>(
+    hands: &mut [Hand<'a>],
+    rows: impl Iterator<Item = (TaskRow, usize)>,
+) -> (Vec<usize>, Vec<Start<'a>>) {
+    let mut dealt = (Vec::new(), Vec::new());
+    let mut rows = rows.peekable();
+    while hands.iter().any(|hand| hand.left > 0) {
+        for hand in hands.iter_mut().filter(|hand| hand.left > 0) {
+            let Some((_, bytes)) = rows.peek() else { return dealt };
+            let Some(share) = hand.load.add(*bytes) else {
+                hand.left = 0;
+                continue;
+            };
             hand.left -= 1;
-            indexes.push(hand.index);
-            dealt.push((row, hand.worker_id));
+            dealt.0.push(hand.index);
+            dealt.1.extend(rows.next().map(|(row, _)| Start {
+                row,
+                worker_id: hand.worker_id,
+                share,
+            }));
         }
     }
-    Ok(indexes.into_iter().zip(start(tx, &executor, dealt)?).collect())
+    dealt
 }
 
 /// Locks the first tasks of an executor that may start, as many as all limits allow.
@@ -167,7 +228,6 @@ fn claim_rows(
     if found < limit && (mended || chosen.more) {
         tx.work_for(Some(executor.id));
     }
-    room.take(executor, &startable);
     Ok(startable)
 }
 
@@ -193,46 +253,57 @@ fn mend(tx: &mut Tx<'_>, mut row: TaskRow) -> Result<bool> {
     Ok(true)
 }
 
-/// Begins an attempt of each row, by the worker named with it.
+/// A row whose attempt is to begin, by whom, and the room that it takes.
+struct Start<'a> {
+    row: TaskRow,
+    worker_id: &'a str,
+    share: Share,
+}
+
+/// Begins attempts.
 fn start(
     tx: &mut Tx<'_>,
     executor: &Arc<Executor>,
-    rows: Vec<(TaskRow, &str)>,
-) -> Result<Vec<Claimed>> {
-    if rows.is_empty() {
+    starts: Vec<Start<'_>>,
+    room: &mut Room,
+) -> Result<Vec<Held<Claimed>>> {
+    if starts.is_empty() {
         return Ok(Vec::new());
     }
-    let mut begun = Vec::with_capacity(rows.len());
-    let mut grants = HashMap::with_capacity(rows.len());
-    for (mut row, worker_id) in rows {
+    let mut begun = Vec::with_capacity(starts.len());
+    let mut grants = HashMap::with_capacity(starts.len());
+    for Start { mut row, worker_id, share } in starts {
         transition::consider(tx, &row, Event::Claimed)?.map_err(transition::impossible)?;
         let token = LeaseToken { seq: row.seq, secret: tx.entropy.bytes() };
         let max_attempts = begin(tx, executor, &mut row, token, worker_id)?;
-        grants.insert(transition::task_id(&row)?, (token, max_attempts, row.now.deadline_at));
+        let deadline = row.now.deadline_at.ok_or_else(|| corrupt("no deadline"))?;
+        grants.insert(transition::task_id(&row.id)?, (token, max_attempts, deadline, share));
         tx.changes.save(row.clone())?;
         begun.push(row);
     }
+    room.take(executor, &begun);
     // The errors of attempts before may still be unwritten.
     tx.flush()?;
     let records = reads::records(&mut tx.link, begun, |_| Some(executor))?;
     records
         .into_iter()
         .map(|record| {
-            let (token, max_attempts, deadline) =
+            let (token, max_attempts, deadline, share) =
                 grants.remove(&record.task.id).ok_or_else(|| corrupt("a claim without a row"))?;
             let lease = record.task.lease.ok_or_else(|| corrupt("an attempt without a lease"))?;
-            Ok(Claimed {
+            let value = Claimed {
                 lease: Lease::claimed(token),
                 assignment: Box::new(Assignment {
                     max_attempts,
-                    deadline: time(deadline.ok_or_else(|| corrupt("no deadline"))?)?,
+                    deadline: time(deadline)?,
                     expires_at: lease.expires_at,
                     traceparent: record.traceparent,
                     token,
                     task: record.task,
                 }),
                 executor: Arc::clone(executor),
-            })
+            };
+            Ok(Held { value, share })
         })
         .collect()
 }

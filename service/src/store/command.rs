@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::{
     attempt::{self, Ended, FinishRequest, LeaseLost, RenewRequest},
     audit::{self, Note},
-    claim::{self, ClaimRequest},
+    claim::{self, ClaimRequest, Claims},
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
     events,
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::domain::{
     executor::Registration,
-    lease::{Claimed, LeaseToken, Renewal},
+    lease::{LeaseToken, Renewal},
     names::{ExecutorName, PluginName},
     plugin::NewPlugin,
     queue::QueueSettings,
@@ -200,5 +200,5 @@ commands! {
     RevokeToken revoke_token: RevokeTokenRequest => RevokeTokenAnswer, tokens::revoke;
     NoteUses note_uses: Uses => (), tokens::note_uses;
     TrimAudit trim_audit: i64 => bool, audit::trim;
-    Claim claim: ClaimRequest => Vec<Claimed>, claim::claim;
+    Claim claim: ClaimRequest => Claims, claim::claim;
 }

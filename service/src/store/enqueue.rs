@@ -8,9 +8,9 @@ use super::{
     dialect::{self, bulk},
     error::Result,
     link::on_engine,
-    reads,
-    rows::{Changing, InputRow, LabelRow, TaskRow, corrupt, micros, options_columns},
+    rows::{Changing, InputRow, LabelRow, TaskRow, micros, options_columns},
     schema::{stage, task_inputs, tasks},
+    transition,
     tx::Tx,
 };
 use crate::domain::{
@@ -25,14 +25,19 @@ use crate::domain::{
 #[derive(Clone, Debug)]
 pub enum Enqueued {
     Created(Box<Task>),
-    /// It was said before, or a live task has its unique key.
-    Existing(Box<Task>),
+    /// It was said before, or a live task has its unique key: `same` if what was said before is all
+    /// that this one says. Its record may be large, and is read by who wants it.
+    Existing {
+        id: TaskId,
+        same: bool,
+    },
 }
 
 impl Enqueued {
-    pub fn task(&self) -> &Task {
+    pub fn id(&self) -> TaskId {
         match self {
-            Self::Created(task) | Self::Existing(task) => task,
+            Self::Created(task) => task.id,
+            Self::Existing { id, .. } => *id,
         }
     }
 }
@@ -112,7 +117,7 @@ fn enqueue_known(tx: &mut Tx<'_>, request: &[NewTask]) -> Result<EnqueueAnswer> 
                 earlier.id != new.id || earlier.content.fingerprint() == new.content.fingerprint();
             match same_or_conflict(index, new, same) {
                 Err(conflict) => return Ok(Err(conflict)),
-                Ok(()) => answers.push(existing(create(tx, earlier))),
+                Ok(()) => answers.push(Enqueued::Existing { id: earlier.id, same }),
             }
             continue;
         }
@@ -121,27 +126,20 @@ fn enqueue_known(tx: &mut Tx<'_>, request: &[NewTask]) -> Result<EnqueueAnswer> 
                 inserted.push(new);
                 answers.push(create(tx, new));
             }
-            Some(Known::Said { seq, same }) => match same_or_conflict(index, new, same) {
+            Some(Known::Said { id, same }) => match same_or_conflict(index, new, same) {
                 Err(conflict) => return Ok(Err(conflict)),
-                Ok(()) => answers.push(Enqueued::Existing(Box::new(record(tx, seq)?))),
+                Ok(()) => answers.push(Enqueued::Existing { id, same }),
             },
-            Some(Known::Live { seq }) => {
-                let live = record(tx, seq)?;
-                if !new.may_show(&live) {
-                    return Ok(Err(EnqueueConflict::UniqueKey { index }));
-                }
-                answers.push(Enqueued::Existing(Box::new(live)));
+            Some(Known::Live { queue_name, .. }) if !new.may_show(&queue_name) => {
+                return Ok(Err(EnqueueConflict::UniqueKey { index }));
+            }
+            Some(Known::Live { id, .. }) => {
+                answers.push(Enqueued::Existing { id, same: false });
             }
         }
     }
     insert(tx, &inserted)?;
     Ok(Ok(answers))
-}
-
-fn existing(created: Enqueued) -> Enqueued {
-    match created {
-        Enqueued::Created(task) | Enqueued::Existing(task) => Enqueued::Existing(task),
-    }
 }
 
 /// An earlier task of the same request that has the new one's id, or its unique key.
@@ -171,31 +169,31 @@ fn same_or_conflict(
 
 enum Known {
     /// The id or the idempotency key was used before.
-    Said { seq: i64, same: bool },
+    Said { id: TaskId, same: bool },
     /// A live task has the unique key.
-    Live { seq: i64 },
+    Live { id: TaskId, queue_name: String },
 }
 
 fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
     let fingerprint = new.content.fingerprint();
-    let same = |(seq, stored): (i64, Option<Vec<u8>>)| Known::Said {
-        seq,
-        same: stored.as_deref() == Some(&fingerprint),
+    let said = |(id, stored): (Vec<u8>, Option<Vec<u8>>)| {
+        let same = stored.as_deref() == Some(&fingerprint);
+        Ok(Some(Known::Said { id: transition::task_id(&id)?, same }))
     };
     let with_fingerprint =
-        tasks::table.inner_join(task_inputs::table).select((tasks::seq, task_inputs::fingerprint));
+        tasks::table.inner_join(task_inputs::table).select((tasks::id, task_inputs::fingerprint));
     if let Some(key) = new.repeat.key() {
         let by_key = with_fingerprint.filter(tasks::idempotency_key.eq(key));
         let found = on_engine!(&mut tx.link, c => by_key.first(c).optional())?;
         if let Some(found) = found {
-            return Ok(Some(same(found)));
+            return said(found);
         }
     }
     if new.repeat.by_id() {
         let by_id = with_fingerprint.filter(tasks::id.eq(new.id.0.as_bytes().to_vec()));
         let found = on_engine!(&mut tx.link, c => by_id.first(c).optional())?;
         if let Some(found) = found {
-            return Ok(Some(same(found)));
+            return said(found);
         }
     }
     let Some(unique_key) = &new.content.unique_key else {
@@ -204,14 +202,12 @@ fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
     let live = tasks::table
         .filter(tasks::unique_key.eq(unique_key))
         .filter(stage::is_live())
-        .select(tasks::seq);
-    let found = on_engine!(&mut tx.link, c => live.first(c).optional())?;
-    Ok(found.map(|seq| Known::Live { seq }))
-}
-
-fn record(tx: &mut Tx<'_>, seq: i64) -> Result<Task> {
-    let row = reads::row_at(&mut tx.link, seq)?.ok_or_else(|| corrupt("a task that vanished"))?;
-    reads::record(&mut tx.link, row)
+        .select((tasks::id, tasks::queue_name));
+    let found: Option<(Vec<u8>, String)> = on_engine!(&mut tx.link, c => live.first(c).optional())?;
+    let live = |(id, queue_name): (Vec<u8>, String)| {
+        Ok(Known::Live { id: transition::task_id(&id)?, queue_name })
+    };
+    found.map(live).transpose()
 }
 
 fn insert(tx: &mut Tx<'_>, new: &[&NewTask]) -> Result<()> {

@@ -7,6 +7,9 @@ pub enum Error {
     /// The writer has more to do than it may hold; nothing was done.
     #[error("the writer's queue is full")]
     Overloaded,
+    /// There is no room in memory for what was asked for; nothing was done.
+    #[error("there is no room in memory")]
+    NoRoom,
     /// The database cannot be reached or used now. Whether a write was done is not known.
     #[error("the database cannot be used")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),

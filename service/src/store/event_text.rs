@@ -60,7 +60,7 @@ struct FailureText<'a> {
 /// One event of a task's row, without its time, which is the transaction's.
 pub(super) fn write(row: &TaskRow, attempt: u32, change: &Change) -> Result<String> {
     let line = Line {
-        id: super::transition::task_id(row)?.0,
+        id: super::transition::task_id(&row.id)?.0,
         path: Cow::Borrowed(&row.task_path),
         queue: Cow::Borrowed(&row.queue_name),
         stage: row.now.stage,

@@ -21,6 +21,7 @@ use crate::{
         event::{Change, EventPlace, EventRetention, TaskEvent},
         history::{History, Step},
     },
+    memory::Share,
     metrics::Observation,
 };
 
@@ -28,8 +29,9 @@ use crate::{
 const ROW_BYTES: usize = 16 * 1024;
 /// Bytes that a row takes beside its text, about.
 const ROW_EXTRA_BYTES: usize = 50;
-/// Rows read at once.
+/// Rows read at once, and bytes of them, about.
 const PAGE_ROWS: i64 = 256;
+const PAGE_BYTES: usize = 1024 * 1024;
 /// Rows deleted by one step.
 const TRIM_ROWS: i64 = 500;
 
@@ -100,6 +102,8 @@ pub struct EventChunk {
     pub bytes: usize,
     /// What they look like to readers, made by the first for all.
     pub shown: OnceLock<(Bytes, Vec<usize>)>,
+    /// Room for a chunk that one reader alone has.
+    pub share: Option<Share>,
 }
 
 #[derive(Queryable)]
@@ -117,18 +121,35 @@ pub(super) struct Page {
     pub(super) full: bool,
 }
 
-/// Reads the rows after `after`, up to `until`.
-pub(super) fn page(link: &mut Link<'_>, after: i64, until: i64) -> Result<Page> {
-    let query = events::table
-        .filter(events::seq.gt(after))
-        .filter(events::seq.le(until))
-        .order(events::seq)
-        .limit(PAGE_ROWS)
-        .select((events::seq, events::at, events::lines));
+/// Reads the rows after `after`, up to `until`, once `room` was found for their bytes.
+pub(super) fn page(
+    link: &mut Link<'_>,
+    after: i64,
+    until: i64,
+    room: impl FnOnce(usize) -> Result<Option<Share>>,
+) -> Result<Page> {
+    let between = events::table.filter(events::seq.gt(after)).filter(events::seq.le(until));
+    let lengths = between.order(events::seq).limit(PAGE_ROWS).select((events::seq, events::bytes));
+    let lengths: Vec<(i64, i64)> = on_engine!(link, c => lengths.load(c))?;
+    let mut bytes = 0;
+    let fitting = lengths.iter().take_while(|(_, length)| {
+        let begun = bytes > 0;
+        bytes += usize::try_from(*length).unwrap_or(0);
+        !begun || bytes <= PAGE_BYTES
+    });
+    let fitting = fitting.count();
+    let share = room(bytes)?;
+    let full = fitting < lengths.len() || i64::try_from(fitting).is_ok_and(|n| n == PAGE_ROWS);
+    let last = fitting.checked_sub(1).and_then(|last| lengths.get(last)).map_or(after, |row| row.0);
+    let query = between.filter(events::seq.le(last)).order(events::seq).select((
+        events::seq,
+        events::at,
+        events::lines,
+    ));
     let rows: Vec<EventRow> = on_engine!(link, c => query.load(c))?;
-    let full = i64::try_from(rows.len()).unwrap_or(PAGE_ROWS) == PAGE_ROWS;
+    let shown = OnceLock::new();
     let mut page = Page {
-        chunk: EventChunk { events: Vec::new(), until: after, bytes: 0, shown: OnceLock::new() },
+        chunk: EventChunk { events: Vec::new(), until: after, bytes: 0, shown, share },
         seqs: rows.iter().map(|row| row.seq).collect(),
         full,
     };

@@ -226,8 +226,10 @@ impl Following<'_> {
     /// Reads on, and says how far it came.
     async fn look(&mut self) -> Result<Seen> {
         let after = self.last;
+        // What all share is bounded by itself.
+        let free = |_| Ok(None);
         let page =
-            self.store.read(move |mut link| events::page(&mut link, after, i64::MAX)).await?;
+            self.store.read(move |mut link| events::page(&mut link, after, i64::MAX, free)).await?;
         let found = page.seqs.last().copied();
         let full = page.full;
         self.take(page);
@@ -338,10 +340,12 @@ impl EventReader {
     /// What the table has between this reader and the position; `None` if some of it is gone.
     async fn read_table(&mut self, position: i64) -> Result<Option<EventChunk>> {
         let seq = self.seq;
+        let store = self.store.clone();
+        let room = move |bytes| store.room_for(bytes).map(Some);
         let (trimmed, page) = self
             .store
             .read(move |mut link| {
-                Ok((events::trimmed(&mut link)?, events::page(&mut link, seq, position)?))
+                Ok((events::trimmed(&mut link)?, events::page(&mut link, seq, position, room)?))
             })
             .await?;
         if seq < trimmed {

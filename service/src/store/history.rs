@@ -16,6 +16,7 @@ use crate::domain::{
     attempt::{Failure, LogLine, Progress, RecordedFailure},
     event::{Change, TaskEvent, TaskPlace},
     history::{History, Step, StepKind},
+    limits::LOG_PIECE_BYTES_MAX,
     state::Stage,
     task::TaskId,
 };
@@ -42,7 +43,8 @@ pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result
     };
     let history = history(&row)?;
     let (place, missed) = valid(place, &history);
-    let lines = logs::lines(link, row.seq, place.log, LOG_LINES)?;
+    let portion = logs::Portion { lines: LOG_LINES, bytes: LOG_PIECE_BYTES_MAX };
+    let lines = logs::lines(link, row.seq, place.log, portion)?;
     let errors = reads::errors(link, row.seq)?;
     let missed = missed || (place.log == 0 && logs::dropped(link, row.seq)? > 0);
     let mut telling = Telling { row: &row, errors: &errors, place, events: Vec::new(), id };

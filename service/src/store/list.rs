@@ -1,6 +1,6 @@
 //! Reads pages of tasks and executors.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use diesel::{define_sql_function, prelude::*};
 
@@ -8,11 +8,17 @@ use super::{
     error::Result,
     link::{Link, on_engine},
     reads,
-    rows::{TaskRow, count, micros, time},
+    rows::{corrupt, count, micros, time, times},
     schema::{executors, stage, task_labels, tasks},
-    transition,
+    sizes, transition,
 };
-use crate::domain::{Timestamp, task::TaskSummary};
+use crate::{
+    domain::{Timestamp, limits::PAGE_BYTES_MAX, state::Stage, task::TaskSummary},
+    memory::{Held, Share},
+};
+
+/// Bytes of what a list says of each task whatever its texts.
+const ROW_BYTES: usize = 512;
 
 define_sql_function! {
     /// The part of a text, counted in characters from 1; both engines have it.
@@ -51,6 +57,24 @@ pub struct TaskFilter {
     pub limit: u32,
 }
 
+/// What a list shows of a row.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = tasks)]
+struct SummaryRow {
+    seq: i64,
+    id: Vec<u8>,
+    task_path: String,
+    queue_name: String,
+    priority: i16,
+    stage: i16,
+    executor_id: Option<i64>,
+    enqueued_at: i64,
+    due_at: i64,
+    attempts: i32,
+    started_at: Option<i64>,
+    finished_at: Option<i64>,
+}
+
 /// One page, newest first.
 #[derive(Clone, Debug)]
 pub struct TaskPage {
@@ -60,11 +84,26 @@ pub struct TaskPage {
     pub next: Option<i64>,
 }
 
-pub(super) fn page(link: &mut Link<'_>, filter: &TaskFilter) -> Result<TaskPage> {
+/// Reads a page once `room` was found for it; where its rows are large, it has fewer of them.
+pub(super) fn page(
+    link: &mut Link<'_>,
+    filter: &TaskFilter,
+    room: impl FnOnce(usize) -> Result<Share>,
+) -> Result<Held<TaskPage>> {
     let mut rows = rows(link, filter)?;
     let wanted = usize::try_from(filter.limit).unwrap_or(usize::MAX);
-    let more = rows.len() > wanted;
-    rows.truncate(wanted);
+    let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
+    let labels = sizes::labels(link, &seqs)?;
+    let mut bytes = 0;
+    let fitting = rows.iter().take(wanted).take_while(|row| {
+        let begun = bytes > 0;
+        bytes += row.bytes() + labels.get(&row.seq).copied().unwrap_or(0);
+        !begun || bytes <= PAGE_BYTES_MAX
+    });
+    let fitting = fitting.count();
+    let share = room(bytes)?;
+    let more = rows.len() > fitting;
+    rows.truncate(fitting);
     let next = rows.last().filter(|_| more).map(|row| row.seq);
     let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
     let mut labels = reads::labels_of(link, &seqs)?;
@@ -73,22 +112,40 @@ pub(super) fn page(link: &mut Link<'_>, filter: &TaskFilter) -> Result<TaskPage>
         .into_iter()
         .map(|row| {
             let labels = labels.remove(&row.seq).unwrap_or_default();
-            let executor = row.now.executor_id.and_then(|id| names.get(&id)).cloned();
-            Ok(TaskSummary {
-                id: transition::task_id(&row)?,
-                stage: row.stage()?,
-                priority: row.priority,
-                due_at: time(row.now.due_at)?,
-                labels,
-                executor,
-                attempts: count(row.now.attempts),
-                times: row.times()?,
-                task_path: row.task_path,
-                queue_name: row.queue_name,
-            })
+            let executor = row.executor_id.and_then(|id| names.get(&id)).cloned();
+            row.summary(labels, executor)
         })
         .collect::<Result<_>>()?;
-    Ok(TaskPage { tasks, next })
+    Ok(Held { value: TaskPage { tasks, next }, share })
+}
+
+impl SummaryRow {
+    /// About how much its line takes beside labels.
+    fn bytes(&self) -> usize {
+        ROW_BYTES + self.task_path.len() + self.queue_name.len()
+    }
+
+    fn summary(
+        self,
+        labels: BTreeMap<String, String>,
+        executor: Option<String>,
+    ) -> Result<TaskSummary> {
+        Ok(TaskSummary {
+            id: transition::task_id(&self.id)?,
+            stage: Stage::from_number(self.stage)
+                .ok_or_else(|| corrupt(format!("the stage {}", self.stage)))?,
+            priority: self.priority,
+            due_at: time(self.due_at)?,
+            labels,
+            executor,
+            attempts: count(self.attempts),
+            enqueued_at: time(self.enqueued_at)?,
+            started_at: times(self.started_at)?,
+            finished_at: times(self.finished_at)?,
+            task_path: self.task_path,
+            queue_name: self.queue_name,
+        })
+    }
 }
 
 fn executor_names(link: &mut Link<'_>) -> Result<HashMap<i64, String>> {
@@ -98,9 +155,9 @@ fn executor_names(link: &mut Link<'_>) -> Result<HashMap<i64, String>> {
 }
 
 /// One row more than asked for, to see whether there is another page.
-fn rows(link: &mut Link<'_>, filter: &TaskFilter) -> Result<Vec<TaskRow>> {
+fn rows(link: &mut Link<'_>, filter: &TaskFilter) -> Result<Vec<SummaryRow>> {
     on_engine!(link, c => {
-        let mut query = tasks::table.select(TaskRow::as_select()).into_boxed();
+        let mut query = tasks::table.select(SummaryRow::as_select()).into_boxed();
         query = match filter.phase {
             None => query,
             Some(Phase::Waiting) => query.filter(stage::is_waiting()),

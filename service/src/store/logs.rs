@@ -13,9 +13,13 @@ use crate::domain::{
     Timestamp,
     attempt::{LogLevel, LogLine},
     limits::{
-        LOG_BYTES_PER_TASK_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_PER_TASK_MAX, cut_end, storable,
+        LOG_BYTES_PER_TASK_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_PER_TASK_MAX, PAGE_BYTES_MAX,
+        cut_end, storable,
     },
 };
+
+/// What a line takes beside its text.
+const LINE_BYTES: usize = 100;
 
 /// A line as the executor sent it.
 #[derive(Clone, Debug)]
@@ -113,19 +117,39 @@ pub(super) struct Lines {
     pub(super) more: bool,
 }
 
+/// How many lines are wanted, and how many bytes of them, about.
+#[derive(Clone, Copy)]
+pub(super) struct Portion {
+    pub(super) lines: u32,
+    pub(super) bytes: usize,
+}
+
 /// The lines after `after`.
-pub(super) fn lines(link: &mut Link<'_>, seq: i64, after: i64, limit: u32) -> Result<Lines> {
-    let query = task_logs::table
-        .filter(task_logs::task_seq.eq(seq))
-        .filter(task_logs::id.gt(after))
+pub(super) fn lines(link: &mut Link<'_>, seq: i64, after: i64, portion: Portion) -> Result<Lines> {
+    let of_task =
+        task_logs::table.filter(task_logs::task_seq.eq(seq)).filter(task_logs::id.gt(after));
+    // Lengths first: the lines themselves may be more than is to be in memory.
+    let lengths = of_task
         .order(task_logs::id)
-        .limit(i64::from(limit) + 1);
-    let mut rows: Vec<(i64, LogRow)> = on_engine!(link, c => {
+        .limit(i64::from(portion.lines) + 1)
+        .select((task_logs::id, task_logs::bytes));
+    let lengths: Vec<(i64, i32)> = on_engine!(link, c => lengths.load(c))?;
+    let wanted = usize::try_from(portion.lines).unwrap_or(usize::MAX);
+    let mut bytes = 0;
+    let fitting = lengths.iter().take(wanted).take_while(|(_, length)| {
+        let begun = bytes > 0;
+        bytes += usize::try_from(*length).unwrap_or(0) + LINE_BYTES;
+        !begun || bytes <= portion.bytes
+    });
+    let fitting: Vec<i64> = fitting.map(|(id, _)| *id).collect();
+    let more = lengths.len() > fitting.len();
+    let Some(last) = fitting.last() else {
+        return Ok(Lines { lines: Vec::new(), more: false });
+    };
+    let query = of_task.filter(task_logs::id.le(*last)).order(task_logs::id);
+    let rows: Vec<(i64, LogRow)> = on_engine!(link, c => {
         query.select((task_logs::id, LogRow::as_select())).load(c)
     })?;
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = rows.len() > wanted;
-    rows.truncate(wanted);
     let with_id = |(id, row): (i64, LogRow)| Ok((id, row.try_into()?));
     Ok(Lines { lines: rows.into_iter().map(with_id).collect::<Result<_>>()?, more })
 }
@@ -137,9 +161,20 @@ pub(super) fn dropped(link: &mut Link<'_>, seq: i64) -> Result<u64> {
     Ok(dropped.and_then(|dropped| u64::try_from(dropped).ok()).unwrap_or(0))
 }
 
+/// Bytes that a page of the log may have.
+pub(super) fn page_bytes_max(link: &mut Link<'_>, seq: i64) -> Result<usize> {
+    let totals =
+        task_log_totals::table.find(seq).select((task_log_totals::lines, task_log_totals::bytes));
+    let totals: Option<(i64, i64)> = on_engine!(link, c => totals.first(c).optional())?;
+    let count = |number| usize::try_from(number).unwrap_or(0);
+    let bytes = totals.map_or(0, |(lines, bytes)| count(lines) * LINE_BYTES + count(bytes));
+    Ok(bytes.min(PAGE_BYTES_MAX))
+}
+
 /// One page of the lines after `after`, oldest first.
 pub(super) fn page(link: &mut Link<'_>, seq: i64, after: i64, limit: u32) -> Result<LogPage> {
-    let Lines { lines, more } = lines(link, seq, after, limit)?;
+    let portion = Portion { lines: limit, bytes: PAGE_BYTES_MAX };
+    let Lines { lines, more } = lines(link, seq, after, portion)?;
     Ok(LogPage {
         next: lines.last().filter(|_| more).map(|(id, _)| *id),
         lines: lines.into_iter().map(|(_, line)| line).collect(),

@@ -30,6 +30,7 @@ mod lanes;
 mod link;
 mod list;
 mod listen;
+mod load;
 mod logs;
 mod migrate;
 mod plugin_row;
@@ -44,6 +45,7 @@ mod rows;
 mod schema;
 mod secrets;
 mod signals;
+mod sizes;
 mod stats;
 mod steer;
 mod sweep;
@@ -69,7 +71,7 @@ use tokio::sync::{Semaphore, mpsc};
 pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
 pub use audit::{AuditPage, Note};
 pub use backup::backup;
-pub use claim::{ClaimRequest, Claimer};
+pub use claim::{ClaimRequest, Claimer, Claims};
 pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
@@ -108,6 +110,7 @@ use crate::{
     config::{Database, DatabaseUrl},
     domain::{Timestamp, attempt::RecordedFailure, json::JsonText, state::Stage, task::TaskId},
     entropy::Entropy,
+    memory::Memory,
     metrics::Metrics,
     vault::Vault,
 };
@@ -126,6 +129,7 @@ pub struct Store {
     polls: Polls,
     /// Taken by who counts everything.
     counting: Arc<tokio::sync::Mutex<()>>,
+    memory: Arc<Memory>,
     clock: Arc<dyn Clock>,
 }
 
@@ -213,6 +217,7 @@ impl Polls {
 pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
+    pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -230,7 +235,7 @@ impl Store {
         surroundings: Surroundings,
         vault: &Vault,
     ) -> anyhow::Result<Opened> {
-        let Surroundings { clock, entropy, metrics } = surroundings;
+        let Surroundings { clock, entropy, memory, metrics } = surroundings;
         let lock = FileLock::take(&database.url)?;
         let mut connection = pool::open_writer(database)?;
         migrate::run(&mut connection)?;
@@ -277,6 +282,7 @@ impl Store {
             outbox: listener.is_some().then_some(outbox),
             registry: Registry::empty(),
             deliveries_max,
+            memory: Arc::clone(&memory),
             metrics,
         };
         let writer = thread::Builder::new()
@@ -287,7 +293,8 @@ impl Store {
         let polls = Polls::new(lock.is_none(), listener.is_some());
         let counting = Arc::default();
         let feed = Arc::new(Feed::new());
-        let store = Self { commands, room, pool, health, signals, feed, polls, counting, clock };
+        let store =
+            Self { commands, room, pool, health, signals, feed, polls, counting, memory, clock };
         Ok(Opened {
             store,
             cancels,

@@ -6,33 +6,60 @@ use tokio::sync::watch;
 
 use super::{
     AuditPage, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskNews,
-    TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history, link::Link, list, logs,
-    plugins, pool::Reader, prune, queues, reads, registry, rows, stats, sweep, tokens,
-    writes::ANSWER_TIMEOUT,
+    TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history,
+    link::Link,
+    list, logs, plugins,
+    pool::Reader,
+    prune, queues, reads, registry,
+    rows::{self, TaskRow},
+    sizes::Take,
+    stats, sweep, tokens,
+    writes::{ANSWER_TIMEOUT, ROOM_LOOK},
 };
-use crate::domain::{
-    Timestamp,
-    event::{EventPlace, TaskPlace},
-    executor::Executor,
-    names::QueueName,
-    plugin::{Digest, Plugin},
-    queue::QueueState,
-    retention::{EndedCounts, Retention},
-    state::Stage,
-    task::{Reason, Task, TaskId},
-    token::Token,
+use crate::{
+    clock::later,
+    domain::{
+        Timestamp,
+        event::{EventPlace, TaskPlace},
+        executor::Executor,
+        names::QueueName,
+        plugin::{Digest, Plugin},
+        queue::QueueState,
+        retention::{EndedCounts, Retention},
+        state::Stage,
+        task::{Reason, Task, TaskId},
+        token::Token,
+    },
+    memory::{Held, Lane},
 };
 
 /// How often a waiting reader looks by itself; the writer, or another process, tells it earlier.
 const WAIT_POLL: Duration = Duration::from_secs(1);
 
 impl Store {
-    pub async fn task(&self, id: TaskId) -> Result<Option<Task>> {
+    pub async fn task(&self, id: TaskId) -> Result<Option<Held<Task>>> {
+        self.record(id, Lane::take).await
+    }
+
+    async fn record(&self, id: TaskId, take: Take) -> Result<Option<Held<Task>>> {
+        let store = self.clone();
         self.read(move |mut link| {
             let row = reads::row(&mut link, id)?;
-            row.map(|row| reads::record(&mut link, row)).transpose()
+            row.map(|row| store.read_held(&mut link, row, take, reads::record)).transpose()
         })
         .await
+    }
+
+    /// The record of a task that was just written to: has the room that is kept, and waits for it,
+    /// since it is done already, and whoever asked for it would do it again.
+    pub async fn task_written(&self, id: TaskId) -> Result<Option<Held<Task>>> {
+        let until = later(self.clock.now(), ANSWER_TIMEOUT);
+        loop {
+            match self.record(id, Lane::take_urgent).await {
+                Err(Error::NoRoom) if self.clock.now() < until => self.clock.sleep(ROOM_LOOK).await,
+                read => return read,
+            }
+        }
     }
 
     /// The queue that a task is in, or was.
@@ -58,18 +85,20 @@ impl Store {
         .await
     }
 
-    pub async fn task_end(&self, id: TaskId) -> Result<Option<TaskEnd>> {
+    pub async fn task_end(&self, id: TaskId) -> Result<Option<Held<TaskEnd>>> {
+        let store = self.clone();
         self.read(move |mut link| {
-            let Some(row) = reads::row(&mut link, id)? else {
-                return Ok(None);
+            let row = reads::row(&mut link, id)?;
+            let end = |link: &mut Link<'_>, row: TaskRow| {
+                Ok(TaskEnd {
+                    id,
+                    stage: row.stage()?,
+                    return_value: reads::return_value(link, &row)?,
+                    errors: reads::errors(link, row.seq)?,
+                    finished_at: row.times()?.finished_at,
+                })
             };
-            Ok(Some(TaskEnd {
-                id,
-                stage: row.stage()?,
-                return_value: reads::return_value(&mut link, &row)?,
-                errors: reads::errors(&mut link, row.seq)?,
-                finished_at: row.times()?.finished_at,
-            }))
+            row.map(|row| store.read_held(&mut link, row, Lane::take, end)).transpose()
         })
         .await
     }
@@ -85,16 +114,23 @@ impl Store {
         .await
     }
 
-    pub async fn logs(&self, id: TaskId, after: i64, limit: u32) -> Result<Option<LogPage>> {
+    pub async fn logs(&self, id: TaskId, after: i64, limit: u32) -> Result<Option<Held<LogPage>>> {
+        let store = self.clone();
         self.read(move |mut link| {
-            let row = reads::row(&mut link, id)?;
-            row.map(|row| logs::page(&mut link, row.seq, after, limit)).transpose()
+            let Some(row) = reads::row(&mut link, id)? else {
+                return Ok(None);
+            };
+            let share = store.room_for(logs::page_bytes_max(&mut link, row.seq)?)?;
+            let value = logs::page(&mut link, row.seq, after, limit)?;
+            Ok(Some(Held { value, share }))
         })
         .await
     }
 
-    pub async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage> {
-        self.read(move |mut link| list::page(&mut link, &filter)).await
+    pub async fn tasks(&self, filter: TaskFilter) -> Result<Held<TaskPage>> {
+        let store = self.clone();
+        self.read(move |mut link| list::page(&mut link, &filter, |bytes| store.room_for(bytes)))
+            .await
     }
 
     /// All executors, by name.

@@ -24,12 +24,6 @@ pub(super) fn row(link: &mut Link<'_>, id: TaskId) -> Result<Option<TaskRow>> {
     Ok(on_engine!(link, c => query.select(TaskRow::as_select()).first(c).optional())?)
 }
 
-/// The row at a place.
-pub(super) fn row_at(link: &mut Link<'_>, seq: i64) -> Result<Option<TaskRow>> {
-    let query = tasks::table.find(seq);
-    Ok(on_engine!(link, c => query.select(TaskRow::as_select()).first(c).optional())?)
-}
-
 /// The whole record of a row.
 pub(super) fn record(link: &mut Link<'_>, row: TaskRow) -> Result<Task> {
     let executor = executor(link, row.now.executor_id)?;
@@ -60,7 +54,7 @@ pub(super) fn records<'e>(
         let executor = row.now.executor_id.and_then(&executor);
         let return_value = return_value(link, &row)?;
         let task = Task {
-            id: transition::task_id(&row)?,
+            id: transition::task_id(&row.id)?,
             stage: row.stage()?,
             terms: row.options()?.resolve(executor.map(|e| e.defaults_for(&row.task_path))),
             executor: executor.map(|executor| executor.registration.name.clone()),

@@ -88,7 +88,7 @@ pub(super) fn cancel_signal(tx: &Tx<'_>, row: &TaskRow) -> Result<Option<CancelS
     let executor = row.executor_id().and_then(|id| tx.registry.get(id)).filter(is_called);
     let callee = match executor {
         Some(executor) => Some(Callee {
-            task_id: transition::task_id(row)?,
+            task_id: transition::task_id(&row.id)?,
             attempt: super::rows::count(row.now.attempts),
             executor: Arc::clone(executor),
         }),

@@ -45,8 +45,8 @@ pub(super) fn terms(tx: &Tx<'_>, row: &TaskRow) -> Result<Terms> {
     Ok(row.options()?.resolve(executor.map(|executor| executor.defaults_for(&row.task_path))))
 }
 
-pub(super) fn task_id(row: &TaskRow) -> Result<TaskId> {
-    uuid::Uuid::from_slice(&row.id)
+pub(super) fn task_id(id: &[u8]) -> Result<TaskId> {
+    uuid::Uuid::from_slice(id)
         .map(TaskId)
         .map_err(|_error| Error::Corrupt("an id that is not sixteen bytes".to_owned()))
 }
@@ -111,7 +111,7 @@ fn finish(
     row.now.stage = stage as i16;
     row.now.finished_at = Some(micros(tx.now));
     drop_lease(&mut row.now);
-    tx.effects.finished.push(task_id(row)?);
+    tx.effects.finished.push(task_id(&row.id)?);
     tx.room_after(row);
     tx.tell(row, &Change::Ended { failure })
 }

@@ -16,6 +16,7 @@ use crate::{
         executor::{Executor, ExecutorId},
     },
     entropy::Entropy,
+    memory::Memory,
     metrics::{AttemptEnd, Observation, Place},
 };
 
@@ -34,6 +35,8 @@ pub(super) struct Tx<'a> {
     /// What is to be told to others once the transaction is committed.
     pub(super) effects: &'a mut Effects,
     pub(super) deliveries_max: u32,
+    /// Where those who claim get room for what they take along.
+    pub(super) memory: &'a Memory,
 }
 
 impl Tx<'_> {

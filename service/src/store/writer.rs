@@ -25,7 +25,7 @@ use super::{
     signals::{Effects, Signals},
     tx::Tx,
 };
-use crate::{clock::Clock, entropy::Entropy, metrics::Metrics};
+use crate::{clock::Clock, entropy::Entropy, memory::Memory, metrics::Metrics};
 
 /// Commands that may wait for the writer; one more is refused at once.
 pub(super) const QUEUE_COMMANDS_MAX: usize = 4_096;
@@ -53,6 +53,7 @@ pub(super) struct Writer {
     pub(super) outbox: Option<SyncSender<Effects>>,
     pub(super) registry: Registry,
     pub(super) deliveries_max: u32,
+    pub(super) memory: Arc<Memory>,
     pub(super) metrics: Arc<Metrics>,
 }
 
@@ -171,6 +172,7 @@ impl Writer {
                 notes: Vec::new(),
                 effects: &mut effects,
                 deliveries_max: self.deliveries_max,
+                memory: &self.memory,
             };
             let (seqs, ids) = batch.concerns();
             tx.changes.lock(&mut tx.link, &seqs, &ids)?;

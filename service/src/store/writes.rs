@@ -5,10 +5,11 @@ use std::{mem, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, CreateTokenAnswer,
-    CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error, FinishRequest, Installed,
-    LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered, RenewRequest, Result,
-    RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
+    ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, Claims,
+    CreateTokenAnswer, CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error,
+    FinishRequest, Installed, LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered,
+    RenewRequest, Result, RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store,
+    UninstallAnswer, audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
@@ -30,11 +31,15 @@ use crate::{
         retention::Retention,
         task::{NewTask, TaskId},
     },
+    memory::Held,
 };
 
 /// How long whoever gave a command waits for a database that hangs. The command may still be
 /// carried out.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long who waits for room in memory leaves the store alone.
+pub(super) const ROOM_LOOK: Duration = Duration::from_millis(250);
 
 /// How often, and after what time, who waits for no task looks again while waiting tasks are routed
 /// anew: for five seconds.
@@ -51,7 +56,7 @@ impl Store {
     }
 
     /// Claims what may start now.
-    pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+    pub async fn claim(&self, request: ClaimRequest) -> Result<Claims> {
         self.insist(Command::Claim, request).await
     }
 
@@ -61,16 +66,25 @@ impl Store {
         executor: ExecutorId,
         request: ClaimRequest,
         wait: Duration,
-    ) -> Result<Vec<Claimed>> {
+    ) -> Result<Vec<Held<Claimed>>> {
         let until = later(self.clock.now(), wait);
         let mut looks = ROUTING_LOOKS_MAX;
         loop {
             let mut place = self.signals.idle(executor);
-            let claimed = self.claim_or_give_back(request.clone()).await?;
-            if !claimed.is_empty() || (until <= self.clock.now() && looks == 0) {
-                return Ok(claimed);
+            let Claims { begun, no_room } = self.claim_or_give_back(request.clone()).await?;
+            let over = until <= self.clock.now();
+            if begun.is_empty() && no_room {
+                if over {
+                    return Err(Error::NoRoom);
+                }
+                // It comes free as others are sent their answers, which tells nobody here.
+                self.clock.sleep(ROOM_LOOK).await;
+                continue;
             }
-            if until <= self.clock.now() {
+            if !begun.is_empty() || (over && looks == 0) {
+                return Ok(begun);
+            }
+            if over {
                 // Not while tasks are still on their way to executors that have just registered.
                 looks = if self.is_routed().await? { 0 } else { looks - 1 };
                 if looks > 0 {
@@ -87,13 +101,13 @@ impl Store {
     }
 
     /// Claims; if whoever asked is gone by then, nobody has begun, so the tasks go back.
-    async fn claim_or_give_back(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+    async fn claim_or_give_back(&self, request: ClaimRequest) -> Result<Claims> {
         let (asker, answer) = oneshot::channel();
         let store = self.clone();
         tokio::spawn(async move {
             let claimed = store.claim(request).await;
             // Who has gone drops it, and so does who goes before he has looked.
-            drop(asker.send(claimed.map(|claimed| Handed { claimed, store })));
+            drop(asker.send(claimed.map(|claims| Handed { claims, store })));
         });
         answer.await.unwrap_or(Err(Error::Closed)).map(Handed::take)
     }
@@ -289,19 +303,19 @@ impl Store {
 
 /// Tasks on their way to who asked for them. Where nobody takes them, they go back.
 struct Handed {
-    claimed: Vec<Claimed>,
+    claims: Claims,
     store: Store,
 }
 
 impl Handed {
-    fn take(mut self) -> Vec<Claimed> {
-        mem::take(&mut self.claimed)
+    fn take(mut self) -> Claims {
+        mem::take(&mut self.claims)
     }
 }
 
 impl Drop for Handed {
     fn drop(&mut self) {
-        for Claimed { lease, .. } in mem::take(&mut self.claimed) {
+        for Held { value: Claimed { lease, .. }, .. } in mem::take(&mut self.claims.begun) {
             let end = FinishRequest { token: lease.into(), outcome: Outcome::HandedBack };
             let (waiter, _nobody) = oneshot::channel();
             if self.store.commands.try_send(Command::Finish(Pending::new(end, waiter))).is_err() {

@@ -315,3 +315,44 @@ async fn settings_of_who_gets_in_are_refused_with_their_names() {
         assert!(!text.contains("nonsense"), "{text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_says_that_it_is_for_no_frame_and_what_it_is() {
+    let app = Builder::sqlite().start();
+    for (method, path, status) in [
+        ("GET", "/healthz", 200),
+        ("HEAD", "/healthz", 200),
+        ("GET", "/docs/", 200),
+        ("GET", "/docs", 308),
+        ("GET", "/openapi.json", 200),
+        ("GET", "/tasks", 200),
+        ("POST", "/tasks", 415),
+        ("GET", "/nowhere", 404),
+        ("PUT", "/tasks", 405),
+    ] {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+        let method = method.parse().unwrap();
+        let request = client.build().unwrap().request(method, format!("{}{path}", app.server));
+        let answer = app.send(request).await;
+        assert_eq!(answer.status, status, "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
+        let policy = answer.header("content-security-policy");
+        assert_eq!(policy, Some("frame-ancestors 'none'"), "{path}");
+    }
+    let strange = app.request("GET", "/tasks").header("host", "evil.example");
+    let answer = app.send(strange).await;
+    assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_http_1_0_gets_no_chunks() {
+    let app = Builder::sqlite().start();
+    let id = app.enqueue("t").await.id;
+    app.client.cancel_task(id, false).await.unwrap();
+    let answer = raw(&app, format!("GET /tasks/{id}/events HTTP/1.0\r\n\r\n").as_bytes()).await;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert_eq!(status(head), 200, "{answer}");
+    assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
+    assert!(body.starts_with("retry: 1000\n\n"), "{body}");
+}

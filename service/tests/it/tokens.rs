@@ -5,8 +5,8 @@ use std::time::Duration;
 use nightshift_client::{
     Client, EnqueueOptions, Error, TaskFilter,
     types::{
-        ExecutorKind, ExecutorRequest, LeaseRequest, QueueChange, Task, TaskBatch, TaskRequest,
-        TaskStatus, TokenRequest, TokenScope,
+        ErrorReport, ExecutorKind, ExecutorRequest, FinishRequest, LeaseRequest, QueueChange, Task,
+        TaskBatch, TaskRequest, TaskStatus, TokenRequest, TokenScope,
     },
 };
 use reqwest::header::AUTHORIZATION;
@@ -14,7 +14,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::support::{
-    app::{Answer, Builder, SECRET, TestApp},
+    SOON,
+    app::{Answer, Builder, SECRET, TestApp, Worker, json},
     events::Reader,
     on_both_engines, soon,
     tokens::{ADMIN, bound, code, secret, showing, wanted, with_admin},
@@ -182,6 +183,46 @@ on_both_engines! {
         let task = task.unwrap().task.id;
         assert!(events.rest().await.iter().all(|event| event.task_id != task));
         assert_eq!(admin.get_task(task, None).await.unwrap().status, TaskStatus::Ready);
+        app.stop().await;
+    }
+
+    async fn who_may_not_read_is_shown_what_he_said_himself(app: App) {
+        let app = with_admin(app).start();
+        let admin = showing(&app, ADMIN);
+        let client = showing(&app, &secret(&admin, wanted("web", &[TokenScope::Enqueue])).await);
+        let kind = ExecutorKind::Worker;
+        let request = ExecutorRequest { kind, task_paths: vec!["*".to_owned()], ..Default::default() };
+        admin.put_executor("workers", &request).await.unwrap();
+        let worker = Worker { client: admin.clone(), executor: "workers".into(), id: "w".into() };
+        let asked = |text: &str| TaskRequest {
+            args: json(text),
+            unique_key: Some("nightly".to_owned()),
+            ..TaskRequest::new("x")
+        };
+        let options = EnqueueOptions::default();
+        let id = admin.create_task(&asked(r#"["theirs"]"#), &options).await.unwrap().task.id;
+        let error = ErrorReport { retryable: Some(false), ..ErrorReport::default() };
+        let failed = FinishRequest { error: Some(error), ..FinishRequest::default() };
+        worker.finish(&worker.next().await, failed).await.unwrap();
+        let unseen = |task: &Task| {
+            assert_eq!((task.id, task.args.as_str(), task.kwargs.as_str()), (id, "[]", "{}"));
+            assert_eq!((&task.return_value, task.errors.len()), (&None, 0));
+        };
+        unseen(&client.retry_task(id).await.unwrap());
+        unseen(&client.create_task(&asked("[]"), &options).await.unwrap().task);
+        unseen(&client.cancel_task(id, false).await.unwrap());
+        let seen = admin.cancel_task(id, false).await.unwrap();
+        assert_eq!((seen.args.as_str(), seen.errors.len()), (r#"["theirs"]"#, 2));
+
+        let mine = TaskRequest { id: Some(Uuid::from_u128(7)), ..asked(r#"["mine"]"#) };
+        let wait = EnqueueOptions { wait: Some(SOON), ..EnqueueOptions::default() };
+        let (waited, _) = tokio::join!(client.create_task(&mine, &wait), async {
+            worker.succeed(&worker.next().await).await
+        });
+        for task in [waited.unwrap().task, client.create_task(&mine, &options).await.unwrap().task] {
+            assert_eq!(task.args.as_str(), r#"["mine"]"#, "he has said so himself");
+            assert_eq!((task.status, task.return_value), (TaskStatus::Successful, None));
+        }
         app.stop().await;
     }
 

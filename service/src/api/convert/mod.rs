@@ -35,6 +35,7 @@ pub(super) use self::{
     stats::{wire_pruned, wire_stats},
     task::{
         Said, new_task, wire_error, wire_json, wire_progress, wire_status, wire_summary, wire_task,
+        wire_task_for,
     },
     token::{new_token, wire_audit_entry, wire_token},
 };

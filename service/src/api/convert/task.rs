@@ -5,6 +5,7 @@ use nightshift_openapi::ErrorCode;
 
 use super::{json, options, wire_backoff};
 use crate::{
+    access::Caller,
     api::{Error, State},
     domain::{
         Invalid, Timestamp,
@@ -13,6 +14,7 @@ use crate::{
         names::QueueName,
         state::Stage,
         task::{self, Content, NewTask, Repeat, Task, TaskId, TaskSummary},
+        token::Scope,
     },
 };
 
@@ -149,20 +151,32 @@ pub(in crate::api) fn wire_task(task: Task) -> Result<wire::Task, Error> {
     })
 }
 
+/// The record as the caller may see it. Who may not read is told where the task is, and nothing of
+/// what went in, came out or went wrong.
+pub(in crate::api) fn wire_task_for(caller: &Caller, mut task: Task) -> Result<wire::Task, Error> {
+    if !caller.may(Scope::Read) {
+        task.content.args = JsonText::empty_array();
+        task.content.kwargs = JsonText::empty_object();
+        task.progress = None;
+        task.return_value = None;
+        task.errors = Vec::new();
+    }
+    wire_task(task)
+}
+
 pub(in crate::api) fn wire_summary(task: TaskSummary) -> wire::TaskSummary {
-    let times = task.times;
     wire::TaskSummary {
         id: task.id.0,
         status: wire_status(task.stage),
         task_path: task.task_path,
         queue_name: task.queue_name,
         priority: task.priority,
-        run_after: (task.due_at != times.enqueued_at).then(|| task.due_at.into()),
+        run_after: (task.due_at != task.enqueued_at).then(|| task.due_at.into()),
         labels: task.labels,
         executor: task.executor,
         attempts: task.attempts,
-        enqueued_at: times.enqueued_at.into(),
-        started_at: times.started_at.map(Into::into),
-        finished_at: times.finished_at.map(Into::into),
+        enqueued_at: task.enqueued_at.into(),
+        started_at: task.started_at.map(Into::into),
+        finished_at: task.finished_at.map(Into::into),
     }
 }

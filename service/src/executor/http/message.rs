@@ -15,7 +15,7 @@ use crate::domain::{
     attempt::{Failure, FailureKind},
     executor::Secret,
     json::JsonText,
-    lease::{Assignment, LeaseToken},
+    lease::{Assignment, Inputs, LeaseToken},
 };
 
 /// A message before it is signed.
@@ -24,8 +24,13 @@ pub(super) struct Message<'a> {
     id: String,
     now: Timestamp,
     body: Body<'a>,
+    /// Bytes of the body, about.
+    bytes: usize,
     traceparent: Option<&'a str>,
 }
+
+/// What a body has beside args and kwargs, mostly.
+const ENVELOPE_BYTES: usize = 2 * 1024;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -90,13 +95,18 @@ fn rfc3339(instant: Timestamp) -> String {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn execute(assignment: &'a Assignment, public_url: &str, now: Timestamp) -> Self {
+    pub(super) fn execute(
+        assignment: &'a Assignment,
+        inputs: &'a Inputs,
+        public_url: &str,
+        now: Timestamp,
+    ) -> Self {
         let task = &assignment.task;
         let data = Execute {
             task_id: task.id.to_string(),
             task_path: task.content.task_path.as_str(),
-            args: &task.content.args,
-            kwargs: &task.content.kwargs,
+            args: &inputs.args,
+            kwargs: &inputs.kwargs,
             attempt: assignment.attempt(),
             max_attempts: assignment.max_attempts,
             queue_name: task.content.queue_name.as_str(),
@@ -114,6 +124,7 @@ impl<'a> Message<'a> {
                 timestamp: rfc3339(now),
                 data: Data::Execute(data),
             },
+            bytes: inputs.bytes() + ENVELOPE_BYTES,
             traceparent: assignment.traceparent.as_deref(),
         }
     }
@@ -126,6 +137,7 @@ impl<'a> Message<'a> {
             id: format!("{task_id}.{attempt}.cancel"),
             now,
             body: Body { r#type: "task.cancel", timestamp: rfc3339(now), data: Data::Cancel(data) },
+            bytes: ENVELOPE_BYTES,
             traceparent: None,
         }
     }
@@ -137,7 +149,9 @@ impl<'a> Message<'a> {
         previous: Option<&Secret>,
     ) -> Result<Signed<'a>, Failure> {
         let rejected = |message: &str| Failure::new(FailureKind::Rejected, message);
-        let body = serde_json::to_vec(&self.body)
+        // All at once: a body that grows takes twice as much.
+        let mut body = Vec::with_capacity(self.bytes);
+        serde_json::to_writer(&mut body, &self.body)
             .map_err(|_error| rejected("the task cannot be written as JSON"))?;
         let timestamp = self.now.as_second();
         let signatures: Vec<String> = std::iter::once(secret)

@@ -9,13 +9,13 @@ use reqwest::{Certificate, Client, RequestBuilder, Response, redirect};
 
 pub(crate) use self::answer::read;
 use self::message::Message;
-use super::{Answer, CancelNotice};
+use super::{Answer, AnswerRoom, CancelNotice};
 use crate::{
     domain::{
         Timestamp,
         attempt::{Failure, FailureKind, Outcome},
         executor::{CallUrl, Executor, StoredSecret, Target},
-        lease::Assignment,
+        lease::{Assignment, Inputs},
         reach::{Reach, Refusal},
     },
     network::Network,
@@ -110,15 +110,24 @@ impl HttpExecutor {
         &self,
         executor: &Executor,
         assignment: &Assignment,
+        inputs: Inputs,
+        room: &AnswerRoom,
         now: Timestamp,
     ) -> Answer {
-        let message = Message::execute(assignment, &self.settings.public_url, now);
+        let message = Message::execute(assignment, &inputs, &self.settings.public_url, now);
         let call = match self.request(executor, &message) {
             Ok(call) => call,
             Err(outcome) => return Answer::Ended(outcome),
         };
+        // They are in the call now, and it may take long.
+        drop(inputs);
         match call.send().await {
-            Ok(response) => answer::read(response, self.settings.response_bytes_max, now).await,
+            Ok(response) => {
+                let bytes_max = self.settings.response_bytes_max;
+                let announced = response.content_length().and_then(|n| usize::try_from(n).ok());
+                room.wait_for(announced.unwrap_or(bytes_max).min(bytes_max)).await;
+                answer::read(response, bytes_max, now).await
+            }
             Err(outcome) => Answer::Ended(outcome),
         }
     }

@@ -1,0 +1,99 @@
+//! Answers, and the room that they take in memory until they are sent.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use actix_web::{
+    HttpMessage, HttpResponse, ResponseError,
+    body::{BodySize, BoxBody, MessageBody},
+    dev::ServiceResponse,
+    web::{Bytes, Data},
+};
+use nightshift_openapi::ErrorCode;
+
+use super::{Error, State};
+use crate::memory::Share;
+
+/// Bytes of an answer that need no room: about what each connection may hold anyway. So whoever
+/// asks for the health of a service is answered, however much it has to do.
+const SMALL_BYTES: usize = 64 * 1024;
+/// The server takes an answer in pieces of so many bytes, each when the one before has gone. It
+/// would take a large one whole, and lets go of it then, although nobody has read it.
+const PIECE_BYTES: usize = 32 * 1024;
+
+/// An answer with the room that was taken for what it is made of.
+pub(super) fn holding(mut answer: HttpResponse, share: Share) -> HttpResponse {
+    answer.extensions_mut().insert(share);
+    answer
+}
+
+/// A body that keeps its room until it is sent, or the client is gone.
+pub struct Sending {
+    body: BoxBody,
+    /// What the server has not taken yet.
+    rest: Bytes,
+    _share: Option<Share>,
+}
+
+impl MessageBody for Sending {
+    type Error = <BoxBody as MessageBody>::Error;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let this = self.get_mut();
+        if this.rest.is_empty() {
+            match ready!(this.body.as_pin_mut().poll_next(context)) {
+                Some(Ok(chunk)) => this.rest = chunk,
+                end => return Poll::Ready(end),
+            }
+        }
+        let length = this.rest.len().min(PIECE_BYTES);
+        Poll::Ready(Some(Ok(this.rest.split_to(length))))
+    }
+}
+
+/// The answer with room for its body; without any, a refusal.
+pub(super) fn send(mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<Sending> {
+    let share = match room_of(&mut answer) {
+        Ok(share) => share,
+        Err(error) => {
+            answer = answer.into_response(error.error_response());
+            None
+        }
+    };
+    answer.map_body(|_, body| Sending { body, rest: Bytes::new(), _share: share })
+}
+
+/// What was taken to make the answer or to read the request, as far as the body needs it now.
+fn room_of(answer: &mut ServiceResponse<BoxBody>) -> Result<Option<Share>, Error> {
+    let made_of = answer.response_mut().extensions_mut().remove::<Share>();
+    let read = answer.request().extensions_mut().remove::<Share>();
+    let BodySize::Sized(length) = answer.response().body().size() else {
+        return Ok(None);
+    };
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if length <= SMALL_BYTES {
+        return Ok(None);
+    }
+    if let Some(mut share) = made_of.or(read).filter(|share| share.bytes() >= length) {
+        share.shrink(length);
+        return Ok(Some(share));
+    }
+    let state = answer.request().app_data::<Data<State>>();
+    match state.map(|state| state.memory.requests.take(length)) {
+        Some(None) => Err(no_room()),
+        share => Ok(share.flatten()),
+    }
+}
+
+pub(super) fn no_room() -> Error {
+    Error::new(ErrorCode::Overloaded, "too much is being sent and received at once")
+}
