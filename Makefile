@@ -62,6 +62,12 @@ chaos-short: tools ## The same for one minute, with the build that the tests use
 	$(BUILD)
 	chaos/chaos.py --minutes 1
 
+.PHONY: stress-memory
+stress-memory: MINUTES ?= 5
+stress-memory: ## Ask a service that has 1 GiB for more, MINUTES in each way on each engine (as root)
+	cargo build --locked --release -p nightshift
+	chaos/memory.py --minutes $(MINUTES) --binary $(TARGET)/release/nightshift $(OPTIONS)
+
 .PHONY: fuzz-parsers
 fuzz-parsers: SECONDS ?= 600
 fuzz-parsers: ## Feed what reads bytes from outside with nonsense, each parser for SECONDS
