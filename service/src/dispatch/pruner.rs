@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::{Clock, later},
+    clock::Clock,
     domain::{event::EventRetention, retention::Retention},
     store::{self, Store},
 };
@@ -26,14 +26,14 @@ pub struct Keep {
 pub async fn prune(store: Store, clock: Arc<dyn Clock>, keep: Keep, shutdown: CancellationToken) {
     loop {
         // From the beginning of the round, so that no time gets lost in it.
-        let begun = clock.now();
+        let next = clock.elapsed() + PERIOD;
         let tasks = store.prune(keep.tasks).await.map(|pruned| pruned.more);
         let events = store.trim_events(keep.events).await;
         let audit = store.trim_audit(keep.audit).await;
         let more = is_more(tasks) | is_more(events) | is_more(audit);
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = clock.sleep_until(later(begun, PERIOD)), if !more => {}
+            () = clock.sleep(next.saturating_sub(clock.elapsed())), if !more => {}
             () = tokio::time::sleep(PAUSE), if more => {}
         }
     }

@@ -47,6 +47,7 @@ mod signals;
 mod stats;
 mod steer;
 mod sweep;
+mod timekeeper;
 mod tokens;
 mod transition;
 mod tx;
@@ -100,6 +101,7 @@ use self::{
     pool::{FileLock, Pool},
     registry::Registry,
     signals::Signals,
+    timekeeper::Timekeeper,
     vacuum::Vacuum,
     writer::Writer,
 };
@@ -122,8 +124,7 @@ pub struct Store {
     health: Arc<Health>,
     signals: Arc<Signals>,
     feed: Arc<Feed>,
-    /// How often to look by oneself for what nobody told.
-    polls: Polls,
+    idle_poll: Duration,
     /// Taken by who counts everything.
     counting: Arc<tokio::sync::Mutex<()>>,
     clock: Arc<dyn Clock>,
@@ -188,25 +189,10 @@ pub struct TaskEnd {
     pub finished_at: Option<Timestamp>,
 }
 
-/// How often to look by oneself for what nobody told.
-#[derive(Clone, Copy, Debug)]
-struct Polls {
-    /// An idle worker, for tasks.
-    idle: Duration,
-    /// The sweep, for anything.
-    sweep: Duration,
-}
-
-impl Polls {
-    const OFTEN: Duration = Duration::from_secs(1);
-
-    /// Other processes may bring things about, and may not be able to say so.
-    fn new(shared: bool, listening: bool) -> Self {
-        Self {
-            idle: if shared && !listening { Self::OFTEN } else { Duration::from_secs(5) },
-            sweep: if shared { Self::OFTEN } else { Duration::from_secs(10) },
-        }
-    }
+/// How often an idle worker looks by itself for tasks of which nobody told. Other processes may
+/// bring them about, and may not be able to say so.
+fn idle_poll(shared: bool, listening: bool) -> Duration {
+    Duration::from_secs(if shared && !listening { 1 } else { 5 })
 }
 
 /// What the store is given to work with.
@@ -272,6 +258,7 @@ impl Store {
             reconnect: Reconnect::default(),
             health: Arc::clone(&health),
             clock: Arc::clone(&clock),
+            timekeeper: Timekeeper::default(),
             entropy,
             signals: Arc::clone(&signals),
             outbox: listener.is_some().then_some(outbox),
@@ -284,10 +271,11 @@ impl Store {
             .spawn(move || writer.run(receiver))?;
         let listener = listener.transpose()?;
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB_MAX));
-        let polls = Polls::new(lock.is_none(), listener.is_some());
+        let idle_poll = idle_poll(lock.is_none(), listener.is_some());
         let counting = Arc::default();
         let feed = Arc::new(Feed::new());
-        let store = Self { commands, room, pool, health, signals, feed, polls, counting, clock };
+        let store =
+            Self { commands, room, pool, health, signals, feed, idle_poll, counting, clock };
         Ok(Opened {
             store,
             cancels,

@@ -58,6 +58,7 @@ table! {
         version -> BigInt,
         next_seq -> BigInt,
         end_seq -> BigInt,
+        clock_steps -> BigInt,
     }
 }
 

@@ -23,6 +23,7 @@ use super::{
     registry::Registry,
     rows,
     signals::{Effects, Signals},
+    timekeeper::{Reading, Timekeeper},
     tx::Tx,
 };
 use crate::{clock::Clock, entropy::Entropy, metrics::Metrics};
@@ -36,6 +37,10 @@ const BATCH_COMMANDS_MAX: usize = 512;
 /// Bytes of new tasks after which a transaction takes no more commands.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
+/// Transactions that mend stored times before a batch: after a step of the clock, and a silence, and
+/// one more of what came meanwhile.
+const MENDS_MAX: u32 = 3;
+
 /// How often one command is tried that lost a race for a unique key to another process.
 const RACES_MAX: u32 = 5;
 
@@ -47,6 +52,7 @@ pub(super) struct Writer {
     pub(super) reconnect: Reconnect,
     pub(super) health: Arc<Health>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) timekeeper: Timekeeper,
     pub(super) entropy: Arc<Entropy>,
     pub(super) signals: Arc<Signals>,
     /// Takes what other processes are to know.
@@ -133,6 +139,7 @@ impl Writer {
     /// A connection that was lost does not come back by itself.
     fn lose(&mut self, error: &Error) {
         self.connection = None;
+        self.timekeeper.failed();
         self.health.down(error);
     }
 
@@ -147,6 +154,18 @@ impl Writer {
     }
 
     fn transact(&mut self, batch: &mut Batch) -> std::result::Result<(), Failed> {
+        for _ in 0..MENDS_MAX {
+            if self.apply_or_mend(batch)? {
+                return Ok(());
+            }
+        }
+        Err(Failed::Undone(Error::Unavailable("the clock does not come to rest".into())))
+    }
+
+    /// Carries out the batch in a transaction; or, where it finds that stored times are wrong, mends
+    /// those in it and says that the batch is still to be done. (In one transaction they could want
+    /// the same rows as others in another order.)
+    fn apply_or_mend(&mut self, batch: &mut Batch) -> std::result::Result<bool, Failed> {
         self.connection().map_err(Failed::Undone)?;
         let Some(connection) = &mut self.connection else {
             return Err(Failed::Undone(Error::Closed));
@@ -154,12 +173,21 @@ impl Writer {
         let begun = Instant::now();
         let mut effects = Effects::default();
         let registry = &mut self.registry;
+        let timekeeper = &self.timekeeper;
         let committed = connection.transaction(|mut link| {
+            let asked = self.clock.elapsed();
             let entered = dialect::enter(&mut link, batch.changes_routing())?;
             let now = match entered.now {
                 Some(micros) => self.clock.agree(rows::time(micros)?),
                 None => self.clock.now(),
             };
+            let (told, pulse) = (self.clock.elapsed(), self.clock.pulse());
+            let reading = Reading { now, asked, told, pulse, steps: entered.steps };
+            if let Some(moved) = timekeeper.look(&reading) {
+                timekeeper.mend(&mut link, &reading, moved)?;
+                effects.sweep_by(now);
+                return Ok((reading, None));
+            }
             registry.refresh(&mut link, entered.version)?;
             let mut tx = Tx {
                 link,
@@ -177,14 +205,16 @@ impl Writer {
             batch.apply(&mut tx)?;
             tx.registry.store_circuits(&mut tx.link)?;
             audit::store(&mut tx)?;
-            tx.store_news()
+            tx.store_news()?;
+            Ok((reading, Some(!seqs.is_empty())))
         });
-        if let Err(failed) = committed {
-            self.registry.forget();
-            return Err(failed);
-        }
+        let (reading, reported) = committed.inspect_err(|_failed| self.registry.forget())?;
+        self.timekeeper.committed(&reading, reported.unwrap_or(true));
         self.health.up();
         self.signals.publish(&effects);
+        if reported.is_none() {
+            return Ok(false);
+        }
         self.metrics.committed(batch.len(), begun.elapsed());
         self.metrics.observe(&effects.observations);
         if let Some(outbox) = &self.outbox
@@ -192,6 +222,6 @@ impl Writer {
         {
             tracing::debug!("other processes have to look for themselves");
         }
-        Ok(())
+        Ok(true)
     }
 }

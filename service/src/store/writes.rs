@@ -16,20 +16,17 @@ use super::{
     rows::micros,
     sweep::SweepRequest,
 };
-use crate::{
-    clock::later,
-    domain::{
-        Timestamp,
-        attempt::Outcome,
-        event::EventRetention,
-        executor::{ExecutorId, Registration},
-        lease::{Claimed, Lease, LeaseToken, Renewal},
-        names::{ExecutorName, PluginName, TokenName},
-        plugin::NewPlugin,
-        queue::QueueSettings,
-        retention::Retention,
-        task::{NewTask, TaskId},
-    },
+use crate::domain::{
+    Timestamp,
+    attempt::Outcome,
+    event::EventRetention,
+    executor::{ExecutorId, Registration},
+    lease::{Claimed, Lease, LeaseToken, Renewal},
+    names::{ExecutorName, PluginName, TokenName},
+    plugin::NewPlugin,
+    queue::QueueSettings,
+    retention::Retention,
+    task::{NewTask, TaskId},
 };
 
 /// How long whoever gave a command waits for a database that hangs. The command may still be
@@ -62,15 +59,16 @@ impl Store {
         request: ClaimRequest,
         wait: Duration,
     ) -> Result<Vec<Claimed>> {
-        let until = later(self.clock.now(), wait);
+        let until = self.clock.elapsed() + wait;
         let mut looks = ROUTING_LOOKS_MAX;
         loop {
             let mut place = self.signals.idle(executor);
             let claimed = self.claim_or_give_back(request.clone()).await?;
-            if !claimed.is_empty() || (until <= self.clock.now() && looks == 0) {
+            let left = until.saturating_sub(self.clock.elapsed());
+            if !claimed.is_empty() || (left.is_zero() && looks == 0) {
                 return Ok(claimed);
             }
-            if until <= self.clock.now() {
+            if left.is_zero() {
                 // Not while tasks are still on their way to executors that have just registered.
                 looks = if self.is_routed().await? { 0 } else { looks - 1 };
                 if looks > 0 {
@@ -80,8 +78,7 @@ impl Store {
             }
             tokio::select! {
                 () = place.called() => {}
-                () = self.clock.sleep(self.polls.idle) => {}
-                () = self.clock.sleep_until(until) => {}
+                () = self.clock.sleep(left.min(self.idle_poll)) => {}
             }
         }
     }

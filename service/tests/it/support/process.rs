@@ -43,8 +43,25 @@ impl Service {
         Self::start_with(folder, bind, database_url, &[]).await
     }
 
+    /// The same with a time of day that the test sets.
+    pub async fn start_by(clock: &MovableClock, folder: &Path) -> Self {
+        let url = format!("sqlite://{}", folder.join("test.db").display());
+        Self::start_in(&clock.environment(), folder, "127.0.0.1:0", &url, &[]).await
+    }
+
     pub async fn start_with(folder: &Path, bind: &str, url: &str, arguments: &[&str]) -> Self {
+        Self::start_in(&[], folder, bind, url, arguments).await
+    }
+
+    async fn start_in(
+        environment: &[(&str, PathBuf)],
+        folder: &Path,
+        bind: &str,
+        url: &str,
+        arguments: &[&str],
+    ) -> Self {
         let mut child = binary()
+            .envs(environment.iter().cloned())
             .arg("serve")
             .args(["--bind", bind, "--log-format", "json"])
             .args(["--database-url", url])
@@ -113,5 +130,38 @@ impl Service {
         let mut command = binary();
         command.args(["--server", &self.server]).args(arguments).current_dir(&self.folder);
         soon("the end of a command", command.output()).await.unwrap()
+    }
+}
+
+/// The machine's time of day as one process sees it.
+pub struct MovableClock(PathBuf);
+
+impl MovableClock {
+    pub fn new(folder: &Path) -> Self {
+        let clock = Self(folder.join("clock"));
+        clock.set_ahead("+0");
+        clock
+    }
+
+    /// As libfaketime says it: `+2h`.
+    pub fn set_ahead(&self, by: &str) {
+        // In one step, since it is read at any moment.
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, by).unwrap();
+        std::fs::rename(new, &self.0).unwrap();
+    }
+
+    fn environment(&self) -> [(&'static str, PathBuf); 4] {
+        // Not by the program `faketime`, which would catch the signals.
+        let library = std::fs::read_dir("/usr/lib").unwrap().find_map(|entry| {
+            let library = entry.unwrap().path().join("faketime/libfaketime.so.1");
+            library.exists().then_some(library)
+        });
+        [
+            ("LD_PRELOAD", library.expect("faketime is missing: run `make test`")),
+            ("FAKETIME_TIMESTAMP_FILE", self.0.clone()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ]
     }
 }
