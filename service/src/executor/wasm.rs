@@ -75,16 +75,16 @@ impl WasmExecutor {
             .map_err(|_elapsed| format!("the plugin {plugin} is not ready yet"))?
             .map_err(cannot)?;
         let sandbox = self.plugins.sandbox().await.map_err(cannot)?;
-        let memory_bytes = usize::try_from(*memory_mib).unwrap_or(0).saturating_mul(1024 * 1024);
         let content = &assignment.task.content;
         let run = Run {
+            executor: executor.registration.name.to_string(),
             task_path: content.task_path.to_string(),
             args: content.args.as_str().to_owned(),
             kwargs: content.kwargs.as_str().to_owned(),
             about: about(assignment),
             time: time.saturating_sub(began.elapsed()),
             grants,
-            limits: Limits { memory_bytes },
+            limits: Limits { memory_mib: *memory_mib },
             journal: Arc::new(Record(journal)),
         };
         Ok(sandbox.run(&ready, run).await)
