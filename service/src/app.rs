@@ -21,7 +21,7 @@ use crate::{
     dispatch::{Dispatcher, Drain, Keep, Seen, prune, reap},
     domain::plugin::Digest,
     entropy::Entropy,
-    executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
+    executor::{Executors, HttpExecutor, HttpSettings, PluginPlaces, WasmExecutor},
     metrics::Metrics,
     network::Network,
     plugin::{self, Components, Plugins},
@@ -263,6 +263,7 @@ fn open_store(
 
 fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmExecutor {
     WasmExecutor {
+        places: PluginPlaces::new(config.plugin_runs_max, config.plugin_memory_mib),
         plugins,
         components: Arc::new(Stored(store.clone())),
         directories: config.plugin_directories.clone(),

@@ -39,7 +39,8 @@ pub(super) async fn get_health() -> HttpResponse {
 
 /// Can it work?
 ///
-/// Yes when it can claim and commit, and is not about to stop.
+/// Yes when it can claim and commit, is not about to stop, and plugins can still read files and
+/// look names up.
 #[utoipa::path(
     tag = "service",
     operation_id = "get_readiness",
@@ -60,6 +61,10 @@ pub(super) async fn get_readiness(state: Shared) -> Result<HttpResponse, Error> 
             let detail = "the database did not commit within 2 s";
             return Err(Error::new(ErrorCode::Unavailable, detail));
         }
+    }
+    if state.plugins.hanging().all {
+        let detail = "all threads for plugins' file operations or name lookups hang";
+        return Err(Error::new(ErrorCode::Unavailable, detail));
     }
     Ok(HttpResponse::Ok().json(Health::OK))
 }

@@ -52,9 +52,11 @@ pub(super) async fn get_metrics(state: Shared) -> Result<HttpResponse, Error> {
     if good_until.is_none_or(|until| until <= state.clock.elapsed()) {
         *good_until = ask(&state).await;
     }
+    let hanging = state.plugins.hanging();
     let present = Present {
         commands_waiting: state.store.commands_waiting(),
         event_readers: EVENT_STREAMS_MAX - state.event_streams.available_permits(),
+        plugin_calls_hanging: [("file", hanging.file_calls), ("name", hanging.name_lookups)],
         database_usable: state.store.is_usable(),
     };
     let text = state

@@ -11,6 +11,7 @@ pub mod json;
 pub mod lease;
 pub mod limits;
 pub mod names;
+pub mod places;
 pub mod plugin;
 pub mod queue;
 pub mod reach;

@@ -68,6 +68,11 @@ pub(super) struct Told {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Blocking {
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Served {
     pub(super) method: &'static str,
     pub(super) route: String,
@@ -97,6 +102,7 @@ pub(super) struct Families {
     pub(super) database_usable: Gauge,
     pub(super) events: Family<Told, Counter>,
     pub(super) event_readers: Gauge,
+    pub(super) plugin_calls_hanging: Family<Blocking, Gauge>,
     pub(super) requests: Family<Answered, Counter>,
     pub(super) request_duration: Histograms<Served>,
 }
@@ -122,6 +128,7 @@ impl Families {
             database_usable: Gauge::default(),
             events: Family::default(),
             event_readers: Gauge::default(),
+            plugin_calls_hanging: Family::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(by_request),
         };
@@ -146,6 +153,7 @@ impl Families {
         add(registry, &catalogue::DATABASE_USABLE, &self.database_usable);
         add(registry, &catalogue::EVENTS, &self.events);
         add(registry, &catalogue::EVENT_READERS, &self.event_readers);
+        add(registry, &catalogue::PLUGIN_CALLS_HANGING, &self.plugin_calls_hanging);
         add(registry, &catalogue::REQUESTS, &self.requests);
         add(registry, &catalogue::REQUEST_DURATION, &self.request_duration);
     }

@@ -23,6 +23,7 @@ use crate::domain::{
     executor::{ExecutorId, Registration},
     lease::{Claimed, Lease, LeaseToken, Renewal},
     names::{ExecutorName, PluginName, TokenName},
+    places::PluginRoom,
     plugin::NewPlugin,
     queue::QueueSettings,
     retention::Retention,
@@ -235,7 +236,8 @@ impl Store {
 
     /// Whether the database takes writes: an empty batch is committed.
     pub async fn check(&self) -> Result<()> {
-        let nothing = ClaimRequest { by: Claimer::Dispatcher, limit: 0 };
+        let by = Claimer::Dispatcher { plugins: PluginRoom::default() };
+        let nothing = ClaimRequest { by, limit: 0 };
         self.ask(Command::Claim, nothing).await.map(drop)
     }
 

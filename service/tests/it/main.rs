@@ -33,6 +33,7 @@ mod order;
 mod packaging;
 mod packaging_command;
 mod plugin_command;
+mod plugin_places;
 mod plugins;
 mod postgres;
 mod process;

@@ -101,6 +101,7 @@ impl Run {
 
     fn attempt(&self, journal: Arc<dyn Journal>) -> Attempt {
         Attempt {
+            executor: "plugin run".to_owned(),
             task_path: self.task_path.clone(),
             args: self.args.as_str().to_owned(),
             kwargs: self.kwargs.as_str().to_owned(),
@@ -117,7 +118,7 @@ impl Run {
                 directories: self.directory.clone(),
                 environment: self.env.clone(),
             },
-            limits: Limits { memory_bytes: self.memory_mib as usize * 1024 * 1024 },
+            limits: Limits { memory_mib: self.memory_mib },
             journal,
         }
     }
