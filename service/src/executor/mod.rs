@@ -16,7 +16,7 @@ use crate::domain::{
 };
 
 pub use http::{HttpExecutor, HttpSettings};
-pub use journal::Journal;
+pub use journal::{Journal, Said};
 pub use wasm::WasmExecutor;
 
 /// Runs attempts of every kind of executor that does not ask for its tasks.

@@ -26,6 +26,7 @@ mod input;
 mod leases;
 mod lists;
 mod log;
+mod log_bounds;
 mod metrics;
 mod model;
 mod order;
