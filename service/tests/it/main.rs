@@ -11,6 +11,7 @@ mod support;
 mod audit;
 mod backup_command;
 mod cancel;
+mod connections;
 mod contract;
 mod copy_command;
 mod crash;
