@@ -22,6 +22,7 @@ mod event_log;
 mod events;
 mod executor_command;
 mod front_door;
+mod hostile_text;
 mod https;
 mod input;
 mod leases;

@@ -7,14 +7,13 @@ use std::process::ExitCode;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
     types::{Executor, ExecutorKind, ExecutorList, Granted},
 };
 
-use super::output::{Output, details, table};
+use super::output::{Cell, Output, details, table};
 use crate::{domain::executor::Secret, entropy::Entropy};
 
 #[derive(Subcommand)]

@@ -8,14 +8,13 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
     types::{Plugin, PluginList, PluginTask, RollbackRequest},
 };
 
-use super::output::{Output, details, table};
+use super::output::{Cell, Output, details, table};
 
 /// Digits of a digest that are shown where there is little room.
 const SHORT_DIGEST: usize = 12;
