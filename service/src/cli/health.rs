@@ -4,6 +4,8 @@ use clap::Args;
 use nightshift_client::Client;
 use tokio::time::timeout;
 
+use super::visible::visible;
+
 /// Ask the service whether it is ready: exit status 0 if it is, else 1.
 ///
 /// For the health checks of containers, which know no other status than these two.
@@ -26,7 +28,7 @@ impl Health {
             Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error)),
             Err(_) => format!("no answer within {} s", self.timeout),
         };
-        eprintln!("error: {server} is not ready: {why}");
+        eprintln!("error: {server} is not ready: {}", visible(&why));
         ExitCode::FAILURE
     }
 }

@@ -20,6 +20,7 @@ mod service;
 mod tasks;
 mod token;
 mod top;
+mod visible;
 mod watch;
 mod worker;
 
@@ -28,7 +29,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use nightshift_client::{Client, Retry};
 
-use self::output::Output;
+use self::{output::Output, visible::visible_lines};
 use crate::plugin::{Bounds, compile_main};
 
 /// Where a service listens that nobody told otherwise.
@@ -250,6 +251,6 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
 
 #[expect(clippy::print_stderr, reason = "errors of the command line go there")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", visible_lines(&format!("{error:#}")));
     ExitCode::from(FAILURE)
 }

@@ -4,14 +4,16 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use comfy_table::Cell;
 use nightshift_client::{
     Client, TaskFilter,
     types::{Explanation, Json, LogList, Task, TaskList, TaskStatus, Timestamp},
 };
 use uuid::Uuid;
 
-use super::output::{Output, details, exit_code, log_line, progress, status_cell, table};
+use super::{
+    output::{Cell, Output, details, exit_code, log_line, progress, status_cell, table},
+    visible::visible,
+};
 
 /// Names one task.
 #[derive(Args)]
@@ -228,8 +230,9 @@ fn show(task: &Task) -> String {
 fn show_reasons(explanation: &Explanation) -> String {
     let lines = explanation.reasons.iter().map(|reason| {
         let until = reason.until.map_or(String::new(), |until| format!(" (until {until})"));
-        let executor = reason.executor.as_ref().map_or(String::new(), |name| format!(" [{name}]"));
-        format!("{}{executor}: {}{until}", explanation.status, reason.detail)
+        let executor =
+            reason.executor.as_ref().map_or(String::new(), |name| format!(" [{}]", visible(name)));
+        format!("{}{executor}: {}{until}", explanation.status, visible(&reason.detail))
     });
     lines.collect::<Vec<_>>().join("\n")
 }

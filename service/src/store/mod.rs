@@ -30,6 +30,7 @@ mod lanes;
 mod link;
 mod list;
 mod listen;
+mod log_room;
 mod logs;
 mod migrate;
 mod plugin_row;
@@ -67,7 +68,7 @@ use std::{
 use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc};
 
-pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
+pub use attempt::{Ended, FinishRequest, LeaseLost, RenewRequest};
 pub use audit::{AuditPage, Note};
 pub use backup::backup;
 pub use claim::{ClaimRequest, Claimer};
@@ -120,6 +121,8 @@ pub struct Store {
     commands: mpsc::Sender<Command>,
     /// Room for new tasks that wait for the writer, in KiB.
     room: Arc<Semaphore>,
+    /// Room for log lines on their way to the writer, in KiB.
+    log_room: Arc<Semaphore>,
     pool: Pool,
     health: Arc<Health>,
     signals: Arc<Signals>,
@@ -271,11 +274,22 @@ impl Store {
             .spawn(move || writer.run(receiver))?;
         let listener = listener.transpose()?;
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB_MAX));
+        let log_room = Arc::new(Semaphore::new(log_room::LOG_KIB_MAX));
         let idle_poll = idle_poll(lock.is_none(), listener.is_some());
         let counting = Arc::default();
         let feed = Arc::new(Feed::new());
-        let store =
-            Self { commands, room, pool, health, signals, feed, idle_poll, counting, clock };
+        let store = Self {
+            commands,
+            room,
+            log_room,
+            pool,
+            health,
+            signals,
+            feed,
+            idle_poll,
+            counting,
+            clock,
+        };
         Ok(Opened {
             store,
             cancels,

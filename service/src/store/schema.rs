@@ -29,6 +29,7 @@ table! {
         plugin_defaults -> Nullable<Text>,
         memory_mib -> Nullable<Integer>,
         grants -> Nullable<Text>,
+        echoes_task_id -> Bool,
     }
 }
 

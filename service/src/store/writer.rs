@@ -34,7 +34,7 @@ pub(super) const QUEUE_COMMANDS_MAX: usize = 4_096;
 pub(super) const QUEUE_KIB_MAX: usize = 256 * 1024;
 /// Commands of one transaction.
 const BATCH_COMMANDS_MAX: usize = 512;
-/// Bytes of new tasks after which a transaction takes no more commands.
+/// Bytes of what commands carry after which a transaction takes no more of them.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Transactions that mend stored times before a batch: after a step of the clock, and a silence, and

@@ -2,13 +2,13 @@
 
 use std::{mem, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, CreateTokenAnswer,
     CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error, FinishRequest, Installed,
-    LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered, RenewRequest, Result,
-    RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
+    LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered, Result, RetryAnswer,
+    RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
@@ -21,7 +21,7 @@ use crate::domain::{
     attempt::Outcome,
     event::EventRetention,
     executor::{ExecutorId, Registration},
-    lease::{Claimed, Lease, LeaseToken, Renewal},
+    lease::{Claimed, Lease, LeaseToken},
     names::{ExecutorName, PluginName, TokenName},
     places::PluginRoom,
     plugin::NewPlugin,
@@ -94,13 +94,6 @@ impl Store {
             drop(asker.send(claimed.map(|claimed| Handed { claimed, store })));
         });
         answer.await.unwrap_or(Err(Error::Closed)).map(Handed::take)
-    }
-
-    pub async fn renew(
-        &self,
-        request: RenewRequest,
-    ) -> Result<std::result::Result<Renewal, LeaseLost>> {
-        self.insist(Command::Renew, request).await
     }
 
     /// The executor goes on by itself and reports with its token.
@@ -234,6 +227,11 @@ impl Store {
         }
     }
 
+    /// Bytes of events that this process has written, as they grow.
+    pub fn event_bytes(&self) -> watch::Receiver<u64> {
+        self.signals.news_bytes()
+    }
+
     /// Whether the database takes writes: an empty batch is committed.
     pub async fn check(&self) -> Result<()> {
         let by = Claimer::Dispatcher { plugins: PluginRoom::default() };
@@ -277,7 +275,11 @@ impl Store {
 
     /// Sends a command that must not be turned away: heartbeats and ends of attempts have to
     /// get through just when there is too much to do.
-    async fn insist<I, O>(&self, command: fn(Pending<I, O>) -> Command, input: I) -> Result<O> {
+    pub(super) async fn insist<I, O>(
+        &self,
+        command: fn(Pending<I, O>) -> Command,
+        input: I,
+    ) -> Result<O> {
         let (waiter, answer) = oneshot::channel();
         if self.commands.send(command(Pending::new(input, waiter))).await.is_err() {
             return Err(Error::Closed);

@@ -3,13 +3,14 @@ use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration
 use clap::Args;
 use nightshift_client::types::Json;
 use nightshift_sandbox::{
-    About, Directory, Ending, Fault, Grants, Journal, Level, Limits, Raised, Run as Attempt,
+    About, Directory, Ending, Fault, FaultKind, Grants, Journal, Level, Limits, Raised,
+    Run as Attempt,
 };
 use serde::Serialize;
 
 use super::{check::inspect, measure::measure};
 use crate::{
-    cli::{executor::variable, output::Output},
+    cli::{executor::variable, output::Output, visible::visible},
     domain::{grants::HttpHost, plugin::MEMORY_MIB_DEFAULT, retry},
     plugin::Hosts,
 };
@@ -92,7 +93,7 @@ impl Run {
                     let Failed { class, message, traceback, retryable } = failed;
                     let again = if *retryable { "may be tried again" } else { "is final" };
                     let traceback = traceback.as_deref().unwrap_or_default().trim_end();
-                    format!("{class}: {message} ({again})\n{traceback}")
+                    format!("{}: {message} ({again})\n{traceback}", visible(class))
                 })?;
                 Ok(ExitCode::from(UNSUCCESSFUL))
             }
@@ -137,7 +138,17 @@ fn ended(ending: Ending) -> Result<Json, Failed> {
             Err(Failed { class, message, traceback, retryable })
         }
         Ending::Fault(Fault { kind, message, traceback }) => {
-            Err(Failed { class: format!("{kind:?}"), message, traceback, retryable: false })
+            // As the service has it.
+            let retryable = match kind {
+                FaultKind::Timeout | FaultKind::NotStarted => true,
+                FaultKind::Trap
+                | FaultKind::StackOverflow
+                | FaultKind::OutOfMemory
+                | FaultKind::Exit
+                | FaultKind::TooLarge
+                | FaultKind::Cancelled => false,
+            };
+            Err(Failed { class: format!("{kind:?}"), message, traceback, retryable })
         }
     }
 }
@@ -148,13 +159,14 @@ struct Shown;
 impl Journal for Shown {
     #[expect(clippy::print_stderr, reason = "a person tries the plugin out")]
     fn log(&self, level: Level, line: String) {
-        eprintln!("{level:?}: {line}");
+        eprintln!("{level:?}: {}", visible(&line));
     }
 
     #[expect(clippy::print_stderr, reason = "a person tries the plugin out")]
     fn progress(&self, fraction: Option<f64>, message: Option<String>) {
         let percent = fraction.map(|fraction| format!("{:.0} % ", fraction * 100.0));
-        eprintln!("{}{}", percent.unwrap_or_default(), message.unwrap_or_default());
+        let message = message.unwrap_or_default();
+        eprintln!("{}{}", percent.unwrap_or_default(), visible(&message));
     }
 }
 
