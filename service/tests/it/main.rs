@@ -11,6 +11,7 @@ mod support;
 mod audit;
 mod backup_command;
 mod cancel;
+mod command_family;
 mod contract;
 mod copy_command;
 mod crash;

@@ -1,6 +1,7 @@
 //! A whole service in this process, an executor to play with, and a database of each engine.
 
 pub mod app;
+pub mod commands;
 pub mod database;
 pub mod events;
 pub mod executor;
