@@ -9,6 +9,7 @@ pub mod otlp;
 pub mod process;
 pub mod proxy;
 pub mod rust_worker;
+pub mod tls;
 pub mod tokens;
 
 use std::{future::Future, time::Duration};
