@@ -61,7 +61,7 @@ use std::{
         Arc,
         mpsc::{SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
@@ -113,6 +113,7 @@ use crate::{
     entropy::Entropy,
     metrics::Metrics,
     vault::Vault,
+    vital::Vital,
 };
 
 /// The store; clones share it.
@@ -146,27 +147,24 @@ pub struct Opened {
 /// Waits for the last commit.
 pub struct Closing {
     writer: JoinHandle<()>,
+    /// These end when it does.
     listener: Option<JoinHandle<()>>,
-    /// Dropped to end it.
-    vacuum: Option<(SyncSender<()>, JoinHandle<()>)>,
+    vacuum: Option<JoinHandle<()>>,
     _lock: Option<FileLock>,
 }
 
 impl Closing {
-    /// Returns once every [`Store`] is gone and what they sent is committed.
-    pub fn wait(self) {
-        if self.writer.join().is_err() {
-            tracing::error!("the writer panicked");
-        }
-        if self.listener.is_some_and(|listener| listener.join().is_err()) {
-            tracing::error!("the listener panicked");
-        }
-        if let Some((closing, vacuum)) = self.vacuum {
-            drop(closing);
-            if vacuum.join().is_err() {
-                tracing::error!("the vacuum panicked");
-            }
-        }
+    /// Returns once every [`Store`] is gone and what they sent is committed; an error if that cannot
+    /// be said.
+    pub fn wait(self) -> anyhow::Result<()> {
+        let threads = [Some(self.writer), self.listener, self.vacuum];
+        // All of them, whatever became of the others.
+        let joined: Vec<_> = threads.into_iter().flatten().map(JoinHandle::join).collect();
+        anyhow::ensure!(
+            joined.iter().all(std::result::Result::is_ok),
+            "a thread of the store panicked"
+        );
+        Ok(())
     }
 }
 
@@ -203,6 +201,7 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub metrics: Arc<Metrics>,
+    pub vital: Vital,
 }
 
 /// Brings the schema up to date without opening the store.
@@ -219,7 +218,7 @@ impl Store {
         surroundings: Surroundings,
         vault: &Vault,
     ) -> anyhow::Result<Opened> {
-        let Surroundings { clock, entropy, metrics } = surroundings;
+        let Surroundings { clock, entropy, metrics, vital } = surroundings;
         let lock = FileLock::take(&database.url)?;
         let mut connection = pool::open_writer(database)?;
         migrate::run(&mut connection)?;
@@ -247,12 +246,13 @@ impl Store {
                 outbox: letters,
                 name: entropy.uuid().simple().to_string(),
             };
-            thread::Builder::new().name("store-listener".to_owned()).spawn(move || listener.run())
+            vital.thread("listener", move || listener.run())
         });
         let vacuum = match database.url {
             DatabaseUrl::Sqlite(_) => None,
-            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone())?),
+            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone(), &vital)?),
         };
+        let (vacuum_until, vacuum) = vacuum.unzip();
         let health = Arc::new(Health::new());
         let reopened = database.clone();
         let writer = Writer {
@@ -265,13 +265,12 @@ impl Store {
             entropy,
             signals: Arc::clone(&signals),
             outbox: listener.is_some().then_some(outbox),
+            _vacuum: vacuum_until,
             registry: Registry::empty(),
             deliveries_max,
             metrics,
         };
-        let writer = thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer.run(receiver))?;
+        let writer = vital.thread("writer", move || writer.run(receiver))?;
         let listener = listener.transpose()?;
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB_MAX));
         let log_room = Arc::new(Semaphore::new(log_room::LOG_KIB_MAX));
@@ -299,12 +298,14 @@ impl Store {
     }
 }
 
-fn start_vacuum(database: Database) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
+/// The vacuum, and what it works until the end of.
+fn start_vacuum(
+    database: Database,
+    vital: &Vital,
+) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
     let (closing, closed) = sync_channel(1);
     let vacuum = Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
-    let thread =
-        thread::Builder::new().name("store-vacuum".to_owned()).spawn(move || vacuum.run())?;
-    Ok((closing, thread))
+    Ok((closing, vital.thread("vacuum", move || vacuum.run())?))
 }
 
 /// Lets the leases end now that nobody renews any more.

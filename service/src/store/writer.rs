@@ -57,6 +57,8 @@ pub(super) struct Writer {
     pub(super) signals: Arc<Signals>,
     /// Takes what other processes are to know.
     pub(super) outbox: Option<SyncSender<Effects>>,
+    /// The vacuum goes on until this is dropped.
+    pub(super) _vacuum: Option<SyncSender<()>>,
     pub(super) registry: Registry,
     pub(super) deliveries_max: u32,
     pub(super) metrics: Arc<Metrics>,
