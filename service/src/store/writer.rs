@@ -18,6 +18,7 @@ use super::{
     dialect,
     error::{Error, Result},
     events::News,
+    floors::Floors,
     health::{Health, Reconnect},
     link::{Connection, Failed},
     registry::Registry,
@@ -52,6 +53,7 @@ pub(super) struct Writer {
     /// Takes what other processes are to know.
     pub(super) outbox: Option<SyncSender<Effects>>,
     pub(super) registry: Registry,
+    pub(super) floors: Floors,
     pub(super) deliveries_max: u32,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -153,7 +155,7 @@ impl Writer {
         };
         let begun = Instant::now();
         let mut effects = Effects::default();
-        let registry = &mut self.registry;
+        let (registry, floors) = (&mut self.registry, &mut self.floors);
         let committed = connection.transaction(|mut link| {
             let entered = dialect::enter(&mut link, batch.changes_routing())?;
             let now = match entered.now {
@@ -161,11 +163,13 @@ impl Writer {
                 None => self.clock.now(),
             };
             registry.refresh(&mut link, entered.version)?;
+            floors.enter(now);
             let mut tx = Tx {
                 link,
                 now,
                 entropy: &self.entropy,
                 registry: &mut *registry,
+                floors: &mut *floors,
                 changes: Changes::default(),
                 news: News::default(),
                 notes: Vec::new(),
@@ -177,13 +181,16 @@ impl Writer {
             batch.apply(&mut tx)?;
             tx.registry.store_circuits(&mut tx.link)?;
             audit::store(&mut tx)?;
+            tx.store_rewinds()?;
             tx.store_news()
         });
         if let Err(failed) = committed {
             self.registry.forget();
+            self.floors.forget();
             return Err(failed);
         }
         self.health.up();
+        self.floors.committed(begun.elapsed());
         self.signals.publish(&effects);
         self.metrics.committed(batch.len(), begun.elapsed());
         self.metrics.observe(&effects.observations);

@@ -10,10 +10,12 @@ mod support;
 
 mod audit;
 mod backup_command;
+mod bounds;
 mod cancel;
 mod contract;
 mod copy_command;
 mod crash;
+mod dead_rows;
 mod delivery;
 mod doctor;
 mod document;
