@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{Timestamp, executor::Executor, queue::QueueState},
     metrics::{CONTENT_TYPE, Present, QueueSnapshot, Snapshot},
-    store::{self, Store},
+    store::{self, DeadRows, Store},
 };
 
 /// How long what the database said is shown again.
@@ -94,7 +94,8 @@ async fn snapshot(store: &Store, now: Timestamp) -> store::Result<Snapshot> {
         .into_iter()
         .map(|executor| (executor.registration.name.to_string(), held(&executor)))
         .collect();
-    Ok(Snapshot { queues, executors })
+    let DeadRows { rows, oldest } = store.dead_rows().await?;
+    Ok(Snapshot { queues, executors, dead_rows: rows, oldest_transaction: oldest })
 }
 
 fn shown(queue: QueueState, now: Timestamp) -> QueueSnapshot {

@@ -66,6 +66,8 @@ lists! {
     NoSuchExecutor: ExecutorNotFound;
     NoSuchPlugin: PluginNotFound;
     NoSuchQueue: QueueNotFound;
+    /// One more is kept, of what there may be so many of.
+    Counted: LimitReached;
     InUse: PluginInUse;
     NoSuchToken: TokenNotFound;
     NameTaken: TokenNameTaken;

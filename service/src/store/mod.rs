@@ -8,6 +8,7 @@ mod attempt;
 mod audit;
 mod backup;
 mod cached;
+mod cells;
 mod changes;
 mod circuit;
 mod claim;
@@ -23,6 +24,7 @@ mod executor_row;
 mod executors;
 mod explain;
 mod feed;
+mod floors;
 mod health;
 mod history;
 mod inspect;
@@ -41,10 +43,12 @@ mod queries;
 mod queues;
 mod reads;
 mod registry;
+mod room;
 mod rows;
 mod schema;
 mod secrets;
 mod signals;
+mod snapshots;
 mod stats;
 mod steer;
 mod sweep;
@@ -76,7 +80,7 @@ pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
 pub use events::EventChunk;
-pub use executors::{NoSuchPlugin, Registered};
+pub use executors::{NotRegistered, Registered};
 pub use feed::{EventReader, Heard, TaskWatch};
 pub use history::TaskNews;
 pub use inspect::{Called, Inspection, Schema, exists, inspect};
@@ -84,8 +88,9 @@ pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
 pub use plugins::{ActivateAnswer, ActivateRequest, Installed, UninstallAnswer};
 pub use prune::Pruned;
-pub use queues::QueueChange;
+pub use queues::{QueueChange, TooManyQueues};
 pub use signals::{Callee, CancelSignal};
+pub use snapshots::{DeadRows, Holder};
 pub use stats::Stats;
 pub use steer::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer};
 pub use tokens::{
@@ -96,6 +101,7 @@ pub use tokens::{
 use self::{
     command::Command,
     feed::Feed,
+    floors::Floors,
     health::{Health, Reconnect},
     link::Link,
     listen::Listener,
@@ -187,6 +193,8 @@ pub struct TaskEnd {
     pub stage: Stage,
     pub return_value: Option<JsonText>,
     pub errors: Vec<RecordedFailure>,
+    /// How many were left out before them.
+    pub errors_dropped: u32,
     pub finished_at: Option<Timestamp>,
 }
 
@@ -267,6 +275,7 @@ impl Store {
             outbox: listener.is_some().then_some(outbox),
             _vacuum: vacuum_until,
             registry: Registry::empty(),
+            floors: Floors::new(),
             deliveries_max,
             metrics,
         };

@@ -105,6 +105,7 @@ table! {
         progress_fraction -> Nullable<Double>,
         progress_message -> Nullable<Text>,
         history -> Text,
+        errors_dropped -> Integer,
     }
 }
 

@@ -7,12 +7,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, CreateTokenAnswer,
     CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error, FinishRequest, Installed,
-    LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered, Result, RetryAnswer,
+    LeaseLost, NotRegistered, Note, Pruned, QueueChange, Registered, Result, RetryAnswer,
     RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
     prune::PruneRequest,
+    queues::SetAnswer,
     rows::micros,
     sweep::SweepRequest,
 };
@@ -25,7 +26,6 @@ use crate::domain::{
     names::{ExecutorName, PluginName, TokenName},
     places::PluginRoom,
     plugin::NewPlugin,
-    queue::QueueSettings,
     retention::Retention,
     task::{NewTask, TaskId},
 };
@@ -131,7 +131,7 @@ impl Store {
         &self,
         registration: Registration,
         note: Note,
-    ) -> Result<std::result::Result<Registered, NoSuchPlugin>> {
+    ) -> Result<std::result::Result<Registered, NotRegistered>> {
         self.ask_noted(Command::Put, registration, note, std::result::Result::is_ok).await
     }
 
@@ -141,8 +141,12 @@ impl Store {
     }
 
     /// Stores a plugin's component and lets it run.
-    pub async fn install_plugin(&self, new: NewPlugin, note: Note) -> Result<Installed> {
-        self.ask_noted(Command::Install, new, note, |_| true).await
+    pub async fn install_plugin(
+        &self,
+        new: NewPlugin,
+        note: Note,
+    ) -> Result<std::result::Result<Installed, NotRegistered>> {
+        self.ask_noted(Command::Install, new, note, std::result::Result::is_ok).await
     }
 
     /// Lets another stored version of a plugin run.
@@ -162,8 +166,8 @@ impl Store {
     }
 
     /// Changes a queue's settings and returns what holds now.
-    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<QueueSettings> {
-        self.ask_noted(Command::SetQueue, change, note, |_| true).await
+    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<SetAnswer> {
+        self.ask_noted(Command::SetQueue, change, note, std::result::Result::is_ok).await
     }
 
     pub async fn create_token(

@@ -10,6 +10,7 @@ mod support;
 
 mod audit;
 mod backup_command;
+mod bounds;
 mod cancel;
 mod clock;
 mod command_family;
@@ -17,6 +18,7 @@ mod connections;
 mod contract;
 mod copy_command;
 mod crash;
+mod dead_rows;
 mod delivery;
 mod doctor;
 mod document;
