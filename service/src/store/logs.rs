@@ -54,7 +54,7 @@ pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, lines: &[NewLogLine]) -> Re
             message,
         };
         on_engine!(&mut tx.link, c => diesel::insert_into(task_logs::table).values(&entry).execute(c))?;
-        kept.push(entry.try_into()?);
+        kept.push(entry.into());
     }
     let added = i64::try_from(lines.len()).unwrap_or(i64::MAX);
     let (lines, bytes) = add_to_totals(tx, row.seq, added, bytes)?;
@@ -126,8 +126,7 @@ pub(super) fn lines(link: &mut Link<'_>, seq: i64, after: i64, limit: u32) -> Re
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > wanted;
     rows.truncate(wanted);
-    let with_id = |(id, row): (i64, LogRow)| Ok((id, row.try_into()?));
-    Ok(Lines { lines: rows.into_iter().map(with_id).collect::<Result<_>>()?, more })
+    Ok(Lines { lines: rows.into_iter().map(|(id, row)| (id, row.into())).collect(), more })
 }
 
 /// How many lines were dropped from the old end.

@@ -23,6 +23,8 @@ mod executor_row;
 mod executors;
 mod explain;
 mod feed;
+mod file;
+mod flaws;
 mod health;
 mod history;
 mod inspect;
@@ -31,6 +33,7 @@ mod link;
 mod list;
 mod listen;
 mod logs;
+mod mend;
 mod migrate;
 mod plugin_row;
 mod plugins;
@@ -72,12 +75,13 @@ pub use backup::backup;
 pub use claim::{ClaimRequest, Claimer};
 pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
-pub use error::{Error, Result};
+pub use error::{Error, Misplaced, Result};
 pub use events::EventChunk;
 pub use executors::{NoSuchPlugin, Registered};
 pub use feed::{EventReader, Heard, TaskWatch};
+pub use flaws::Flaws;
 pub use history::TaskNews;
-pub use inspect::{Called, Inspection, Schema, exists, inspect};
+pub use inspect::{Called, Inspection, Schema, exists, inspect, is_in_use};
 pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
 pub use plugins::{ActivateAnswer, ActivateRequest, Installed, UninstallAnswer};
@@ -94,10 +98,11 @@ pub use tokens::{
 use self::{
     command::Command,
     feed::Feed,
+    file::{DatabaseFile, FileLock},
     health::{Health, Reconnect},
-    link::Link,
+    link::{Connection, Link},
     listen::Listener,
-    pool::{FileLock, Pool},
+    pool::Pool,
     registry::Registry,
     signals::Signals,
     vacuum::Vacuum,
@@ -119,6 +124,7 @@ pub struct Store {
     /// Room for new tasks that wait for the writer, in KiB.
     room: Arc<Semaphore>,
     pool: Pool,
+    file: Arc<DatabaseFile>,
     health: Arc<Health>,
     signals: Arc<Signals>,
     feed: Arc<Feed>,
@@ -143,8 +149,8 @@ pub struct Opened {
 pub struct Closing {
     writer: JoinHandle<()>,
     listener: Option<JoinHandle<()>>,
-    /// Dropped to end it.
-    vacuum: Option<(SyncSender<()>, JoinHandle<()>)>,
+    /// Looks after the database beside the writer; the sender is dropped to end it.
+    keeper: (SyncSender<()>, JoinHandle<()>),
     _lock: Option<FileLock>,
 }
 
@@ -157,11 +163,10 @@ impl Closing {
         if self.listener.is_some_and(|listener| listener.join().is_err()) {
             tracing::error!("the listener panicked");
         }
-        if let Some((closing, vacuum)) = self.vacuum {
-            drop(closing);
-            if vacuum.join().is_err() {
-                tracing::error!("the vacuum panicked");
-            }
+        let (closing, keeper) = self.keeper;
+        drop(closing);
+        if keeper.join().is_err() {
+            tracing::error!("the keeper of the database panicked");
         }
     }
 }
@@ -246,7 +251,8 @@ impl Store {
             .transaction(|mut link| tokens::load(&mut link))
             .map_err(anyhow::Error::from)
             .context("cannot read the tokens")?;
-        let pool = Pool::open(database)?;
+        let file = Arc::new(DatabaseFile::opened(&database.url)?);
+        let pool = Pool::open(database, Arc::clone(&file))?;
         let (signals, cancels) = Signals::new();
         let (commands, receiver) = mpsc::channel(writer::QUEUE_COMMANDS_MAX);
         let (outbox, letters) = sync_channel(listen::OUTBOX_MAX);
@@ -260,16 +266,13 @@ impl Store {
             };
             thread::Builder::new().name("store-listener".to_owned()).spawn(move || listener.run())
         });
-        let vacuum = match database.url {
-            DatabaseUrl::Sqlite(_) => None,
-            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone())?),
-        };
         let health = Arc::new(Health::new());
-        let reopened = database.clone();
+        let keeper = start_keeper(database.clone(), Arc::clone(&file), Arc::clone(&health))?;
         let writer = Writer {
             connection: Some(connection),
-            connect: Box::new(move || pool::open_writer(&reopened)),
+            connect: reconnecting(database.clone(), Arc::clone(&file)),
             reconnect: Reconnect::default(),
+            file: Arc::clone(&file),
             health: Arc::clone(&health),
             clock: Arc::clone(&clock),
             entropy,
@@ -287,21 +290,46 @@ impl Store {
         let polls = Polls::new(lock.is_none(), listener.is_some());
         let counting = Arc::default();
         let feed = Arc::new(Feed::new());
-        let store = Self { commands, room, pool, health, signals, feed, polls, counting, clock };
+        let store =
+            Self { commands, room, pool, file, health, signals, feed, polls, counting, clock };
         Ok(Opened {
             store,
             cancels,
-            closing: Closing { writer, listener, vacuum, _lock: lock },
+            closing: Closing { writer, listener, keeper, _lock: lock },
             tokens,
         })
     }
 }
 
-fn start_vacuum(database: Database) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
+/// Makes the writer's next connection, to the database that the one before led to.
+fn reconnecting(
+    database: Database,
+    file: Arc<DatabaseFile>,
+) -> Box<dyn Fn() -> anyhow::Result<Connection> + Send> {
+    Box::new(move || {
+        let mut connection = pool::open_writer(&database)?;
+        migrate::check_still_there(&mut connection)?;
+        file.reopened();
+        Ok(connection)
+    })
+}
+
+/// What each engine needs looking after.
+fn start_keeper(
+    database: Database,
+    file: Arc<DatabaseFile>,
+    health: Arc<Health>,
+) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
     let (closing, closed) = sync_channel(1);
-    let vacuum = Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
-    let thread =
-        thread::Builder::new().name("store-vacuum".to_owned()).spawn(move || vacuum.run())?;
+    let keep: Box<dyn FnOnce() + Send> = match database.url {
+        DatabaseUrl::Sqlite(_) => Box::new(move || file.watch(&health, &closed)),
+        DatabaseUrl::Postgres(_) => {
+            let vacuum =
+                Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
+            Box::new(move || vacuum.run())
+        }
+    };
+    let thread = thread::Builder::new().name("store-keeper".to_owned()).spawn(keep)?;
     Ok((closing, thread))
 }
 

@@ -8,7 +8,7 @@ use std::{
 use diesel::prelude::*;
 
 use super::{
-    error::Result,
+    error::{Error, Result},
     executor_row::ExecutorRow,
     link::{Link, on_engine},
     rows::{count, micros, number},
@@ -17,7 +17,7 @@ use super::{
 use crate::domain::{
     executor::{Circuit, Executor, ExecutorId},
     queue::QueueSettings,
-    route::Routes,
+    route::{Pattern, Routes},
 };
 
 #[derive(Debug)]
@@ -46,10 +46,23 @@ impl Registry {
         if self.version == Some(version) {
             return Ok(());
         }
-        let executors = load(link)?;
-        self.routes = Routes::new(executors.iter().flat_map(|executor| {
-            executor.registration.task_paths.iter().map(|pattern| (pattern, executor.id))
-        }));
+        let Loaded { executors, unreadable } = load(link)?;
+        for Unreadable { name, error, .. } in &unreadable {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(
+                executor = name,
+                error,
+                "an executor cannot be read: its tasks wait until it is registered again"
+            );
+        }
+        let readable = executors.iter().map(|e| (e.id, e.registration.task_paths.as_slice()));
+        let unreadable = unreadable.iter().map(|e| (e.id, e.task_paths.as_slice()));
+        // What one serves that cannot be read is not for the others.
+        let mut served: Vec<(ExecutorId, &[Pattern])> = readable.chain(unreadable).collect();
+        served.sort_by_key(|(id, _)| *id);
+        self.routes = Routes::new(
+            served.into_iter().flat_map(|(id, paths)| paths.iter().map(move |path| (path, id))),
+        );
         self.executors = executors.into_iter().map(|e| (e.id, Arc::new(e))).collect();
         self.queues = load_queues(link)?;
         self.version = Some(version);
@@ -119,10 +132,32 @@ impl Registry {
 }
 
 /// All executors, first registered first.
-pub(super) fn load(link: &mut Link<'_>) -> Result<Vec<Executor>> {
+pub(super) struct Loaded {
+    pub(super) executors: Vec<Executor>,
+    pub(super) unreadable: Vec<Unreadable>,
+}
+
+/// An executor whose row no version of this program has written so.
+pub(super) struct Unreadable {
+    id: ExecutorId,
+    pub(super) name: String,
+    /// Those of its patterns that can be read.
+    task_paths: Vec<Pattern>,
+    pub(super) error: Error,
+}
+
+pub(super) fn load(link: &mut Link<'_>) -> Result<Loaded> {
     let rows: Vec<ExecutorRow> =
         on_engine!(link, c => executors::table.order(executors::id).load(c))?;
-    rows.into_iter().map(Executor::try_from).collect()
+    let mut loaded = Loaded { executors: Vec::new(), unreadable: Vec::new() };
+    for row in rows {
+        let (id, name, task_paths) = row.outline();
+        match Executor::try_from(row) {
+            Ok(executor) => loaded.executors.push(executor),
+            Err(error) => loaded.unreadable.push(Unreadable { id, name, task_paths, error }),
+        }
+    }
+    Ok(loaded)
 }
 
 /// The executor with this name.

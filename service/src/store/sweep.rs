@@ -9,7 +9,7 @@ use super::{
     dialect,
     error::Result,
     link::{Link, on_engine},
-    rows::{TaskRow, micros, time},
+    rows::{TaskRow, micros, nearest_time},
     schema::{executors, routing, stage, tasks},
     signals::CancelSignal,
     steer, transition,
@@ -230,6 +230,6 @@ fn next_at(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
     let times: [Option<i64>; 4] = on_engine!(&mut tx.link, c => [
         due.first(c)?, late.first(c)?, over.first(c)?, held.first(c)?
     ]);
-    let soonest = times.into_iter().flatten().min().map(time).transpose()?;
+    let soonest = times.into_iter().flatten().min().map(nearest_time);
     Ok(if routed { soonest } else { Some(tx.now) })
 }

@@ -16,8 +16,9 @@ use super::{
     changes::Changes,
     command::{Batch, Command},
     dialect,
-    error::{Error, Result},
+    error::{Error, Misplaced, Result},
     events::News,
+    file::DatabaseFile,
     health::{Health, Reconnect},
     link::{Connection, Failed},
     registry::Registry,
@@ -45,6 +46,7 @@ pub(super) struct Writer {
     /// Makes another connection like the one that was lost.
     pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
     pub(super) reconnect: Reconnect,
+    pub(super) file: Arc<DatabaseFile>,
     pub(super) health: Arc<Health>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<Entropy>,
@@ -85,19 +87,24 @@ impl Writer {
     fn commit(&mut self, mut batch: Batch) {
         let was_connected = self.connection.is_some();
         let mut done = self.transact(&mut batch);
-        if let Err(Failed::Undone(Error::Unavailable(cause))) = &done
+        if let Err(Failed::Undone(error @ Error::Unavailable(cause))) = &done
             && was_connected
+            && error.misplaced().is_none()
         {
             tracing::warn!(error = &**cause as &dyn std::error::Error, "a batch is tried again");
-            self.connection = None;
+            self.disconnect();
             done = self.transact(&mut batch);
         }
         match done {
             Ok(()) => batch.settle(),
             Err(Failed::Unknown(error) | Failed::Undone(error @ Error::Unavailable(_))) => {
                 self.lose(&error);
+                let misplaced = error.misplaced().cloned();
                 for command in batch.into_commands() {
-                    command.refuse(Error::Unavailable("the commit was lost".into()));
+                    command.refuse(Error::Unavailable(match &misplaced {
+                        Some(misplaced) => misplaced.clone().into(),
+                        None => "the commit was lost".into(),
+                    }));
                 }
             }
             Err(Failed::Undone(error)) => {
@@ -130,10 +137,18 @@ impl Writer {
         }
     }
 
-    /// A connection that was lost does not come back by itself.
+    /// A connection that was lost does not come back by itself. But the one to a file that is not
+    /// in its place any more is all that still leads to it.
     fn lose(&mut self, error: &Error) {
-        self.connection = None;
+        if !matches!(error.misplaced(), Some(Misplaced::File(_))) {
+            self.disconnect();
+        }
         self.health.down(error);
+    }
+
+    fn disconnect(&mut self) {
+        self.connection = None;
+        self.file.closed();
     }
 
     /// The connection, made anew if it was lost; while that fails, it is tried at growing
@@ -147,6 +162,7 @@ impl Writer {
     }
 
     fn transact(&mut self, batch: &mut Batch) -> std::result::Result<(), Failed> {
+        self.file.check().map_err(Failed::Undone)?;
         self.connection().map_err(Failed::Undone)?;
         let Some(connection) = &mut self.connection else {
             return Err(Failed::Undone(Error::Closed));
@@ -179,6 +195,8 @@ impl Writer {
             audit::store(&mut tx)?;
             tx.store_news()
         });
+        // Where the file went meanwhile, nobody is told that anything was done.
+        let committed = committed.and_then(|()| self.file.check().map_err(Failed::Unknown));
         if let Err(failed) = committed {
             self.registry.forget();
             return Err(failed);

@@ -2,7 +2,6 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
 
-use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection, sql_query};
 use nightshift::config::Hidden;
 use nightshift_client::types::ExecutorRequest;
 use serde_json::Value;
@@ -10,6 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     app::{Builder, SECRET, TestApp},
+    database::execute,
     executor::{Reply, TestExecutor},
     on_both_engines,
     process::binary,
@@ -64,17 +64,6 @@ impl Said {
         let setting = settings.iter().find(|setting| setting["name"] == name).unwrap();
         (&setting["value"], setting["source"].as_str().unwrap())
     }
-}
-
-fn execute(database_url: &str, statement: &str) {
-    let executed = if let Some(file) = database_url.strip_prefix("sqlite://") {
-        let mut connection = SqliteConnection::establish(file).unwrap();
-        sql_query(statement).execute(&mut connection)
-    } else {
-        let mut connection = PgConnection::establish(database_url).unwrap();
-        sql_query(statement).execute(&mut connection)
-    };
-    executed.unwrap();
 }
 
 on_both_engines! {

@@ -1,5 +1,5 @@
 use super::report::Check;
-use crate::store::{Inspection, Schema};
+use crate::store::{Flaws, Inspection, Schema};
 
 /// Seconds by which clocks may differ before it is worth a word.
 const CLOCK_WARN: f64 = 1.0;
@@ -9,6 +9,8 @@ pub(super) enum Inspected {
     Found(Inspection),
     /// An SQLite file that is not there.
     Missing,
+    /// The same, but a service that runs has had it.
+    Gone,
     Unreachable(anyhow::Error),
 }
 
@@ -17,6 +19,12 @@ pub(super) fn checks(inspected: &Inspected) -> Vec<Check> {
         Inspected::Found(inspection) => inspection,
         Inspected::Missing => {
             return vec![Check::warn("database", "the file is not there yet; serve makes it")];
+        }
+        Inspected::Gone => {
+            let message = "the file is gone, but a service has it open: move it back with its \
+                           -wal, or stop the service, put the file there that is to be used, and \
+                           start it again";
+            return vec![Check::fail("database", message)];
         }
         Inspected::Unreachable(error) => return vec![Check::fail("database", error)],
     };
@@ -32,8 +40,20 @@ pub(super) fn checks(inspected: &Inspected) -> Vec<Check> {
             }
         });
     }
+    if inspection.schema == Schema::Current {
+        checks.extend(rows(&inspection.flaws));
+    }
     checks.extend(inspection.clock_ahead.map(clock));
     checks
+}
+
+/// Rows that no version of nightshift has written so.
+fn rows(flaws: &Flaws) -> Vec<Check> {
+    if flaws.found.is_empty() {
+        let message = format!("executors, tokens and {} tasks can be read", flaws.tasks);
+        return vec![Check::ok("rows", message)];
+    }
+    flaws.found.iter().map(|flaw| Check::fail("rows", flaw)).collect()
 }
 
 fn schema(schema: &Schema) -> Check {
