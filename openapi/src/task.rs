@@ -325,6 +325,8 @@ pub struct Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonCode {
+    /// The database holds what cannot be read, of the task or of its executor; `detail` says what.
+    Unreadable,
     /// The task has ended.
     Finished,
     /// An executor holds its lease until `until`.

@@ -324,6 +324,11 @@ impl FromStr for DatabaseUrl {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         match text.split_once("://") {
             Some(("sqlite", "")) => bail!("database_url names no file: use sqlite://PATH"),
+            // SQLite takes these for a database that ends with its connection, or for an address.
+            Some(("sqlite", path)) if path.starts_with(':') || path.starts_with("file:") => bail!(
+                "database_url: sqlite://{path} is no file that outlives the process, and several \
+                 connections share: use sqlite://PATH"
+            ),
             Some(("sqlite", path)) => Ok(Self::Sqlite(PathBuf::from(path))),
             Some(("postgres" | "postgresql", rest)) => {
                 check_postgres(rest)?;

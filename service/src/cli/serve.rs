@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{ConfigFile, FAILURE};
 use crate::{
     app::{App, Outside},
-    config::{Config, LogFormat},
+    config::{LogFormat, Sources},
     shutdown::StopSignals,
     telemetry,
 };
@@ -88,8 +88,12 @@ pub(super) struct Flags {
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let config = Config::load(self.file.config, self.flags)?;
+        let sources = Sources::new(self.file.config, self.flags);
+        let config = sources.config()?;
         telemetry::init(&config.log, config.log_format)?;
+        for exposed in sources.exposed(&config)? {
+            tracing::warn!("{exposed}");
+        }
         raise_open_files();
         // Listened for from the start: a signal must not find the default, which kills.
         let mut signals = StopSignals::listen()?;

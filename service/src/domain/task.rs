@@ -344,6 +344,12 @@ pub struct TaskSummary {
 /// Why a waiting or running task is where it is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
+    /// Its row holds what cannot be read, so it fails when its turn comes.
+    Unreadable {
+        what: String,
+    },
+    /// The row of its executor does.
+    UnreadableExecutor,
     Finished,
     Leased {
         executor: Option<String>,

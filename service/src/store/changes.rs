@@ -9,6 +9,7 @@ use super::{
     dialect::{self, bulk},
     error::{Error, Result},
     link::Link,
+    mend::mend,
     rows::{ErrorRow, ResultRow, TaskRow},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Changes {
 /// A locked row.
 struct Held {
     row: TaskRow,
+    /// What it holds that cannot be read.
+    flaw: Option<String>,
     /// The stage that the database has.
     stored: i16,
     changed: bool,
@@ -46,11 +49,17 @@ impl Changes {
 
     /// Takes rows in that were locked otherwise.
     pub(super) fn hold(&mut self, rows: Vec<TaskRow>) {
-        for row in rows {
+        for mut row in rows {
             self.seqs.insert(row.id.clone(), row.seq);
             let stored = row.now.stage;
-            self.rows.entry(row.seq).or_insert(Held { row, stored, changed: false });
+            let flaw = mend(&mut row);
+            self.rows.entry(row.seq).or_insert(Held { row, flaw, stored, changed: false });
         }
+    }
+
+    /// What the row at a place holds that cannot be read.
+    pub(super) fn flaw(&self, seq: i64) -> Option<&str> {
+        self.rows.get(&seq)?.flaw.as_deref()
     }
 
     /// The row at a place, as this transaction has left it so far.

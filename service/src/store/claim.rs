@@ -1,11 +1,12 @@
 //! Hands out the tasks that may start now.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     circuit, dialect,
     error::Result,
-    lanes, reads,
+    lanes,
+    reads::{self, Parts, Record},
     room::Room,
     rows::{TaskRow, corrupt, count, micros, time, to_json},
     transition,
@@ -167,6 +168,9 @@ fn claim_for_workers(
     Ok(indexes.into_iter().zip(start(tx, &executor, dealt)?).collect())
 }
 
+/// A task that may start, with all that its executor is told.
+type Startable = (TaskRow, Parts);
+
 /// Locks the first tasks of an executor that may start, as many as all limits allow.
 fn claim_rows(
     tx: &mut Tx<'_>,
@@ -174,7 +178,7 @@ fn claim_rows(
     queues: &QueueFilter,
     limit: u32,
     room: &mut Room,
-) -> Result<Vec<TaskRow>> {
+) -> Result<Vec<Startable>> {
     let limit = room.of_executor(executor, tx.now).min(limit).min(ROWS_MAX);
     if limit == 0 || executor.registration.paused {
         return Ok(Vec::new());
@@ -182,11 +186,15 @@ fn claim_rows(
     let chosen = lanes::choose(tx, executor, queues, limit, room)?;
     let locked = dialect::lock_free_tasks(&mut tx.link, &chosen.seqs)?;
     tx.changes.hold(locked);
+    let mut parts = reads::parts(&mut tx.link, &chosen.seqs)?;
     let mut startable = Vec::with_capacity(chosen.seqs.len());
     let mut mended = false;
     for row in chosen.seqs.iter().filter_map(|seq| tx.changes.row(*seq)).collect::<Vec<_>>() {
-        if is_startable(tx, executor, &row)? {
-            startable.push(row);
+        let parts = parts.remove(&row.seq).unwrap_or_default();
+        if end_unreadable(tx, &row, &parts)? {
+            mended = true;
+        } else if is_startable(tx, executor, &row)? {
+            startable.push((row, parts));
         } else {
             mended |= mend(tx, row)?;
         }
@@ -195,8 +203,20 @@ fn claim_rows(
     if found < limit && (mended || chosen.more) {
         tx.work_for(Some(executor.id));
     }
-    room.take(executor, &startable);
+    room.take(executor, startable.iter().map(|(row, _)| row));
     Ok(startable)
+}
+
+/// A waiting task that cannot be read has failed, so that it keeps no place in line.
+fn end_unreadable(tx: &mut Tx<'_>, row: &TaskRow, parts: &Parts) -> Result<bool> {
+    let flaw = tx.changes.flaw(row.seq).or(parts.flaw.as_deref()).map(str::to_owned);
+    let Some(flaw) = flaw.filter(|_| row.now.stage == Stage::Available as i16) else {
+        return Ok(false);
+    };
+    let mut row = row.clone();
+    transition::unreadable(tx, &mut row, &flaw)?;
+    tx.changes.save(row)?;
+    Ok(true)
 }
 
 fn is_startable(tx: &Tx<'_>, executor: &Executor, row: &TaskRow) -> Result<bool> {
@@ -225,44 +245,33 @@ fn mend(tx: &mut Tx<'_>, mut row: TaskRow) -> Result<bool> {
 fn start(
     tx: &mut Tx<'_>,
     executor: &Arc<Executor>,
-    rows: Vec<(TaskRow, &str)>,
+    rows: Vec<(Startable, &str)>,
 ) -> Result<Vec<Claimed>> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut begun = Vec::with_capacity(rows.len());
-    let mut grants = HashMap::with_capacity(rows.len());
-    for (mut row, worker_id) in rows {
+    let mut claimed = Vec::with_capacity(rows.len());
+    for ((mut row, parts), worker_id) in rows {
         transition::consider(tx, &row, Event::Claimed)?.map_err(transition::impossible)?;
         let token = LeaseToken { seq: row.seq, secret: tx.entropy.bytes() };
         let max_attempts = begin(tx, executor, &mut row, token, worker_id)?;
-        grants.insert(transition::task_id(&row)?, (token, max_attempts, row.now.deadline_at));
+        let deadline = row.now.deadline_at.ok_or_else(|| corrupt("no deadline"))?;
         tx.changes.save(row.clone())?;
-        begun.push(row);
+        let Record { task, traceparent } = reads::assemble(row, parts, Some(executor), None)?;
+        let lease = task.lease.ok_or_else(|| corrupt("an attempt without a lease"))?;
+        claimed.push(Claimed {
+            lease: Lease::claimed(token),
+            assignment: Box::new(Assignment {
+                max_attempts,
+                deadline: time(deadline)?,
+                expires_at: lease.expires_at,
+                traceparent,
+                token,
+                task,
+            }),
+            executor: Arc::clone(executor),
+        });
     }
-    // The errors of attempts before may still be unwritten.
+    // Whoever claims next in this batch is not to find these again.
     tx.flush()?;
-    let records = reads::records(&mut tx.link, begun, |_| Some(executor))?;
-    records
-        .into_iter()
-        .map(|record| {
-            let (token, max_attempts, deadline) =
-                grants.remove(&record.task.id).ok_or_else(|| corrupt("a claim without a row"))?;
-            let lease = record.task.lease.ok_or_else(|| corrupt("an attempt without a lease"))?;
-            Ok(Claimed {
-                lease: Lease::claimed(token),
-                assignment: Box::new(Assignment {
-                    max_attempts,
-                    deadline: time(deadline.ok_or_else(|| corrupt("no deadline"))?)?,
-                    expires_at: lease.expires_at,
-                    traceparent: record.traceparent,
-                    token,
-                    task: record.task,
-                }),
-                executor: Arc::clone(executor),
-            })
-        })
-        .collect()
+    Ok(claimed)
 }
 
 /// Turns a waiting row into a running one and says how many attempts it has in all.

@@ -185,7 +185,9 @@ fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
     let with_fingerprint =
         tasks::table.inner_join(task_inputs::table).select((tasks::seq, task_inputs::fingerprint));
     if let Some(key) = new.repeat.key() {
-        let by_key = with_fingerprint.filter(tasks::idempotency_key.eq(key));
+        let by_key = with_fingerprint
+            .filter(tasks::idempotency_key.eq(key))
+            .filter(tasks::queue_name.eq(new.content.queue_name.as_str()));
         let found = on_engine!(&mut tx.link, c => by_key.first(c).optional())?;
         if let Some(found) = found {
             return Ok(Some(same(found)));

@@ -11,7 +11,7 @@ use super::{
     error::Result,
     event_text,
     link::{Link, on_engine},
-    rows::{TaskRow, micros, time},
+    rows::{TaskRow, micros, nearest_time},
     schema::{event_log, events},
     tx::Tx,
 };
@@ -136,13 +136,13 @@ pub(super) fn page(link: &mut Link<'_>, after: i64, until: i64) -> Result<Page> 
         full,
     };
     for row in rows {
-        read_row(&mut page.chunk, &row)?;
+        read_row(&mut page.chunk, &row);
     }
     Ok(page)
 }
 
-fn read_row(chunk: &mut EventChunk, row: &EventRow) -> Result<()> {
-    let at = time(row.at)?;
+fn read_row(chunk: &mut EventChunk, row: &EventRow) {
+    let at = nearest_time(row.at);
     let mut lines = (0..).zip(row.text.split('\n')).peekable();
     while let Some((index, line)) = lines.next() {
         let index = if lines.peek().is_some() { index } else { EventPlace::LAST };
@@ -154,7 +154,6 @@ fn read_row(chunk: &mut EventChunk, row: &EventRow) -> Result<()> {
     }
     chunk.until = row.seq;
     chunk.bytes += row.text.len();
-    Ok(())
 }
 
 /// Up to where events have been deleted.

@@ -14,6 +14,8 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 use jiff::SignedDuration;
 
 use super::{
+    file,
+    flaws::{self, Flaws},
     link::{Connection, Link, on_engine},
     migrate, pool,
     rows::micros,
@@ -44,6 +46,8 @@ pub struct Inspection {
     pub slots: Vec<(String, u64)>,
     /// Whether a token was ever made.
     pub has_tokens: bool,
+    /// What it holds that cannot be read.
+    pub flaws: Flaws,
 }
 
 /// How the schema compares with what this program needs.
@@ -86,9 +90,13 @@ pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspect
         Schema::Current => try_to_write(&mut link).err().map(|error| error.to_string()),
         Schema::Pending(_) | Schema::Newer(_) => None,
     };
-    let (executors, has_tokens) = match schema {
-        Schema::Current => (called(&mut link)?, !tokens::load(&mut link)?.tokens.is_empty()),
-        Schema::Pending(_) | Schema::Newer(_) => (Vec::new(), false),
+    let (executors, has_tokens, flaws) = match schema {
+        Schema::Current => (
+            called(&mut link)?,
+            !tokens::load(&mut link)?.tokens.is_empty(),
+            flaws::find(&mut link)?,
+        ),
+        Schema::Pending(_) | Schema::Newer(_) => (Vec::new(), false, Flaws::default()),
     };
     let engine = engine(&mut link)?;
     let clock_ahead = clock_ahead(&mut link, clock)?;
@@ -103,6 +111,7 @@ pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspect
         holders,
         slots,
         has_tokens,
+        flaws,
     })
 }
 
@@ -186,6 +195,14 @@ fn clock_ahead(link: &mut Link<'_>, clock: &dyn Clock) -> anyhow::Result<Option<
             .get_result(*c)?;
     let ahead = there.micros - before.midpoint(micros(clock.now()));
     Ok(Some(SignedDuration::from_micros(ahead).as_secs_f64()))
+}
+
+/// Whether a service runs that has, or had, the SQLite file.
+pub fn is_in_use(database: &Database) -> bool {
+    match &database.url {
+        DatabaseUrl::Sqlite(path) => file::is_held(path),
+        DatabaseUrl::Postgres(_) => false,
+    }
 }
 
 /// Whether there is a database to look at: an SQLite file is made by the first start.

@@ -24,6 +24,8 @@ mod executor_row;
 mod executors;
 mod explain;
 mod feed;
+mod file;
+mod flaws;
 mod floors;
 mod health;
 mod history;
@@ -34,6 +36,7 @@ mod list;
 mod listen;
 mod log_room;
 mod logs;
+mod mend;
 mod migrate;
 mod plugin_row;
 mod plugins;
@@ -78,12 +81,13 @@ pub use backup::backup;
 pub use claim::{ClaimRequest, Claimer};
 pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
-pub use error::{Error, Result};
+pub use error::{Error, Misplaced, Result};
 pub use events::EventChunk;
 pub use executors::{NotRegistered, Registered};
 pub use feed::{EventReader, Heard, TaskWatch};
+pub use flaws::Flaws;
 pub use history::TaskNews;
-pub use inspect::{Called, Inspection, Schema, exists, inspect};
+pub use inspect::{Called, Inspection, Schema, exists, inspect, is_in_use};
 pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
 pub use plugins::{ActivateAnswer, ActivateRequest, Installed, UninstallAnswer};
@@ -101,11 +105,12 @@ pub use tokens::{
 use self::{
     command::Command,
     feed::Feed,
+    file::{DatabaseFile, FileLock},
     floors::Floors,
     health::{Health, Reconnect},
-    link::Link,
+    link::{Connection, Link},
     listen::Listener,
-    pool::{FileLock, Pool},
+    pool::Pool,
     registry::Registry,
     signals::Signals,
     timekeeper::Timekeeper,
@@ -131,6 +136,7 @@ pub struct Store {
     /// Room for log lines on their way to the writer, in KiB.
     log_room: Arc<Semaphore>,
     pool: Pool,
+    file: Arc<DatabaseFile>,
     health: Arc<Health>,
     signals: Arc<Signals>,
     feed: Arc<Feed>,
@@ -155,7 +161,8 @@ pub struct Closing {
     writer: JoinHandle<()>,
     /// These end when it does.
     listener: Option<JoinHandle<()>>,
-    vacuum: Option<JoinHandle<()>>,
+    /// Looks after the database beside the writer.
+    keeper: JoinHandle<()>,
     _lock: Option<FileLock>,
 }
 
@@ -163,7 +170,7 @@ impl Closing {
     /// Returns once every [`Store`] is gone and what they sent is committed; an error if that cannot
     /// be said.
     pub fn wait(self) -> anyhow::Result<()> {
-        let threads = [Some(self.writer), self.listener, self.vacuum];
+        let threads = [Some(self.writer), self.listener, Some(self.keeper)];
         // All of them, whatever became of the others.
         let joined: Vec<_> = threads.into_iter().flatten().map(JoinHandle::join).collect();
         anyhow::ensure!(
@@ -242,7 +249,8 @@ impl Store {
             .transaction(|mut link| tokens::load(&mut link))
             .map_err(anyhow::Error::from)
             .context("cannot read the tokens")?;
-        let pool = Pool::open(database)?;
+        let file = Arc::new(DatabaseFile::opened(&database.url)?);
+        let pool = Pool::open(database, Arc::clone(&file))?;
         let (signals, cancels) = Signals::new();
         let (commands, receiver) = mpsc::channel(writer::QUEUE_COMMANDS_MAX);
         let (outbox, letters) = sync_channel(listen::OUTBOX_MAX);
@@ -256,24 +264,21 @@ impl Store {
             };
             vital.thread("listener", move || listener.run())
         });
-        let vacuum = match database.url {
-            DatabaseUrl::Sqlite(_) => None,
-            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone(), &vital)?),
-        };
-        let (vacuum_until, vacuum) = vacuum.unzip();
         let health = Arc::new(Health::new());
-        let reopened = database.clone();
+        let (keeper_until, keeper) =
+            start_keeper(database.clone(), Arc::clone(&file), Arc::clone(&health), &vital)?;
         let writer = Writer {
             connection: Some(connection),
-            connect: Box::new(move || pool::open_writer(&reopened)),
+            connect: reconnecting(database.clone(), Arc::clone(&file)),
             reconnect: Reconnect::default(),
+            file: Arc::clone(&file),
             health: Arc::clone(&health),
             clock: Arc::clone(&clock),
             timekeeper: Timekeeper::default(),
             entropy,
             signals: Arc::clone(&signals),
             outbox: listener.is_some().then_some(outbox),
-            _vacuum: vacuum_until,
+            _keeper: keeper_until,
             registry: Registry::empty(),
             floors: Floors::new(),
             deliveries_max,
@@ -291,6 +296,7 @@ impl Store {
             room,
             log_room,
             pool,
+            file,
             health,
             signals,
             feed,
@@ -301,20 +307,42 @@ impl Store {
         Ok(Opened {
             store,
             cancels,
-            closing: Closing { writer, listener, vacuum, _lock: lock },
+            closing: Closing { writer, listener, keeper, _lock: lock },
             tokens,
         })
     }
 }
 
-/// The vacuum, and what it works until the end of.
-fn start_vacuum(
+/// Makes the writer's next connection, to the database that the one before led to.
+fn reconnecting(
     database: Database,
+    file: Arc<DatabaseFile>,
+) -> Box<dyn Fn() -> anyhow::Result<Connection> + Send> {
+    Box::new(move || {
+        let mut connection = pool::open_writer(&database)?;
+        migrate::check_still_there(&mut connection)?;
+        file.reopened();
+        Ok(connection)
+    })
+}
+
+/// What each engine needs looking after, and what it works until the end of.
+fn start_keeper(
+    database: Database,
+    file: Arc<DatabaseFile>,
+    health: Arc<Health>,
     vital: &Vital,
 ) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
     let (closing, closed) = sync_channel(1);
-    let vacuum = Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
-    Ok((closing, vital.thread("vacuum", move || vacuum.run())?))
+    let keep: Box<dyn FnOnce() + Send> = match database.url {
+        DatabaseUrl::Sqlite(_) => Box::new(move || file.watch(&health, &closed)),
+        DatabaseUrl::Postgres(_) => {
+            let vacuum =
+                Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
+            Box::new(move || vacuum.run())
+        }
+    };
+    Ok((closing, vital.thread("keeper", keep)?))
 }
 
 /// Lets the leases end now that nobody renews any more.

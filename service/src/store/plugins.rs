@@ -3,11 +3,11 @@
 use diesel::prelude::*;
 
 use super::{
-    error::Result,
+    error::{Error, Result},
     executors::{self, NotRegistered},
     link::{Link, on_engine},
     plugin_row::{PluginRow, VersionRow, description_text},
-    rows::{corrupt, micros, time},
+    rows::{corrupt, micros, nearest_time},
     schema::{plugin_versions, plugins},
     tx::Tx,
 };
@@ -246,7 +246,15 @@ pub(super) fn one(link: &mut Link<'_>, name: &str) -> Result<Option<Plugin>> {
 pub(super) fn all(link: &mut Link<'_>) -> Result<Vec<Plugin>> {
     let rows: Vec<PluginRow> =
         on_engine!(&mut *link, c => plugins::table.order(plugins::name).load(c))?;
-    rows.iter().map(|row| with_versions(link, row)).collect()
+    let mut plugins = Vec::with_capacity(rows.len());
+    for row in &rows {
+        match with_versions(link, row) {
+            // It can still be asked for, and says what is wrong.
+            Err(Error::Corrupt(_)) => {}
+            read => plugins.push(read?),
+        }
+    }
+    Ok(plugins)
 }
 
 fn with_versions(link: &mut Link<'_>, row: &PluginRow) -> Result<Plugin> {
@@ -258,8 +266,8 @@ fn with_versions(link: &mut Link<'_>, row: &PluginRow) -> Result<Plugin> {
     Ok(Plugin {
         name: row.name.parse().map_err(|_invalid| corrupt("a plugin's name"))?,
         versions: versions.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
-        created_at: time(row.created_at)?,
-        updated_at: time(row.updated_at)?,
+        created_at: nearest_time(row.created_at),
+        updated_at: nearest_time(row.updated_at),
     })
 }
 

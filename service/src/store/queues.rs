@@ -12,7 +12,7 @@ use super::{
     error::Result,
     link::{Link, on_engine},
     registry,
-    rows::{corrupt, micros, number, times},
+    rows::{corrupt, micros, nearest_time, number},
     schema::queues,
     tx::Tx,
 };
@@ -106,7 +106,7 @@ pub(super) fn states(link: &mut Link<'_>, only: Option<&str>) -> Result<Vec<Queu
             Some(Stage::Scheduled) => state.scheduled = number,
             Some(Stage::Available) => {
                 state.available = number;
-                state.oldest_due_at = times(row.oldest)?;
+                state.oldest_due_at = row.oldest.map(nearest_time);
             }
             Some(Stage::Running) => state.running = number,
             Some(Stage::Successful | Stage::Failed | Stage::Cancelled) | None => {

@@ -65,7 +65,11 @@ impl Room {
     }
 
     /// These are going to run.
-    pub(super) fn take(&mut self, executor: &Executor, rows: &[TaskRow]) {
+    pub(super) fn take<'r>(
+        &mut self,
+        executor: &Executor,
+        rows: impl Iterator<Item = &'r TaskRow>,
+    ) {
         for row in rows {
             self.add(executor.id, &row.queue_name, 1);
         }

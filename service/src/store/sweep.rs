@@ -10,7 +10,7 @@ use super::{
     error::Result,
     floors::Floors,
     link::{Link, on_engine},
-    rows::{TaskRow, micros, time},
+    rows::{TaskRow, micros, nearest_time},
     schema::{executors, routing, stage, tasks},
     signals::CancelSignal,
     steer, transition,
@@ -254,6 +254,6 @@ fn next_at(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
             *floor = first.map_or(horizon, |first| first.min(horizon));
         }
     }
-    let soonest = times.into_iter().flatten().min().map(time).transpose()?;
+    let soonest = times.into_iter().flatten().min().map(nearest_time);
     Ok(if routed { soonest } else { Some(tx.now) })
 }

@@ -101,6 +101,11 @@ pub(super) fn expired(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     finish(tx, row, Stage::Failed, Some(Failure::new(FailureKind::Expired, message)))
 }
 
+/// Makes the row FAILED because the database holds what cannot be read; the caller saves it.
+pub(super) fn unreadable(tx: &mut Tx<'_>, row: &mut TaskRow, flaw: &str) -> Result<()> {
+    finish(tx, row, Stage::Failed, Some(Failure::unreadable(flaw)))
+}
+
 fn finish(
     tx: &mut Tx<'_>,
     row: &mut TaskRow,

@@ -16,8 +16,9 @@ use super::{
     changes::Changes,
     command::{Batch, Command},
     dialect,
-    error::{Error, Result},
+    error::{Error, Misplaced, Result},
     events::News,
+    file::DatabaseFile,
     floors::Floors,
     health::{Health, Reconnect},
     link::{Connection, Failed},
@@ -51,6 +52,7 @@ pub(super) struct Writer {
     /// Makes another connection like the one that was lost.
     pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
     pub(super) reconnect: Reconnect,
+    pub(super) file: Arc<DatabaseFile>,
     pub(super) health: Arc<Health>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) timekeeper: Timekeeper,
@@ -58,8 +60,8 @@ pub(super) struct Writer {
     pub(super) signals: Arc<Signals>,
     /// Takes what other processes are to know.
     pub(super) outbox: Option<SyncSender<Effects>>,
-    /// The vacuum goes on until this is dropped.
-    pub(super) _vacuum: Option<SyncSender<()>>,
+    /// Who looks after the database goes on until this is dropped.
+    pub(super) _keeper: SyncSender<()>,
     pub(super) registry: Registry,
     pub(super) floors: Floors,
     pub(super) deliveries_max: u32,
@@ -95,19 +97,24 @@ impl Writer {
     fn commit(&mut self, mut batch: Batch) {
         let was_connected = self.connection.is_some();
         let mut done = self.transact(&mut batch);
-        if let Err(Failed::Undone(Error::Unavailable(cause))) = &done
+        if let Err(Failed::Undone(error @ Error::Unavailable(cause))) = &done
             && was_connected
+            && error.misplaced().is_none()
         {
             tracing::warn!(error = &**cause as &dyn std::error::Error, "a batch is tried again");
-            self.connection = None;
+            self.disconnect();
             done = self.transact(&mut batch);
         }
         match done {
             Ok(()) => batch.settle(),
             Err(Failed::Unknown(error) | Failed::Undone(error @ Error::Unavailable(_))) => {
                 self.lose(&error);
+                let misplaced = error.misplaced().cloned();
                 for command in batch.into_commands() {
-                    command.refuse(Error::Unavailable("the commit was lost".into()));
+                    command.refuse(Error::Unavailable(match &misplaced {
+                        Some(misplaced) => misplaced.clone().into(),
+                        None => "the commit was lost".into(),
+                    }));
                 }
             }
             Err(Failed::Undone(error)) => {
@@ -140,11 +147,19 @@ impl Writer {
         }
     }
 
-    /// A connection that was lost does not come back by itself.
+    /// A connection that was lost does not come back by itself. But the one to a file that is not
+    /// in its place any more is all that still leads to it.
     fn lose(&mut self, error: &Error) {
-        self.connection = None;
+        if !matches!(error.misplaced(), Some(Misplaced::File(_))) {
+            self.disconnect();
+        }
         self.timekeeper.failed();
         self.health.down(error);
+    }
+
+    fn disconnect(&mut self) {
+        self.connection = None;
+        self.file.closed();
     }
 
     /// The connection, made anew if it was lost; while that fails, it is tried at growing
@@ -170,6 +185,7 @@ impl Writer {
     /// those in it and says that the batch is still to be done. (In one transaction they could want
     /// the same rows as others in another order.)
     fn apply_or_mend(&mut self, batch: &mut Batch) -> std::result::Result<bool, Failed> {
+        self.file.check().map_err(Failed::Undone)?;
         self.connection().map_err(Failed::Undone)?;
         let Some(connection) = &mut self.connection else {
             return Err(Failed::Undone(Error::Closed));
@@ -215,6 +231,9 @@ impl Writer {
             tx.store_news()?;
             Ok((reading, Some(!seqs.is_empty())))
         });
+        // Where the file went meanwhile, nobody is told that anything was done.
+        let committed =
+            committed.and_then(|done| self.file.check().map_err(Failed::Unknown).map(|()| done));
         let (reading, reported) = committed.inspect_err(|_failed| {
             self.registry.forget();
             self.floors.forget();
@@ -230,11 +249,15 @@ impl Writer {
         }
         self.metrics.committed(batch.len(), begun.elapsed());
         self.metrics.observe(&effects.observations);
+        self.tell_others(effects);
+        Ok(true)
+    }
+
+    fn tell_others(&self, effects: Effects) {
         if let Some(outbox) = &self.outbox
             && outbox.try_send(effects).is_err()
         {
             tracing::debug!("other processes have to look for themselves");
         }
-        Ok(true)
     }
 }

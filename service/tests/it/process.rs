@@ -197,6 +197,15 @@ async fn wrong_settings_are_refused_with_the_way_out() {
     assert!(refused("", ("NIGHTSHIFT_SPEED", "7"), &[]).await.contains("speed"));
     assert!(refused("http_workers = 0", none, &[]).await.contains("http_workers"));
     assert!(refused("", none, &["--database-url", "mysql://x"]).await.contains("sqlite://"));
+    let in_memory: [&[&str]; 3] = [
+        &["--database-url", "sqlite://:memory:"],
+        &["--database-url", "sqlite://file::memory:"],
+        &["--database-url", "sqlite://file:x?mode=memory"],
+    ];
+    for flags in in_memory {
+        let output = refused("", none, flags).await;
+        assert!(output.contains("no file that outlives the process"), "{output}");
+    }
     assert!(refused("", none, &["--config", "nowhere.toml"]).await.contains("nowhere.toml"));
 }
 

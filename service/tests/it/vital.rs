@@ -7,6 +7,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -49,8 +50,16 @@ impl Clock for Breakable {
         self.clock.agree(shared)
     }
 
+    fn elapsed(&self) -> Duration {
+        self.clock.elapsed()
+    }
+
     async fn sleep_until(&self, deadline: Timestamp) {
         self.clock.sleep_until(deadline).await;
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        self.clock.sleep(duration).await;
     }
 }
 
@@ -76,9 +85,9 @@ on_both_engines! {
         app.store().check().await.unwrap_err();
         // These end when the writer does.
         let threads: &[_] = if app.database_url().starts_with("postgres") {
-            &["writer", "listener", "vacuum"]
+            &["writer", "listener", "keeper"]
         } else {
-            &["writer"]
+            &["writer", "keeper"]
         };
         for name in threads {
             ends(&app, name).await;

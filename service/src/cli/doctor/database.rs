@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::report::Check;
-use crate::store::{Holder, Inspection, Schema};
+use crate::store::{Flaws, Holder, Inspection, Schema};
 
 /// Seconds by which clocks may differ before it is worth a word.
 const CLOCK_WARN: f64 = 1.0;
@@ -15,6 +15,8 @@ pub(super) enum Inspected {
     Found(Inspection),
     /// An SQLite file that is not there.
     Missing,
+    /// The same, but a service that runs has had it.
+    Gone,
     Unreachable(anyhow::Error),
 }
 
@@ -23,6 +25,12 @@ pub(super) fn checks(inspected: &Inspected) -> Vec<Check> {
         Inspected::Found(inspection) => inspection,
         Inspected::Missing => {
             return vec![Check::warn("database", "the file is not there yet; serve makes it")];
+        }
+        Inspected::Gone => {
+            let message = "the file is gone, but a service has it open: move it back with its \
+                           -wal, or stop the service, put the file there that is to be used, and \
+                           start it again";
+            return vec![Check::fail("database", message)];
         }
         Inspected::Unreachable(error) => return vec![Check::fail("database", error)],
     };
@@ -37,6 +45,9 @@ pub(super) fn checks(inspected: &Inspected) -> Vec<Check> {
                 Check::fail("writing", format!("the database takes no writes: {reason}"))
             }
         });
+    }
+    if inspection.schema == Schema::Current {
+        checks.extend(rows(&inspection.flaws));
     }
     checks.extend(inspection.clock_ahead.map(clock));
     // SQLite has no clock of its own, and leaves nothing dead.
@@ -75,6 +86,15 @@ fn slot((name, behind): &(String, u64)) -> Check {
              it (pg_drop_replication_slot)"
         ),
     )
+}
+
+/// Rows that no version of nightshift has written so.
+fn rows(flaws: &Flaws) -> Vec<Check> {
+    if flaws.found.is_empty() {
+        let message = format!("executors, tokens and {} tasks can be read", flaws.tasks);
+        return vec![Check::ok("rows", message)];
+    }
+    flaws.found.iter().map(|flaw| Check::fail("rows", flaw)).collect()
 }
 
 fn schema(schema: &Schema) -> Check {

@@ -175,6 +175,22 @@ struct Answer {
     yes: bool,
 }
 
+/// Whether any version of this program has made its tables.
+pub(super) fn has_schema(link: &mut Link<'_>) -> Result<bool> {
+    let answer: Answer = match link {
+        Link::Sqlite(c) => sql_query(
+            "SELECT count(*) > 0 AS yes FROM sqlite_master \
+             WHERE name = '__diesel_schema_migrations'",
+        )
+        .get_result(*c)?,
+        Link::Postgres(c) => {
+            sql_query("SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL AS yes")
+                .get_result(*c)?
+        }
+    };
+    Ok(answer.yes)
+}
+
 /// Waits until no transaction is left that has written events and is not yet seen by all, so that
 /// no event comes later in a place before the last one. It is to be the first of its transaction.
 pub(super) fn settle_events(link: &mut Link<'_>) -> Result<()> {

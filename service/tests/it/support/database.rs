@@ -63,18 +63,22 @@ impl Drop for Database {
     }
 }
 
-/// Runs statements of one's own.
-pub fn execute(database_url: &str, text: &str) {
-    match database_url.strip_prefix("sqlite://") {
-        Some(file) => SqliteConnection::establish(file).unwrap().batch_execute(text).unwrap(),
-        None => PgConnection::establish(database_url).unwrap().batch_execute(text).unwrap(),
-    }
-}
-
 /// Keeps everybody else from writing to this SQLite database until it is committed.
 pub fn hold_writing(database_url: &str) -> SqliteConnection {
     let file = database_url.strip_prefix("sqlite://").unwrap();
     let mut connection = SqliteConnection::establish(file).unwrap();
     connection.batch_execute("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE").unwrap();
     connection
+}
+
+/// Does by hand what no version of the service does.
+pub fn execute(url: &str, statements: &str) {
+    match url.strip_prefix("sqlite://") {
+        Some(file) => {
+            let mut connection = SqliteConnection::establish(file).unwrap();
+            connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+            connection.batch_execute(statements).unwrap();
+        }
+        None => PgConnection::establish(url).unwrap().batch_execute(statements).unwrap(),
+    }
 }
