@@ -60,6 +60,24 @@ async fn what_leaves_its_command_s_group_ends_with_its_task() {
     assert_eq!(worker.exited().await.0, Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_worker_s_own_script_has_started_is_left_alone() {
+    let script = "(setsid sh -c 'echo $$ > left; exec sleep 300' >/dev/null 2>&1 &)
+        until [ -e left ]; do sleep 0.05; done";
+    let fixture = Fixture::start(script, |_| {}).await;
+    let mut shell = Command::new("sh");
+    let become_worker = r#"sleep 300 >/dev/null 2>&1 & echo $! > helper; exec "$0" "$@""#;
+    shell.kill_on_drop(true).args(["-c", become_worker]).arg(binary().as_std().get_program());
+    let worker = fixture.worker_by(shell, &[]).await;
+    fixture.run(once("a")).await;
+    dies(&fixture, "left").await;
+    worker.signal("TERM");
+    assert_eq!(worker.exited().await.0, Some(0));
+    let helper = fixture.file("helper").await;
+    assert!(is_alive(&helper));
+    std::process::Command::new("kill").arg(helper.trim()).status().unwrap();
+}
+
 /// The children of a process that wait to be buried.
 fn zombies(parent: u32) -> BTreeSet<String> {
     let mut zombies = BTreeSet::new();
@@ -139,11 +157,11 @@ async fn a_command_goes_on_while_the_service_is_away_but_not_beyond_its_time() {
         done
         echo '"done"'
     "#;
-    let lease = |request: &mut ExecutorRequest| request.lease_seconds = Some(1);
+    let lease = |request: &mut ExecutorRequest| request.lease_seconds = Some(3);
     let fixture = Fixture::start(script, lease).await;
     let _worker = fixture.worker(&["--concurrency", "2"]).await;
     let long = fixture.enqueue(once("long")).await;
-    let timed = TaskRequest { timeout_seconds: Some(6.0), ..once("timed") };
+    let timed = TaskRequest { timeout_seconds: Some(8.0), ..once("timed") };
     let timed = fixture.enqueue(timed).await;
     for path in ["long", "timed"] {
         fixture.file(path).await;
@@ -151,8 +169,8 @@ async fn a_command_goes_on_while_the_service_is_away_but_not_beyond_its_time() {
     let (folder, bind) = (fixture.folder.path().to_owned(), fixture.service.bind());
     let Fixture { folder: kept, service } = fixture;
     service.kill().await;
-    // At least four seconds later, of which the leases last one.
-    let path = folder.join("long.40");
+    // At least six seconds later, of which the leases last three.
+    let path = folder.join("long.60");
     until("the command going on", || async { path.exists().then_some(()) }).await;
     let pid = fs::read_to_string(folder.join("timed")).unwrap();
     until("the end of the attempt's time", || async { (!is_alive(&pid)).then_some(()) }).await;
@@ -162,6 +180,6 @@ async fn a_command_goes_on_while_the_service_is_away_but_not_beyond_its_time() {
     let fixture = Fixture { folder: kept, service };
     assert_eq!(fixture.end(timed).await.status, TaskStatus::Failed);
     fs::write(folder.join("long.go"), "").unwrap();
-    dies(&fixture, "long").await;
-    assert!(fixture.end(long).await.status.is_finished());
+    let task = fixture.end(long).await;
+    assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1), "{task:?}");
 }

@@ -38,6 +38,9 @@ const LAST_LOOKS_MAX: u32 = 20;
 pub(super) struct Family {
     /// Begins each mark: there may be other workers.
     name: String,
+    /// Whoever is here is of a command. Process 1 also gets what somebody has started in its container
+    /// by hand, and a script may have started something before it became the worker (`exec`).
+    alone: bool,
     commands: Mutex<Commands>,
     /// Somebody has to be stopped.
     changed: Notify,
@@ -70,7 +73,9 @@ impl Family {
         if let Err(error) = set_child_subreaper(Some(getpid())) {
             tracing::warn!(%error, "what hides from its command's group may outlive its task");
         }
-        Arc::new(Self { name, commands: Mutex::default(), changed: Notify::new() })
+        let tree = Tree::read();
+        let alone = tree.root != 1 && tree.descendants().next().is_none();
+        Arc::new(Self { name, alone, commands: Mutex::default(), changed: Notify::new() })
     }
 
     /// Starts a command in a process group of its own.
@@ -144,10 +149,9 @@ impl Family {
         if let Some(owner) = self.owner(process, tree, commands) {
             return !running.any(|command| command.mark == owner);
         }
-        // It has hidden its mark. It is not of a command that began after it; and below process 1 it
-        // may be of none, as what somebody has started in this container by hand.
+        // It has hidden its mark. It is not of a command that began after it.
         let began = tree.top(process).starttime;
-        tree.root != 1 && !running.any(|command| command.began <= began)
+        self.alone && !running.any(|command| command.began <= began)
     }
 
     /// The mark of the command that it belongs to, if that can be told.
