@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{Timestamp, executor::Executor, queue::QueueState},
     metrics::{CONTENT_TYPE, Present, QueueSnapshot, Snapshot},
-    store::{self, Store},
+    store::{self, DeadRows, Store},
 };
 
 /// How long what the database said is shown again.
@@ -52,9 +52,11 @@ pub(super) async fn get_metrics(state: Shared) -> Result<HttpResponse, Error> {
     if good_until.is_none_or(|until| until <= state.clock.elapsed()) {
         *good_until = ask(&state).await;
     }
+    let hanging = state.plugins.hanging();
     let present = Present {
         commands_waiting: state.store.commands_waiting(),
         event_readers: EVENT_STREAMS_MAX - state.event_streams.available_permits(),
+        plugin_calls_hanging: [("file", hanging.file_calls), ("name", hanging.name_lookups)],
         database_usable: state.store.is_usable(),
     };
     let text = state
@@ -92,7 +94,8 @@ async fn snapshot(store: &Store, now: Timestamp) -> store::Result<Snapshot> {
         .into_iter()
         .map(|executor| (executor.registration.name.to_string(), held(&executor)))
         .collect();
-    Ok(Snapshot { queues, executors })
+    let DeadRows { rows, oldest } = store.dead_rows().await?;
+    Ok(Snapshot { queues, executors, dead_rows: rows, oldest_transaction: oldest })
 }
 
 fn shown(queue: QueueState, now: Timestamp) -> QueueSnapshot {

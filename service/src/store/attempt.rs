@@ -16,11 +16,11 @@ use crate::{
         executor::LEASE_DEFAULT,
         lease::{LeaseToken, Renewal},
         limits::CANCEL_GRACE,
+        log::NewLog,
         state::Stage,
         task::TaskId,
     },
 };
-pub use logs::NewLogLine;
 
 /// The attempt is over; whoever still worked on it has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct LeaseLost;
 pub struct RenewRequest {
     pub token: LeaseToken,
     pub progress: Option<Progress>,
-    pub logs: Vec<NewLogLine>,
+    pub log: NewLog,
 }
 
 /// The end of an attempt.
@@ -78,7 +78,7 @@ fn renew_one(tx: &mut Tx<'_>, mut row: TaskRow, request: &RenewRequest) -> Resul
     }
     extend(tx, &mut row)?;
     let expires_at = row.now.lease_expires_at.unwrap_or_else(|| micros(tx.now));
-    let lines = logs::append(tx, &row, &request.logs)?;
+    let lines = logs::append(tx, &row, &request.log)?;
     if !lines.is_empty() {
         tx.tell(&mut row, &Change::Log(lines))?;
     }

@@ -8,6 +8,7 @@ mod attempt;
 mod audit;
 mod backup;
 mod cached;
+mod cells;
 mod changes;
 mod circuit;
 mod claim;
@@ -23,6 +24,7 @@ mod executor_row;
 mod executors;
 mod explain;
 mod feed;
+mod floors;
 mod health;
 mod history;
 mod inspect;
@@ -30,6 +32,7 @@ mod lanes;
 mod link;
 mod list;
 mod listen;
+mod log_room;
 mod logs;
 mod migrate;
 mod plugin_row;
@@ -40,10 +43,12 @@ mod queries;
 mod queues;
 mod reads;
 mod registry;
+mod room;
 mod rows;
 mod schema;
 mod secrets;
 mod signals;
+mod snapshots;
 mod stats;
 mod steer;
 mod sweep;
@@ -60,14 +65,14 @@ use std::{
         Arc,
         mpsc::{SyncSender, sync_channel},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::Duration,
 };
 
 use anyhow::Context;
 use tokio::sync::{Semaphore, mpsc};
 
-pub use attempt::{Ended, FinishRequest, LeaseLost, NewLogLine, RenewRequest};
+pub use attempt::{Ended, FinishRequest, LeaseLost, RenewRequest};
 pub use audit::{AuditPage, Note};
 pub use backup::backup;
 pub use claim::{ClaimRequest, Claimer};
@@ -75,7 +80,7 @@ pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Result};
 pub use events::EventChunk;
-pub use executors::{NoSuchPlugin, Registered};
+pub use executors::{NotRegistered, Registered};
 pub use feed::{EventReader, Heard, TaskWatch};
 pub use history::TaskNews;
 pub use inspect::{Called, Inspection, Schema, exists, inspect};
@@ -83,8 +88,9 @@ pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
 pub use plugins::{ActivateAnswer, ActivateRequest, Installed, UninstallAnswer};
 pub use prune::Pruned;
-pub use queues::QueueChange;
+pub use queues::{QueueChange, TooManyQueues};
 pub use signals::{Callee, CancelSignal};
+pub use snapshots::{DeadRows, Holder};
 pub use stats::Stats;
 pub use steer::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer};
 pub use tokens::{
@@ -95,6 +101,7 @@ pub use tokens::{
 use self::{
     command::Command,
     feed::Feed,
+    floors::Floors,
     health::{Health, Reconnect},
     link::Link,
     listen::Listener,
@@ -112,6 +119,7 @@ use crate::{
     entropy::Entropy,
     metrics::Metrics,
     vault::Vault,
+    vital::Vital,
 };
 
 /// The store; clones share it.
@@ -120,6 +128,8 @@ pub struct Store {
     commands: mpsc::Sender<Command>,
     /// Room for new tasks that wait for the writer, in KiB.
     room: Arc<Semaphore>,
+    /// Room for log lines on their way to the writer, in KiB.
+    log_room: Arc<Semaphore>,
     pool: Pool,
     health: Arc<Health>,
     signals: Arc<Signals>,
@@ -143,27 +153,24 @@ pub struct Opened {
 /// Waits for the last commit.
 pub struct Closing {
     writer: JoinHandle<()>,
+    /// These end when it does.
     listener: Option<JoinHandle<()>>,
-    /// Dropped to end it.
-    vacuum: Option<(SyncSender<()>, JoinHandle<()>)>,
+    vacuum: Option<JoinHandle<()>>,
     _lock: Option<FileLock>,
 }
 
 impl Closing {
-    /// Returns once every [`Store`] is gone and what they sent is committed.
-    pub fn wait(self) {
-        if self.writer.join().is_err() {
-            tracing::error!("the writer panicked");
-        }
-        if self.listener.is_some_and(|listener| listener.join().is_err()) {
-            tracing::error!("the listener panicked");
-        }
-        if let Some((closing, vacuum)) = self.vacuum {
-            drop(closing);
-            if vacuum.join().is_err() {
-                tracing::error!("the vacuum panicked");
-            }
-        }
+    /// Returns once every [`Store`] is gone and what they sent is committed; an error if that cannot
+    /// be said.
+    pub fn wait(self) -> anyhow::Result<()> {
+        let threads = [Some(self.writer), self.listener, self.vacuum];
+        // All of them, whatever became of the others.
+        let joined: Vec<_> = threads.into_iter().flatten().map(JoinHandle::join).collect();
+        anyhow::ensure!(
+            joined.iter().all(std::result::Result::is_ok),
+            "a thread of the store panicked"
+        );
+        Ok(())
     }
 }
 
@@ -186,6 +193,8 @@ pub struct TaskEnd {
     pub stage: Stage,
     pub return_value: Option<JsonText>,
     pub errors: Vec<RecordedFailure>,
+    /// How many were left out before them.
+    pub errors_dropped: u32,
     pub finished_at: Option<Timestamp>,
 }
 
@@ -200,6 +209,7 @@ pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
     pub metrics: Arc<Metrics>,
+    pub vital: Vital,
 }
 
 /// Brings the schema up to date without opening the store.
@@ -216,7 +226,7 @@ impl Store {
         surroundings: Surroundings,
         vault: &Vault,
     ) -> anyhow::Result<Opened> {
-        let Surroundings { clock, entropy, metrics } = surroundings;
+        let Surroundings { clock, entropy, metrics, vital } = surroundings;
         let lock = FileLock::take(&database.url)?;
         let mut connection = pool::open_writer(database)?;
         migrate::run(&mut connection)?;
@@ -244,12 +254,13 @@ impl Store {
                 outbox: letters,
                 name: entropy.uuid().simple().to_string(),
             };
-            thread::Builder::new().name("store-listener".to_owned()).spawn(move || listener.run())
+            vital.thread("listener", move || listener.run())
         });
         let vacuum = match database.url {
             DatabaseUrl::Sqlite(_) => None,
-            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone())?),
+            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone(), &vital)?),
         };
+        let (vacuum_until, vacuum) = vacuum.unzip();
         let health = Arc::new(Health::new());
         let reopened = database.clone();
         let writer = Writer {
@@ -262,20 +273,31 @@ impl Store {
             entropy,
             signals: Arc::clone(&signals),
             outbox: listener.is_some().then_some(outbox),
+            _vacuum: vacuum_until,
             registry: Registry::empty(),
+            floors: Floors::new(),
             deliveries_max,
             metrics,
         };
-        let writer = thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer.run(receiver))?;
+        let writer = vital.thread("writer", move || writer.run(receiver))?;
         let listener = listener.transpose()?;
         let room = Arc::new(Semaphore::new(writer::QUEUE_KIB_MAX));
+        let log_room = Arc::new(Semaphore::new(log_room::LOG_KIB_MAX));
         let idle_poll = idle_poll(lock.is_none(), listener.is_some());
         let counting = Arc::default();
         let feed = Arc::new(Feed::new());
-        let store =
-            Self { commands, room, pool, health, signals, feed, idle_poll, counting, clock };
+        let store = Self {
+            commands,
+            room,
+            log_room,
+            pool,
+            health,
+            signals,
+            feed,
+            idle_poll,
+            counting,
+            clock,
+        };
         Ok(Opened {
             store,
             cancels,
@@ -285,12 +307,14 @@ impl Store {
     }
 }
 
-fn start_vacuum(database: Database) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
+/// The vacuum, and what it works until the end of.
+fn start_vacuum(
+    database: Database,
+    vital: &Vital,
+) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
     let (closing, closed) = sync_channel(1);
     let vacuum = Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
-    let thread =
-        thread::Builder::new().name("store-vacuum".to_owned()).spawn(move || vacuum.run())?;
-    Ok((closing, thread))
+    Ok((closing, vital.thread("vacuum", move || vacuum.run())?))
 }
 
 /// Lets the leases end now that nobody renews any more.

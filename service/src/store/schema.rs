@@ -29,6 +29,7 @@ table! {
         plugin_defaults -> Nullable<Text>,
         memory_mib -> Nullable<Integer>,
         grants -> Nullable<Text>,
+        echoes_task_id -> Bool,
     }
 }
 
@@ -104,6 +105,7 @@ table! {
         progress_fraction -> Nullable<Double>,
         progress_message -> Nullable<Text>,
         history -> Text,
+        errors_dropped -> Integer,
     }
 }
 

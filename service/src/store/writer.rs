@@ -18,6 +18,7 @@ use super::{
     dialect,
     error::{Error, Result},
     events::News,
+    floors::Floors,
     health::{Health, Reconnect},
     link::{Connection, Failed},
     registry::Registry,
@@ -34,7 +35,7 @@ pub(super) const QUEUE_COMMANDS_MAX: usize = 4_096;
 pub(super) const QUEUE_KIB_MAX: usize = 256 * 1024;
 /// Commands of one transaction.
 const BATCH_COMMANDS_MAX: usize = 512;
-/// Bytes of new tasks after which a transaction takes no more commands.
+/// Bytes of what commands carry after which a transaction takes no more of them.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Transactions that mend stored times before a batch: after a step of the clock, and a silence, and
@@ -57,7 +58,10 @@ pub(super) struct Writer {
     pub(super) signals: Arc<Signals>,
     /// Takes what other processes are to know.
     pub(super) outbox: Option<SyncSender<Effects>>,
+    /// The vacuum goes on until this is dropped.
+    pub(super) _vacuum: Option<SyncSender<()>>,
     pub(super) registry: Registry,
+    pub(super) floors: Floors,
     pub(super) deliveries_max: u32,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -172,7 +176,7 @@ impl Writer {
         };
         let begun = Instant::now();
         let mut effects = Effects::default();
-        let registry = &mut self.registry;
+        let (registry, floors) = (&mut self.registry, &mut self.floors);
         let timekeeper = &self.timekeeper;
         let committed = connection.transaction(|mut link| {
             let asked = self.clock.elapsed();
@@ -189,11 +193,13 @@ impl Writer {
                 return Ok((reading, None));
             }
             registry.refresh(&mut link, entered.version)?;
+            floors.enter(now);
             let mut tx = Tx {
                 link,
                 now,
                 entropy: &self.entropy,
                 registry: &mut *registry,
+                floors: &mut *floors,
                 changes: Changes::default(),
                 news: News::default(),
                 notes: Vec::new(),
@@ -205,14 +211,21 @@ impl Writer {
             batch.apply(&mut tx)?;
             tx.registry.store_circuits(&mut tx.link)?;
             audit::store(&mut tx)?;
+            tx.store_rewinds()?;
             tx.store_news()?;
             Ok((reading, Some(!seqs.is_empty())))
         });
-        let (reading, reported) = committed.inspect_err(|_failed| self.registry.forget())?;
+        let (reading, reported) = committed.inspect_err(|_failed| {
+            self.registry.forget();
+            self.floors.forget();
+        })?;
         self.timekeeper.committed(&reading, reported.unwrap_or(true));
         self.health.up();
+        self.floors.committed(begun.elapsed());
         self.signals.publish(&effects);
         if reported.is_none() {
+            // Times were moved under them.
+            self.floors.forget();
             return Ok(false);
         }
         self.metrics.committed(batch.len(), begun.elapsed());

@@ -2,17 +2,18 @@
 
 use std::{mem, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, CreateTokenAnswer,
     CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error, FinishRequest, Installed,
-    LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered, RenewRequest, Result,
-    RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
+    LeaseLost, NotRegistered, Note, Pruned, QueueChange, Registered, Result, RetryAnswer,
+    RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
     prune::PruneRequest,
+    queues::SetAnswer,
     rows::micros,
     sweep::SweepRequest,
 };
@@ -21,10 +22,10 @@ use crate::domain::{
     attempt::Outcome,
     event::EventRetention,
     executor::{ExecutorId, Registration},
-    lease::{Claimed, Lease, LeaseToken, Renewal},
+    lease::{Claimed, Lease, LeaseToken},
     names::{ExecutorName, PluginName, TokenName},
+    places::PluginRoom,
     plugin::NewPlugin,
-    queue::QueueSettings,
     retention::Retention,
     task::{NewTask, TaskId},
 };
@@ -95,13 +96,6 @@ impl Store {
         answer.await.unwrap_or(Err(Error::Closed)).map(Handed::take)
     }
 
-    pub async fn renew(
-        &self,
-        request: RenewRequest,
-    ) -> Result<std::result::Result<Renewal, LeaseLost>> {
-        self.insist(Command::Renew, request).await
-    }
-
     /// The executor goes on by itself and reports with its token.
     pub async fn detach(&self, lease: Lease) -> Result<std::result::Result<(), LeaseLost>> {
         self.insist(Command::Detach, lease.into()).await
@@ -137,7 +131,7 @@ impl Store {
         &self,
         registration: Registration,
         note: Note,
-    ) -> Result<std::result::Result<Registered, NoSuchPlugin>> {
+    ) -> Result<std::result::Result<Registered, NotRegistered>> {
         self.ask_noted(Command::Put, registration, note, std::result::Result::is_ok).await
     }
 
@@ -147,8 +141,12 @@ impl Store {
     }
 
     /// Stores a plugin's component and lets it run.
-    pub async fn install_plugin(&self, new: NewPlugin, note: Note) -> Result<Installed> {
-        self.ask_noted(Command::Install, new, note, |_| true).await
+    pub async fn install_plugin(
+        &self,
+        new: NewPlugin,
+        note: Note,
+    ) -> Result<std::result::Result<Installed, NotRegistered>> {
+        self.ask_noted(Command::Install, new, note, std::result::Result::is_ok).await
     }
 
     /// Lets another stored version of a plugin run.
@@ -168,8 +166,8 @@ impl Store {
     }
 
     /// Changes a queue's settings and returns what holds now.
-    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<QueueSettings> {
-        self.ask_noted(Command::SetQueue, change, note, |_| true).await
+    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<SetAnswer> {
+        self.ask_noted(Command::SetQueue, change, note, std::result::Result::is_ok).await
     }
 
     pub async fn create_token(
@@ -233,9 +231,15 @@ impl Store {
         }
     }
 
+    /// Bytes of events that this process has written, as they grow.
+    pub fn event_bytes(&self) -> watch::Receiver<u64> {
+        self.signals.news_bytes()
+    }
+
     /// Whether the database takes writes: an empty batch is committed.
     pub async fn check(&self) -> Result<()> {
-        let nothing = ClaimRequest { by: Claimer::Dispatcher, limit: 0 };
+        let by = Claimer::Dispatcher { plugins: PluginRoom::default() };
+        let nothing = ClaimRequest { by, limit: 0 };
         self.ask(Command::Claim, nothing).await.map(drop)
     }
 
@@ -275,7 +279,11 @@ impl Store {
 
     /// Sends a command that must not be turned away: heartbeats and ends of attempts have to
     /// get through just when there is too much to do.
-    async fn insist<I, O>(&self, command: fn(Pending<I, O>) -> Command, input: I) -> Result<O> {
+    pub(super) async fn insist<I, O>(
+        &self,
+        command: fn(Pending<I, O>) -> Command,
+        input: I,
+    ) -> Result<O> {
         let (waiter, answer) = oneshot::channel();
         if self.commands.send(command(Pending::new(input, waiter))).await.is_err() {
             return Err(Error::Closed);

@@ -3,12 +3,15 @@
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use nightshift_client::{Client, Retry};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::watch,
+    task::JoinHandle,
 };
 
 use super::soon;
@@ -28,7 +31,9 @@ pub struct Service {
     folder: PathBuf,
     database_url: String,
     child: Child,
-    log: tokio::task::JoinHandle<String>,
+    log: Arc<Mutex<String>>,
+    log_paused: watch::Sender<bool>,
+    reading_log: JoinHandle<()>,
 }
 
 impl Service {
@@ -85,16 +90,26 @@ impl Service {
             }
         })
         .await;
-        let log = tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                text.push_str(&line);
-                text.push('\n');
+        let log = Arc::new(Mutex::new(text));
+        let (log_paused, mut paused) = watch::channel(false);
+        let reading_log = tokio::spawn({
+            let log = Arc::clone(&log);
+            async move {
+                while paused.wait_for(|paused| !paused).await.is_ok() {
+                    tokio::select! {
+                        _ = paused.wait_for(|paused| *paused) => {}
+                        line = lines.next_line() => match line {
+                            Ok(Some(line)) => log.lock().unwrap().extend([&line, "\n"]),
+                            _ => return,
+                        }
+                    }
+                }
             }
-            text
         });
         let server = format!("http://{address}");
         let client = Client::new(&server).unwrap().with_retry(Retry::never());
-        Self { client, server, folder: folder.to_owned(), database_url: url.to_owned(), child, log }
+        let (folder, database_url) = (folder.to_owned(), url.to_owned());
+        Self { client, server, folder, database_url, child, log, log_paused, reading_log }
     }
 
     pub fn bind(&self) -> String {
@@ -110,7 +125,29 @@ impl Service {
     /// The exit status and the log.
     pub async fn exited(mut self) -> (Option<i32>, String) {
         let status = soon("the end of the service", self.child.wait()).await.unwrap();
-        (status.code(), self.log.await.unwrap())
+        self.reading_log.await.unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (status.code(), log)
+    }
+
+    /// The exit status, whether or not anybody reads the log.
+    pub async fn status(mut self) -> Option<i32> {
+        soon("the end of the service", self.child.wait()).await.unwrap().code()
+    }
+
+    /// Whether the log's lines are left in their pipe.
+    pub fn pause_log(&self, paused: bool) {
+        self.log_paused.send_replace(paused);
+    }
+
+    /// Nobody will read it any more.
+    pub async fn close_log(&mut self) {
+        self.reading_log.abort();
+        (&mut self.reading_log).await.unwrap_err();
+    }
+
+    pub fn log_so_far(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// `kill -9`, and the same service again on what is left.
