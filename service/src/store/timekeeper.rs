@@ -104,6 +104,11 @@ impl Timekeeper {
         (silence >= SILENCE_MIN).then_some(Moved::Silence(silence))
     }
 
+    /// Whether another process has moved stored times since the last commit.
+    pub(super) fn moved_by_others(&self, reading: &Reading) -> bool {
+        self.known.is_some_and(|known| known.steps != reading.steps)
+    }
+
     /// A transaction that began so was committed. It was `heard` if it stored what somebody
     /// reported: a database that is full may still commit what writes nothing.
     pub(super) fn committed(&mut self, reading: &Reading, heard: bool) {
