@@ -104,6 +104,11 @@ impl Timekeeper {
         (silence >= SILENCE_MIN).then_some(Moved::Silence(silence))
     }
 
+    /// Whether another process has moved stored times since the last commit.
+    pub(super) fn moved_by_others(&self, reading: &Reading) -> bool {
+        self.known.is_some_and(|known| known.steps != reading.steps)
+    }
+
     /// A transaction that began so was committed. It was `heard` if it stored what somebody
     /// reported: a database that is full may still commit what writes nothing.
     pub(super) fn committed(&mut self, reading: &Reading, heard: bool) {
@@ -196,17 +201,22 @@ fn shift(link: &mut Link<'_>, steps: i64, by: i64) -> Result<bool> {
     Ok(true)
 }
 
-/// Gives leases their full length from now on, even past the attempt's deadline: what was done in
-/// time could not be reported then. An attempt that began in the future, because the clock was set
-/// back meanwhile, has its whole time again.
+/// Gives leases their full length from now on, up to the attempt's deadline; who could not report in
+/// time has a default lease for it, even past that. An attempt that began in the future, because the
+/// clock was set back meanwhile, has its whole time again.
 fn renew_all(link: &mut Link<'_>, now: i64, which: &str) -> Result<usize> {
     lock_tasks(link, &format!("stage = 2{which}"))?;
     let default = duration_micros(LEASE_DEFAULT);
     let grace = duration_micros(CANCEL_GRACE);
+    let (least, greatest) = match link {
+        Link::Sqlite(_) => ("min", "max"),
+        Link::Postgres(_) => ("least", "greatest"),
+    };
     let renewal = sql_query(format!(
-        "UPDATE tasks SET lease_expires_at = {now} + CASE \
-                 WHEN cancel_requested_at IS NOT NULL THEN {grace} \
-                 ELSE coalesce((SELECT lease_us FROM executors WHERE id = executor_id), {default}) \
+        "UPDATE tasks SET lease_expires_at = CASE \
+                 WHEN cancel_requested_at IS NOT NULL THEN {now} + {grace} \
+                 ELSE {least}({greatest}(deadline_at, {now} + {default}), {now} + coalesce( \
+                     (SELECT lease_us FROM executors WHERE id = executor_id), {default})) \
              END, \
              deadline_at = CASE WHEN last_attempted_at <= {now} THEN deadline_at \
                  ELSE {now} + deadline_at - last_attempted_at END \

@@ -209,6 +209,9 @@ impl Writer {
                 return Ok((reading, None));
             }
             registry.refresh(&mut link, entered.version)?;
+            if timekeeper.moved_by_others(&reading) {
+                floors.forget();
+            }
             floors.enter(now);
             let mut tx = Tx {
                 link,

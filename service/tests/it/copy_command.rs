@@ -145,7 +145,8 @@ async fn answers(app: &TestApp, token: &str) -> BTreeMap<String, String> {
 
 async fn everything_moves(from: Database, to: Database) {
     let (from_url, to_url) = (from.url(), to.url());
-    let mut app = Builder::on(from).start();
+    // Its leases begin anew where it starts again: at the same moment.
+    let mut app = Builder::on(from).with_manual_clock().0.start();
     let runs = fill(&app).await;
     let token = close(&mut app).await;
     let before = answers(&app, &token).await;
@@ -159,7 +160,7 @@ async fn everything_moves(from: Database, to: Database) {
     every_column_is_there(&from_url, &to_url);
     assert!(refused(&from_url, &to_url).await.contains("not empty"));
 
-    let mut app = Builder::on(to).start();
+    let mut app = Builder::on(to).with_manual_clock().0.start();
     app.client = app.client.clone().with_token(&token).unwrap();
     assert_eq!(answers(&app, &token).await, before);
     let ended = app.client.finish_lease(&runs.token, &value("7")).await.unwrap();
