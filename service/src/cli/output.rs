@@ -84,6 +84,7 @@ pub(super) fn exit_code(status: TaskStatus) -> ExitCode {
 pub(super) struct Cell(comfy_table::Cell);
 
 impl Cell {
+    #[expect(clippy::needless_pass_by_value, reason = "what is shown is had by value or not")]
     pub(super) fn new(content: impl ToString) -> Self {
         Self(comfy_table::Cell::new(visible(&content.to_string())))
     }

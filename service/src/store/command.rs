@@ -177,7 +177,23 @@ impl Command {
             Self::Renew(pending) => 2 * pending.input.log.bytes(),
             Self::Finish(pending) => pending.input.outcome.bytes(),
             Self::Install(pending) => pending.input.component.len(),
-            _ => 0,
+            Self::Put(_)
+            | Self::Remove(_)
+            | Self::Activate(_)
+            | Self::Uninstall(_)
+            | Self::SetQueue(_)
+            | Self::Cancel(_)
+            | Self::Retry(_)
+            | Self::Delete(_)
+            | Self::Detach(_)
+            | Self::Sweep(_)
+            | Self::Prune(_)
+            | Self::Trim(_)
+            | Self::CreateToken(_)
+            | Self::RevokeToken(_)
+            | Self::NoteUses(_)
+            | Self::TrimAudit(_)
+            | Self::Claim(_) => 0,
         }
     }
 }

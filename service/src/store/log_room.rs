@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Room for so much of a log, for as long as this is kept.
 pub struct LogRoom<'a> {
     pub bytes: usize,
-    _permit: SemaphorePermit<'a>,
+    /// `None` once the semaphore is closed, which nobody does.
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Store {
@@ -25,8 +26,7 @@ impl Store {
     pub async fn log_room(&self, bytes: usize) -> LogRoom<'_> {
         let bytes = bytes.min(PIECE_BYTES_MAX);
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(1);
-        let permit = self.log_room.acquire_many(kib).await;
-        LogRoom { bytes, _permit: permit.expect("nobody closes it") }
+        LogRoom { bytes, _permit: self.log_room.acquire_many(kib).await.ok() }
     }
 
     /// A heartbeat that carries about so much of a log as there was room made for.

@@ -54,13 +54,9 @@ async fn what_executors_say_is_shown_and_not_obeyed() {
     let value = serde_json::to_string(HOSTILE).unwrap();
     let end = FinishRequest { return_value: json(&value), ..FinishRequest::default() };
     worker.finish(&lease, end).await.unwrap();
-    for arguments in [
-        &["get", &failed][..],
-        &["result", &failed],
-        &["logs", &failed],
-        &["watch", &failed],
-        &["result", &successful],
-    ] {
+    for arguments in
+        [&["get", &failed][..], &["result", &failed], &["logs", &failed], &["watch", &failed]]
+    {
         let shown = printed(&app, arguments).await;
         assert!(shown.contains(SHOWN), "{arguments:?}: {shown}");
         // For programs it is the same JSON as before.
@@ -72,7 +68,8 @@ async fn what_executors_say_is_shown_and_not_obeyed() {
     for arguments in [&["list"][..], &["explain", &failed], &["top", "--once"], &["audit"]] {
         printed(&app, arguments).await;
     }
-    let result = printed(&app, &["result", &successful, "--json"]).await;
-    let result: Value = serde_json::from_str(&result).unwrap();
+    let read = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    assert_eq!(read(printed(&app, &["result", &successful]).await), HOSTILE);
+    let result = read(printed(&app, &["result", &successful, "--json"]).await);
     assert_eq!(result["return_value"], HOSTILE);
 }

@@ -34,7 +34,8 @@ pub(in crate::cli) struct Put {
     #[arg(long, requires = "secret")]
     previous_secret: Option<String>,
     /// Take only that for its success which carries the task's id in the header nightshift-task-id
-    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true")]
     echoes_task_id: Option<bool>,
     /// MiB of memory that one run of the plugin may have [default: 128]
     #[arg(long)]

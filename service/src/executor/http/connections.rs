@@ -28,7 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// A connection that has been idle for so long, and no longer, can be used for the next call, if
 /// its other end has not closed it.
-const SURELY_IDLE: Range<Duration> = Duration::from_millis(50)..Duration::from_millis(1_000);
+const SURELY_IDLE: Range<Duration> = Duration::from_millis(50)..Duration::from_secs(1);
 /// A server that keeps idle connections for fewer seconds closes them too early.
 const KEEP_ALIVE_SECONDS_MIN: u64 = 2;
 /// How long it is remembered of a server that it closes connections early.
