@@ -162,6 +162,11 @@ bench-events: ## What a thousand readers of events cost, on both engines
 	cargo build --locked --release -p nightshift -p nightshift-bench
 	bench/events.sh
 
+.PHONY: bench-logs
+bench-logs: ## Whether a flood of log lines keeps others from the writer, on both engines
+	cargo build --release --locked -p nightshift -p nightshift-bench
+	bench/logs.sh $(ARGS)
+
 .PHONY: bench-copy
 bench-copy: ## How long `nightshift copy` takes for 100,000 tasks of every state
 	cargo build --locked --release -p nightshift

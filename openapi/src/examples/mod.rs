@@ -134,7 +134,7 @@ pub fn task_lines() -> String {
 /// The ids of the batch.
 #[must_use]
 pub fn task_ids() -> TaskIds {
-    TaskIds { ids: vec![TASK_ID] }
+    TaskIds { ids: vec![TASK_ID], existing: Vec::new() }
 }
 
 /// The record of the task while it waits.

@@ -78,7 +78,7 @@ fn known_name(name: &str) -> Result<ExecutorName, Error> {
 
 /// Register an executor
 ///
-/// Replaces what was registered under the name. Waiting tasks go to the executors that serve
+/// Replaces what was registered under the name, but for secrets that are left out. Waiting tasks go to the executors that serve
 /// their paths now. A token of scope `work` registers executors of kind `worker` only, and replaces
 /// no others; the rest is for `admin`.
 #[utoipa::path(
@@ -106,9 +106,12 @@ pub(super) async fn put_executor(
     name: Path<String>,
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
-    let registration = convert::registration(name.parse()?, &body.0, &state.vault)?;
+    let name: ExecutorName = name.parse()?;
+    let before = state.store.executor(name.as_str().to_owned()).await?;
+    let before = before.map(|executor| executor.registration.target);
+    let registration = convert::registration(name, &body.0, &state.vault, before.as_ref())?;
     if !caller.may(Scope::Admin) {
-        check_worker(&state, &registration).await?;
+        check_worker(&registration, before.as_ref())?;
     }
     if let Target::Http { url, .. } = &registration.target {
         let refused = |refusal: Refusal| Invalid::new("url", format!("is refused: {refusal}"));
@@ -138,10 +141,8 @@ pub(super) fn not_registered(refusal: NotRegistered) -> Error {
 }
 
 /// Workers may say for themselves what they serve.
-async fn check_worker(state: &Shared, registration: &Registration) -> Result<(), Error> {
-    let name = registration.name.as_str().to_owned();
-    let before = state.store.executor(name).await?.map(|executor| executor.registration);
-    if registration.target.is_worker() && before.is_none_or(|before| before.target.is_worker()) {
+fn check_worker(registration: &Registration, before: Option<&Target>) -> Result<(), Error> {
+    if registration.target.is_worker() && before.is_none_or(Target::is_worker) {
         return Ok(());
     }
     let detail = "the token needs the scope admin, for another executor than one of kind worker";

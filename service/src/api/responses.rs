@@ -39,6 +39,8 @@ macro_rules! lists {
 lists! {
     /// Nothing can be wrong with the request.
     Failing: Internal;
+    /// The process is asked about itself.
+    Alive: Unavailable;
     /// The store is asked.
     Stored: Internal Unavailable ShuttingDown;
     /// The store is asked for a write.

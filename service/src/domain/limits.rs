@@ -78,6 +78,8 @@ pub const WORKER_IDS_PER_TASK_MAX: usize = 100;
 pub const PROGRESS_BYTES_MAX: usize = 4_000;
 /// Log lines of one heartbeat.
 pub const LOG_LINES_PER_RENEWAL_MAX: usize = 1_000;
+/// Bytes of the lines of one heartbeat, and of those that wait for one; of more, the newest stay.
+pub const LOG_BYTES_PER_RENEWAL_MAX: usize = 1024 * 1024;
 /// Bytes of one log line.
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
 /// Log lines kept of one task.

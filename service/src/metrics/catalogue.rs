@@ -78,6 +78,8 @@ catalogue! {
         "Events written, by what happened to a task";
     EVENT_READERS Gauge "nightshift_event_readers" []
         "Connections that read events";
+    PLUGIN_CALLS_HANGING Gauge "nightshift_plugin_calls_hanging" ["kind"]
+        "File operations (file) and name lookups (name) of plugins' runs that have ended, which do not end and keep a thread each";
     REQUESTS Counter "nightshift_http_requests_total" ["method" "route" "status"]
         "Requests answered, by the pattern of their path; none where nothing is";
     REQUEST_DURATION Histogram "nightshift_http_request_duration_seconds" ["method" "route"]

@@ -68,6 +68,11 @@ pub(super) struct Told {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Blocking {
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Served {
     pub(super) method: &'static str,
     pub(super) route: String,
@@ -99,6 +104,7 @@ pub(super) struct Families {
     pub(super) oldest_transaction: Gauge<f64, AtomicU64>,
     pub(super) events: Family<Told, Counter>,
     pub(super) event_readers: Gauge,
+    pub(super) plugin_calls_hanging: Family<Blocking, Gauge>,
     pub(super) requests: Family<Answered, Counter>,
     pub(super) request_duration: Histograms<Served>,
 }
@@ -126,6 +132,7 @@ impl Families {
             oldest_transaction: Gauge::default(),
             events: Family::default(),
             event_readers: Gauge::default(),
+            plugin_calls_hanging: Family::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(by_request),
         };
@@ -152,6 +159,7 @@ impl Families {
         add(registry, &catalogue::OLDEST_TRANSACTION, &self.oldest_transaction);
         add(registry, &catalogue::EVENTS, &self.events);
         add(registry, &catalogue::EVENT_READERS, &self.event_readers);
+        add(registry, &catalogue::PLUGIN_CALLS_HANGING, &self.plugin_calls_hanging);
         add(registry, &catalogue::REQUESTS, &self.requests);
         add(registry, &catalogue::REQUEST_DURATION, &self.request_duration);
     }

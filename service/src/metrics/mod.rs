@@ -63,6 +63,8 @@ pub struct QueueSnapshot {
 pub struct Present {
     pub commands_waiting: usize,
     pub event_readers: usize,
+    /// By what kind they are.
+    pub plugin_calls_hanging: [(&'static str, usize); 2],
     pub database_usable: bool,
 }
 
@@ -190,6 +192,10 @@ impl Metrics {
         families.commands_waiting.set(families::whole(present.commands_waiting));
         families.event_readers.set(families::whole(present.event_readers));
         families.database_usable.set(i64::from(present.database_usable));
+        for (kind, calls) in present.plugin_calls_hanging {
+            let labels = families::Blocking { kind };
+            families.plugin_calls_hanging.get_or_create(&labels).set(families::whole(calls));
+        }
         let mut text = String::new();
         prometheus_text::encode(&mut text, &families.registry)?;
         Ok(text)

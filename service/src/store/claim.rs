@@ -15,9 +15,10 @@ use crate::{
     clock::later,
     domain::{
         event::Change,
-        executor::{Executor, ExecutorId},
+        executor::{Executor, ExecutorId, Target},
         lease::{Assignment, Claimed, Lease, LeaseToken},
         limits::WORKER_IDS_PER_TASK_MAX,
+        places::PluginRoom,
         queue::QueueFilter,
         state::{Event, Stage},
     },
@@ -37,8 +38,8 @@ pub struct ClaimRequest {
 /// Who is going to run the tasks.
 #[derive(Clone, Debug)]
 pub enum Claimer {
-    /// This process, by calling executors.
-    Dispatcher,
+    /// This process, by calling executors, and with so much room for plugins.
+    Dispatcher { plugins: PluginRoom },
     /// A worker of one executor.
     Worker { executor: ExecutorId, worker_id: String, queues: QueueFilter },
 }
@@ -57,7 +58,9 @@ pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<V
     let mut groups: Vec<Group<'_>> = Vec::new();
     for ((index, request), answer) in requests.iter().enumerate().zip(&mut answers) {
         match &request.by {
-            Claimer::Dispatcher => *answer = claim_to_call(tx, request.limit, &mut room)?,
+            Claimer::Dispatcher { plugins } => {
+                *answer = claim_to_call(tx, request.limit, plugins, &mut room)?;
+            }
             Claimer::Worker { executor, worker_id, queues } => {
                 let hand = Hand { index, left: request.limit, worker_id };
                 let alike =
@@ -93,9 +96,16 @@ struct Hand<'a> {
     worker_id: &'a str,
 }
 
-/// For the dispatcher: what each executor that is called has room for.
-fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Vec<Claimed>> {
+/// For the dispatcher: what each executor that is called has room for, and what each that is a
+/// plugin has a place for: a task that waited for one would do so at the cost of its attempt.
+fn claim_to_call(
+    tx: &mut Tx<'_>,
+    permits: u32,
+    plugins: &PluginRoom,
+    room: &mut Room,
+) -> Result<Vec<Claimed>> {
     let mut claimed = Vec::new();
+    let mut places = plugins.places.clone();
     let called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
     let mut executors: Vec<Arc<Executor>> = tx.registry.all().filter(called).cloned().collect();
     // Where there are fewer permits than work, no executor is always the last one.
@@ -103,7 +113,22 @@ fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Vec<C
     executors.rotate_left(first);
     for executor in executors {
         let left = permits.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX));
-        let rows = claim_rows(tx, &executor, &QueueFilter::default(), left, room)?;
+        let rows = match executor.registration.target {
+            Target::Wasm { memory_mib, .. } => {
+                let free = places.room(executor.id, memory_mib);
+                let rows =
+                    claim_rows(tx, &executor, &QueueFilter::default(), left.min(free), room)?;
+                let taken = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+                places.take(executor.id, memory_mib, taken);
+                if taken == free && free < left {
+                    plugins.was_short();
+                }
+                rows
+            }
+            Target::Http { .. } | Target::Worker => {
+                claim_rows(tx, &executor, &QueueFilter::default(), left, room)?
+            }
+        };
         if executor.circuit.is_probing() && !rows.is_empty() {
             circuit::probe(tx, &executor);
         }

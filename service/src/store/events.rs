@@ -30,8 +30,9 @@ const ROW_BYTES: usize = 16 * 1024;
 const ROW_EXTRA_BYTES: usize = 50;
 /// Rows read at once.
 const PAGE_ROWS: i64 = 256;
-/// Rows deleted by one step.
+/// Rows deleted by one step, and bytes, since a row may be large.
 const TRIM_ROWS: i64 = 500;
+const TRIM_BYTES: i64 = 4 * 1024 * 1024;
 
 /// What the present transaction has to tell.
 #[derive(Default)]
@@ -84,6 +85,8 @@ impl Tx<'_> {
         let bytes = |row: &String| i64::try_from(row.len() + ROW_EXTRA_BYTES).unwrap_or(i64::MAX);
         let rows: Vec<(i64, &str)> =
             news.rows.iter().map(|row| (bytes(row), row.as_str())).collect();
+        let written: i64 = rows.iter().map(|(bytes, _)| bytes).sum();
+        self.effects.news_bytes = u64::try_from(written).unwrap_or(0);
         bulk::insert_events(&mut self.link, micros(self.now), &rows)?;
         Ok(())
     }
@@ -203,10 +206,18 @@ fn trim_step(link: &mut Link<'_>, until: i64) -> Result<bool> {
         .filter(events::seq.le(until))
         .order(events::seq)
         .limit(TRIM_ROWS)
-        .select(events::seq);
-    let oldest: Vec<i64> = on_engine!(&mut *link, c => oldest.load(c))?;
-    let more = i64::try_from(oldest.len()).unwrap_or(TRIM_ROWS) == TRIM_ROWS;
-    let reached = if more { oldest.last().copied().unwrap_or(until) } else { until };
+        .select((events::seq, events::bytes));
+    let oldest: Vec<(i64, i64)> = on_engine!(&mut *link, c => oldest.load(c))?;
+    let mut bytes = 0;
+    let enough = oldest.iter().position(|(_, row)| {
+        bytes += row;
+        bytes >= TRIM_BYTES
+    });
+    let full = i64::try_from(oldest.len()).unwrap_or(TRIM_ROWS) == TRIM_ROWS;
+    let last = enough.or(full.then_some(oldest.len().saturating_sub(1)));
+    let reached = last.and_then(|index| oldest.get(index)).map(|(seq, _)| *seq);
+    let more = reached.is_some();
+    let reached = reached.unwrap_or(until);
     let gone = diesel::delete(events::table)
         .filter(events::seq.gt(trimmed))
         .filter(events::seq.le(reached));

@@ -223,11 +223,6 @@ impl Store {
         self.signals.wake_dispatcher();
     }
 
-    /// The longest time between two sweeps, for what no alarm announced.
-    pub fn sweep_period(&self) -> Duration {
-        self.polls.sweep
-    }
-
     /// The time at which [`Store::sweep`] has something to do, as far as is known.
     pub fn alarm(&self) -> watch::Receiver<Option<Timestamp>> {
         self.signals.alarm()

@@ -2,13 +2,13 @@
 
 use std::{mem, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, CreateTokenAnswer,
     CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error, FinishRequest, Installed,
-    LeaseLost, NotRegistered, Note, Pruned, QueueChange, Registered, RenewRequest, Result,
-    RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
+    LeaseLost, NotRegistered, Note, Pruned, QueueChange, Registered, Result, RetryAnswer,
+    RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
@@ -17,19 +17,17 @@ use super::{
     rows::micros,
     sweep::SweepRequest,
 };
-use crate::{
-    clock::later,
-    domain::{
-        Timestamp,
-        attempt::Outcome,
-        event::EventRetention,
-        executor::{ExecutorId, Registration},
-        lease::{Claimed, Lease, LeaseToken, Renewal},
-        names::{ExecutorName, PluginName, TokenName},
-        plugin::NewPlugin,
-        retention::Retention,
-        task::{NewTask, TaskId},
-    },
+use crate::domain::{
+    Timestamp,
+    attempt::Outcome,
+    event::EventRetention,
+    executor::{ExecutorId, Registration},
+    lease::{Claimed, Lease, LeaseToken},
+    names::{ExecutorName, PluginName, TokenName},
+    places::PluginRoom,
+    plugin::NewPlugin,
+    retention::Retention,
+    task::{NewTask, TaskId},
 };
 
 /// How long whoever gave a command waits for a database that hangs. The command may still be
@@ -62,15 +60,16 @@ impl Store {
         request: ClaimRequest,
         wait: Duration,
     ) -> Result<Vec<Claimed>> {
-        let until = later(self.clock.now(), wait);
+        let until = self.clock.elapsed() + wait;
         let mut looks = ROUTING_LOOKS_MAX;
         loop {
             let mut place = self.signals.idle(executor);
             let claimed = self.claim_or_give_back(request.clone()).await?;
-            if !claimed.is_empty() || (until <= self.clock.now() && looks == 0) {
+            let left = until.saturating_sub(self.clock.elapsed());
+            if !claimed.is_empty() || (left.is_zero() && looks == 0) {
                 return Ok(claimed);
             }
-            if until <= self.clock.now() {
+            if left.is_zero() {
                 // Not while tasks are still on their way to executors that have just registered.
                 looks = if self.is_routed().await? { 0 } else { looks - 1 };
                 if looks > 0 {
@@ -80,8 +79,7 @@ impl Store {
             }
             tokio::select! {
                 () = place.called() => {}
-                () = self.clock.sleep(self.polls.idle) => {}
-                () = self.clock.sleep_until(until) => {}
+                () = self.clock.sleep(left.min(self.idle_poll)) => {}
             }
         }
     }
@@ -96,13 +94,6 @@ impl Store {
             drop(asker.send(claimed.map(|claimed| Handed { claimed, store })));
         });
         answer.await.unwrap_or(Err(Error::Closed)).map(Handed::take)
-    }
-
-    pub async fn renew(
-        &self,
-        request: RenewRequest,
-    ) -> Result<std::result::Result<Renewal, LeaseLost>> {
-        self.insist(Command::Renew, request).await
     }
 
     /// The executor goes on by itself and reports with its token.
@@ -240,9 +231,15 @@ impl Store {
         }
     }
 
+    /// Bytes of events that this process has written, as they grow.
+    pub fn event_bytes(&self) -> watch::Receiver<u64> {
+        self.signals.news_bytes()
+    }
+
     /// Whether the database takes writes: an empty batch is committed.
     pub async fn check(&self) -> Result<()> {
-        let nothing = ClaimRequest { by: Claimer::Dispatcher, limit: 0 };
+        let by = Claimer::Dispatcher { plugins: PluginRoom::default() };
+        let nothing = ClaimRequest { by, limit: 0 };
         self.ask(Command::Claim, nothing).await.map(drop)
     }
 
@@ -282,7 +279,11 @@ impl Store {
 
     /// Sends a command that must not be turned away: heartbeats and ends of attempts have to
     /// get through just when there is too much to do.
-    async fn insist<I, O>(&self, command: fn(Pending<I, O>) -> Command, input: I) -> Result<O> {
+    pub(super) async fn insist<I, O>(
+        &self,
+        command: fn(Pending<I, O>) -> Command,
+        input: I,
+    ) -> Result<O> {
         let (waiter, answer) = oneshot::channel();
         if self.commands.send(command(Pending::new(input, waiter))).await.is_err() {
             return Err(Error::Closed);

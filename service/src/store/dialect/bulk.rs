@@ -19,8 +19,11 @@ use crate::{
         cached::FewTexts,
         error::Result,
         link::{Link, on_engine},
-        rows::{ErrorRow, InputRow, LabelRow, ResultRow, TaskRow, to_json},
-        schema::{audit_log, events, task_errors, task_inputs, task_labels, task_results, tasks},
+        rows::{ErrorRow, InputRow, LabelRow, LogRow, ResultRow, TaskRow, to_json},
+        schema::{
+            audit_log, events, task_errors, task_inputs, task_labels, task_logs, task_results,
+            tasks,
+        },
     },
 };
 
@@ -296,6 +299,36 @@ pub(in crate::store) fn insert_results(link: &mut Link<'_>, rows: &[ResultRow]) 
             )
             .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
             .bind::<Array<Text>, _>(column(rows, |row| row.return_value.as_str()))
+            .cached()
+            .load::<Touched>(*c)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds to the logs of tasks, in their order.
+pub(in crate::store) fn insert_logs(link: &mut Link<'_>, rows: &[LogRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match link {
+        Link::Sqlite(c) => {
+            for row in rows {
+                let insert = diesel::insert_into(task_logs::table).values(row);
+                insert.returning(task_logs::id).cached().get_result::<i64>(*c)?;
+            }
+        }
+        Link::Postgres(c) => {
+            sql_query(
+                "INSERT INTO task_logs (task_seq, attempt, at, level, bytes, message) \
+                 SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6) RETURNING id AS seq",
+            )
+            .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
+            .bind::<Array<Integer>, _>(column(rows, |row| row.attempt))
+            .bind::<Array<BigInt>, _>(column(rows, |row| row.at))
+            .bind::<Array<SmallInt>, _>(column(rows, |row| row.level))
+            .bind::<Array<Integer>, _>(column(rows, |row| row.bytes))
+            .bind::<Array<Text>, _>(column(rows, |row| row.message.as_str()))
             .cached()
             .load::<Touched>(*c)?;
         }

@@ -87,6 +87,8 @@ pub(super) fn last_seq(link: &mut Link<'_>) -> Result<i64> {
 pub(super) struct Entered {
     /// The version of executors and queues.
     pub(super) version: i64,
+    /// How often stored times were moved because the clock was set.
+    pub(super) steps: i64,
     /// The database's own time in microseconds, where it decides.
     pub(super) now: Option<i64>,
 }
@@ -97,8 +99,9 @@ pub(super) fn enter(link: &mut Link<'_>, changes_routing: bool) -> Result<Entere
     match link {
         // The only writer anyhow.
         Link::Sqlite(c) => {
-            let version = routing::table.select(routing::version).first(*c)?;
-            Ok(Entered { version, now: None })
+            let entered = routing::table.select((routing::version, routing::clock_steps));
+            let (version, steps) = entered.first(*c)?;
+            Ok(Entered { version, steps, now: None })
         }
         Link::Postgres(c) => {
             let shared = if changes_routing { "" } else { "_shared" };
@@ -107,12 +110,13 @@ pub(super) fn enter(link: &mut Link<'_>, changes_routing: bool) -> Result<Entere
             ))?;
             // A statement of its own, so that it sees what the lock was waiting for.
             let entered: EnteredRow = sql_query(
-                "SELECT version, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now \
-                 FROM routing",
+                "SELECT version, clock_steps AS steps, \
+                 (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now FROM routing",
             )
             .cached()
             .get_result(*c)?;
-            Ok(Entered { version: entered.version, now: Some(entered.now) })
+            let EnteredRow { version, steps, now } = entered;
+            Ok(Entered { version, steps, now: Some(now) })
         }
     }
 }
@@ -121,6 +125,8 @@ pub(super) fn enter(link: &mut Link<'_>, changes_routing: bool) -> Result<Entere
 struct EnteredRow {
     #[diesel(sql_type = BigInt)]
     version: i64,
+    #[diesel(sql_type = BigInt)]
+    steps: i64,
     #[diesel(sql_type = BigInt)]
     now: i64,
 }
