@@ -54,7 +54,7 @@ async fn work(app: &TestApp, worker: &Worker, count: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_claim_steps_over_what_a_snapshot_keeps() {
     const DEAD: usize = 4_000;
-    const CLAIMS: i64 = 200;
+    const CLAIMS: i64 = 100;
     let builder = Builder::postgres();
     let url = builder.config.database_url.clone();
     let app = builder.start();
