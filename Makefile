@@ -162,10 +162,22 @@ bench-events: ## What a thousand readers of events cost, on both engines
 	cargo build --locked --release -p nightshift -p nightshift-bench
 	bench/events.sh
 
+.PHONY: bench-logs
+bench-logs: ## Whether a flood of log lines keeps others from the writer, on both engines
+	cargo build --release --locked -p nightshift -p nightshift-bench
+	bench/logs.sh $(ARGS)
+
 .PHONY: bench-copy
 bench-copy: ## How long `nightshift copy` takes for 100,000 tasks of every state
 	cargo build --locked --release -p nightshift
 	NIGHTSHIFT=$(TARGET)/release/nightshift scripts/postgres.sh bench/copying.py
+
+.PHONY: bench-snapshot
+bench-snapshot: SECONDS ?= 180
+bench-snapshot: ## Whether a transaction left open on PostgreSQL for SECONDS slows claims
+	cargo build --locked --release -p nightshift
+	NIGHTSHIFT=$(TARGET)/release/nightshift SECONDS_HELD=$(SECONDS) DURABLE=1 \
+		scripts/postgres.sh bench/snapshot.py
 
 .PHONY: bench-sizing
 bench-sizing: ## What disk and memory tasks and connections take, on both engines

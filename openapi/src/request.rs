@@ -116,6 +116,11 @@ pub struct TaskBatch {
 pub struct TaskIds {
     /// One for each task; the first task's id where the batch named it before.
     pub ids: Vec<Uuid>,
+    /// Indexes of those of its tasks that were not made, since they had been said before, in an
+    /// earlier request or earlier in the batch: the same `id`, or the `unique_key` of a live task.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub existing: Vec<u32>,
 }
 
 #[cfg(test)]

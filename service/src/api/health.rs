@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     Error, Shared,
-    responses::{Problems, Written},
+    responses::{Alive, Problems, Written},
 };
 
 /// How long the database may take to show that it takes writes.
@@ -26,15 +26,25 @@ impl Health {
 }
 
 /// Is the process alive?
+///
+/// It is while each of the threads that it cannot do without is. Else it is about to end.
 #[utoipa::path(
     tag = "service",
     operation_id = "get_health",
     security(()),
-    responses((status = 200, description = "It answers", body = Health, example = json!(Health::OK)))
+    responses(
+        (status = 200, description = "It answers", body = Health, example = json!(Health::OK)),
+        Problems<Alive>,
+    )
 )]
 #[get("/healthz")]
-pub(super) async fn get_health() -> HttpResponse {
-    HttpResponse::Ok().json(Health::OK)
+pub(super) async fn get_health(state: Shared) -> Result<HttpResponse, Error> {
+    let ended = state.vital.ended();
+    if ended.is_empty() {
+        return Ok(HttpResponse::Ok().json(Health::OK));
+    }
+    let detail = format!("what this process cannot do without has ended: {}", ended.join(", "));
+    Err(Error::new(ErrorCode::Unavailable, detail))
 }
 
 /// Can it work?

@@ -36,6 +36,18 @@ impl Outcome {
             Self::Cancelled => Event::CancelForced,
         }
     }
+
+    /// About how much it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Succeeded(value) => value.as_str().len(),
+            Self::Failed(failure) => {
+                failure.message.len() + failure.traceback.as_ref().map_or(0, String::len)
+            }
+            Self::Undelivered { reason, .. } => reason.len(),
+            Self::HandedBack | Self::Cancelled => 0,
+        }
+    }
 }
 
 /// Why an attempt, or a task, ended without a return value.

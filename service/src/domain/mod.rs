@@ -10,6 +10,7 @@ pub mod history;
 pub mod json;
 pub mod lease;
 pub mod limits;
+pub mod log;
 pub mod names;
 pub mod places;
 pub mod plugin;

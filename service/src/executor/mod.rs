@@ -17,7 +17,7 @@ use crate::domain::{
 };
 
 pub use http::{HttpExecutor, HttpSettings};
-pub use journal::Journal;
+pub use journal::{Journal, Said};
 pub use places::{PluginPlace, PluginPlaces};
 pub use wasm::WasmExecutor;
 

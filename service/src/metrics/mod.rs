@@ -41,6 +41,9 @@ pub struct Snapshot {
     pub queues: Vec<QueueSnapshot>,
     /// Names, and whether each is held because deliveries failed.
     pub executors: Vec<(String, bool)>,
+    pub dead_rows: u64,
+    /// For how long a transaction has been open that keeps them.
+    pub oldest_transaction: Duration,
 }
 
 /// What waits and runs in one queue.
@@ -146,6 +149,8 @@ impl Metrics {
             self.show_queue(queue);
         }
         let families = &self.families;
+        families.dead_rows.set(i64::try_from(snapshot.dead_rows).unwrap_or(i64::MAX));
+        families.oldest_transaction.set(snapshot.oldest_transaction.as_secs_f64());
         for (name, open) in &snapshot.executors {
             let labels = Named { executor: self.executors.bounded(name) };
             families.circuit_open.get_or_create(&labels).inc_by(i64::from(*open));
@@ -158,6 +163,8 @@ impl Metrics {
         self.families.queue_oldest.clear();
         self.families.queue_paused.clear();
         self.families.circuit_open.clear();
+        self.families.dead_rows.set(0);
+        self.families.oldest_transaction.set(0.0);
     }
 
     /// Queues without a name of their own are added up; the oldest of all is the oldest.

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use super::{
     circuit, dialect,
     error::Result,
-    lanes::{self, Room},
-    reads,
+    lanes, reads,
+    room::Room,
     rows::{TaskRow, corrupt, count, micros, time, to_json},
     transition,
     tx::Tx,
@@ -17,6 +17,7 @@ use crate::{
         event::Change,
         executor::{Executor, ExecutorId, Target},
         lease::{Assignment, Claimed, Lease, LeaseToken},
+        limits::WORKER_IDS_PER_TASK_MAX,
         places::PluginRoom,
         queue::QueueFilter,
         state::{Event, Stage},
@@ -51,6 +52,8 @@ pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<V
         return Ok(answers);
     }
     dialect::lock_claims(&mut tx.link)?;
+    let apart = tx.registry.queues_with_settings();
+    tx.floors.prepare(&mut tx.link, tx.now, apart)?;
     let mut room = Room::count(tx)?;
     let mut groups: Vec<Group<'_>> = Vec::new();
     for ((index, request), answer) in requests.iter().enumerate().zip(&mut answers) {
@@ -275,6 +278,8 @@ fn begin(
     let expires_at = later(tx.now, executor.registration.lease).min(deadline);
     let mut worker_ids = row.worker_ids()?;
     worker_ids.push(worker_id.to_owned());
+    // As many attempts as the record has errors of.
+    worker_ids.drain(..worker_ids.len().saturating_sub(WORKER_IDS_PER_TASK_MAX));
     let now = micros(tx.now);
     tx.count_start(row, executor);
     row.now.stage = Stage::Running as i16;

@@ -239,6 +239,7 @@ fn insert(tx: &mut Tx<'_>, new: &[&NewTask]) -> Result<()> {
     }
     bulk::insert_tasks(&mut tx.link, &rows, &inputs, &labels)?;
     for (row, new) in rows.iter_mut().zip(new) {
+        tx.floors.note(row, tx.now);
         tx.tell(row, &Change::Enqueued { run_after: new.content.run_after })?;
     }
     Ok(())
@@ -273,6 +274,7 @@ fn task_row(tx: &mut Tx<'_>, seq: i64, new: &NewTask) -> Result<TaskRow> {
         backoff,
         unique_key: content.unique_key.clone(),
         idempotency_key: new.repeat.key().map(str::to_owned),
+        errors_dropped: 0,
         now: Changing::waiting(stage, executor_id, micros(due_at)),
     })
 }

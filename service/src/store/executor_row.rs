@@ -41,6 +41,7 @@ pub(super) struct RegistrationRow<'a> {
     plugin_defaults: Option<String>,
     memory_mib: Option<i32>,
     grants: Option<String>,
+    echoes_task_id: bool,
     updated_at: i64,
 }
 
@@ -54,11 +55,11 @@ impl<'a> RegistrationRow<'a> {
         let patterns: Vec<String> =
             registration.task_paths.iter().map(ToString::to_string).collect();
         let (timeout_us, max_attempts, backoff) = options_columns(&registration.defaults)?;
-        let (url, secret, previous_secret) = match &registration.target {
-            Target::Http { url, secret, previous_secret } => {
-                (Some(url), Some(secret), previous_secret.as_ref())
+        let (url, secret, previous_secret, echoes_task_id) = match &registration.target {
+            Target::Http { url, secret, previous_secret, echoes_task_id } => {
+                (Some(url), Some(secret), previous_secret.as_ref(), *echoes_task_id)
             }
-            Target::Worker | Target::Wasm { .. } => (None, None, None),
+            Target::Worker | Target::Wasm { .. } => (None, None, None, false),
         };
         let (plugin, memory_mib, grants) = match &registration.target {
             Target::Wasm { plugin, memory_mib, grants } => (
@@ -86,6 +87,7 @@ impl<'a> RegistrationRow<'a> {
             plugin_defaults: version.map(plugin_row::defaults_text).transpose()?,
             memory_mib,
             grants,
+            echoes_task_id,
             updated_at: micros(now),
         })
     }
@@ -117,6 +119,7 @@ pub(super) struct ExecutorRow {
     plugin_defaults: Option<String>,
     memory_mib: Option<i32>,
     grants: Option<String>,
+    echoes_task_id: bool,
 }
 
 impl TryFrom<ExecutorRow> for Executor {
@@ -133,6 +136,7 @@ impl TryFrom<ExecutorRow> for Executor {
                     .previous_secret
                     .map(|secret| secret.parse().map_err(|_invalid| wrong("previous_secret")))
                     .transpose()?,
+                echoes_task_id: row.echoes_task_id,
             },
             (1, None, None, None) => Target::Worker,
             (2, None, None, Some(plugin)) => Target::Wasm {

@@ -150,8 +150,12 @@ impl Telling<'_> {
     }
 
     fn worker_id(&self, attempt: u32) -> Result<Option<String>> {
-        let index = usize::try_from(attempt).unwrap_or(usize::MAX).saturating_sub(1);
-        Ok(self.row.worker_ids()?.get(index).cloned())
+        // The last one is that of the last attempt; the first ones may have been left out.
+        let Some(later) = self.row.attempt().checked_sub(attempt) else {
+            return Ok(None);
+        };
+        let later = usize::try_from(later).unwrap_or(usize::MAX);
+        Ok(self.row.worker_ids()?.into_iter().rev().nth(later))
     }
 
     fn failure(&self, step: Step) -> Option<Failure> {

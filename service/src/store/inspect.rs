@@ -18,6 +18,7 @@ use super::{
     migrate, pool,
     rows::micros,
     schema::executors,
+    snapshots::{self, Holder},
     tokens,
 };
 use crate::{
@@ -37,6 +38,10 @@ pub struct Inspection {
     pub clock_ahead: Option<f64>,
     /// Those that are called.
     pub executors: Vec<Called>,
+    /// The transactions that are open longest.
+    pub holders: Vec<Holder>,
+    /// Replication slots that keep what is dead, and from how many transactions ago.
+    pub slots: Vec<(String, u64)>,
     /// Whether a token was ever made.
     pub has_tokens: bool,
 }
@@ -87,7 +92,18 @@ pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspect
     };
     let engine = engine(&mut link)?;
     let clock_ahead = clock_ahead(&mut link, clock)?;
-    Ok(Inspection { engine, schema, unwritable, clock_ahead, executors, has_tokens })
+    let holders = snapshots::holders(&mut link)?;
+    let slots = snapshots::slots(&mut link)?;
+    Ok(Inspection {
+        engine,
+        schema,
+        unwritable,
+        clock_ahead,
+        executors,
+        holders,
+        slots,
+        has_tokens,
+    })
 }
 
 fn schema(connection: &mut Connection) -> anyhow::Result<Schema> {

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::{
     error::Result,
-    executors,
+    executors::{self, NotRegistered},
     link::{Link, on_engine},
     plugin_row::{PluginRow, VersionRow, description_text},
     rows::{corrupt, micros, time},
@@ -16,7 +16,7 @@ use crate::domain::{
     grants::Grants,
     limits::OLD_VERSIONS_MAX,
     names::{ExecutorName, PluginName},
-    plugin::{Digest, MEMORY_MIB_DEFAULT, NewPlugin, Plugin, PluginVersion},
+    plugin::{Description, Digest, MEMORY_MIB_DEFAULT, NewPlugin, Plugin, PluginVersion},
     route::Pattern,
     task::Options,
 };
@@ -54,8 +54,23 @@ pub enum UninstallAnswer {
 }
 
 /// Stores components and lets them run. What runs goes on with the version that it has.
-pub(super) fn install(tx: &mut Tx<'_>, news: &[&NewPlugin]) -> Result<Vec<Installed>> {
-    news.iter().map(|new| install_one(tx, new)).collect()
+pub(super) fn install(
+    tx: &mut Tx<'_>,
+    news: &[&NewPlugin],
+) -> Result<Vec<std::result::Result<Installed, NotRegistered>>> {
+    let install = |new: &&NewPlugin| {
+        let mut own = own_registration(&new.name)?;
+        own.task_paths = described(&new.description);
+        match executors::refusal(tx, &own).filter(|_| !is_registered(tx, &own)) {
+            Some(refusal) => Ok(Err(refusal)),
+            None => install_one(tx, new).map(Ok),
+        }
+    };
+    news.iter().map(install).collect()
+}
+
+fn is_registered(tx: &Tx<'_>, registration: &Registration) -> bool {
+    tx.registry.all().any(|executor| executor.registration.name == registration.name)
 }
 
 fn install_one(tx: &mut Tx<'_>, new: &NewPlugin) -> Result<Installed> {
@@ -90,7 +105,7 @@ fn install_one(tx: &mut Tx<'_>, new: &NewPlugin) -> Result<Installed> {
     let plugin = activate_version(tx, &new.name, new.digest, before.as_ref())?;
     drop_old_versions(tx, &plugin)?;
     let own = own_registration(&new.name)?;
-    if tx.registry.all().all(|executor| executor.registration.name != own.name) {
+    if !is_registered(tx, &own) {
         executors::put_one(tx, &own)?.map_err(|_gone| corrupt("no such plugin"))?;
     }
     Ok(Installed { plugin: stored(tx, &new.name)?, created: before.is_none() })
@@ -150,7 +165,11 @@ fn activate_version(
 
 /// The task paths that a version describes.
 pub(super) fn patterns(version: &PluginVersion) -> Vec<Pattern> {
-    version.description.tasks().iter().map(|task| Pattern::Exact(task.path.clone())).collect()
+    described(&version.description)
+}
+
+fn described(description: &Description) -> Vec<Pattern> {
+    description.tasks().iter().map(|task| Pattern::Exact(task.path.clone())).collect()
 }
 
 fn executors_of(tx: &Tx<'_>, name: &PluginName) -> Vec<Registration> {

@@ -5,10 +5,10 @@ use std::{pin::pin, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    AuditPage, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskNews,
-    TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history, link::Link, list, logs,
-    plugins, pool::Reader, prune, queues, reads, registry, rows, stats, sweep, tokens,
-    writes::ANSWER_TIMEOUT,
+    AuditPage, DeadRows, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter,
+    TaskNews, TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history, link::Link,
+    list, logs, plugins, pool::Reader, prune, queues, reads, registry, rows, snapshots, stats,
+    sweep, tokens, writes::ANSWER_TIMEOUT,
 };
 use crate::domain::{
     Timestamp,
@@ -68,6 +68,7 @@ impl Store {
                 stage: row.stage()?,
                 return_value: reads::return_value(&mut link, &row)?,
                 errors: reads::errors(&mut link, row.seq)?,
+                errors_dropped: rows::count(row.errors_dropped),
                 finished_at: row.times()?.finished_at,
             }))
         })
@@ -115,6 +116,11 @@ impl Store {
         let _turn = self.counting.lock().await;
         let now = self.clock.now();
         self.read(move |mut link| stats::stats(&mut link, now)).await
+    }
+
+    /// What PostgreSQL cannot clean away, and for how long.
+    pub async fn dead_rows(&self) -> Result<DeadRows> {
+        self.read(|mut link| snapshots::dead_rows(&mut link)).await
     }
 
     /// How many commands wait for the writer.
@@ -215,11 +221,6 @@ impl Store {
     /// Makes [`Store::work`] return.
     pub fn wake_dispatcher(&self) {
         self.signals.wake_dispatcher();
-    }
-
-    /// The longest time between two sweeps, for what no alarm announced.
-    pub fn sweep_period(&self) -> Duration {
-        self.polls.sweep
     }
 
     /// The time at which [`Store::sweep`] has something to do, as far as is known.

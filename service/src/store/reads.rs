@@ -73,6 +73,7 @@ pub(super) fn records<'e>(
             progress: row.progress(),
             return_value,
             errors: errors.remove(&seq).unwrap_or_default(),
+            errors_dropped: count(row.errors_dropped),
             content: content(row, &inputs, labels.remove(&seq).unwrap_or_default())?,
         };
         records.push(Record { task, traceparent: inputs.traceparent });

@@ -46,14 +46,46 @@ impl Registry {
         if self.version == Some(version) {
             return Ok(());
         }
-        let executors = load(link)?;
-        self.routes = Routes::new(executors.iter().flat_map(|executor| {
-            executor.registration.task_paths.iter().map(|pattern| (pattern, executor.id))
-        }));
-        self.executors = executors.into_iter().map(|e| (e.id, Arc::new(e))).collect();
+        self.executors = load(link)?.into_iter().map(|e| (e.id, Arc::new(e))).collect();
+        self.find_routes();
         self.queues = load_queues(link)?;
         self.version = Some(version);
         Ok(())
+    }
+
+    /// Those who were registered first come first.
+    fn find_routes(&mut self) {
+        self.routes = Routes::new(self.executors.values().flat_map(|executor| {
+            executor.registration.task_paths.iter().map(|pattern| (pattern, executor.id))
+        }));
+    }
+
+    /// This executor was registered, by this transaction.
+    pub(super) fn insert(&mut self, executor: Executor) {
+        self.executors.insert(executor.id, Arc::new(executor));
+        self.find_routes();
+    }
+
+    /// This executor was forgotten, by this transaction.
+    pub(super) fn remove(&mut self, id: ExecutorId) {
+        self.executors.remove(&id);
+        self.find_routes();
+    }
+
+    /// This transaction has set the queue so.
+    pub(super) fn set_queue(&mut self, name: &str, settings: QueueSettings) {
+        self.queues.insert(name.to_owned(), settings);
+    }
+
+    /// This transaction has brought the version here. Where another process changed something in
+    /// between, its change has yet to be read.
+    pub(super) fn moved_on(&mut self, version: i64) {
+        self.version = self.version.filter(|before| before + 1 == version).map(|_| version);
+    }
+
+    /// How many queues somebody has paused or limited.
+    pub(super) fn queues_set(&self) -> usize {
+        self.queues.values().filter(|queue| **queue != QueueSettings::default()).count()
     }
 
     /// Makes the next refresh read everything: what a rolled-back transaction saw is void.
@@ -76,6 +108,15 @@ impl Registry {
 
     pub(super) fn queue(&self, name: &str) -> QueueSettings {
         self.queues.get(name).copied().unwrap_or_default()
+    }
+
+    /// The queues that are paused or limited, by name.
+    pub(super) fn queues_with_settings(&self) -> Vec<String> {
+        let set = |queue: &QueueSettings| *queue != QueueSettings::default();
+        let named = self.queues.iter().filter(|(_, queue)| set(queue));
+        let mut names: Vec<String> = named.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
     }
 
     /// The queues whose tasks that run have to be counted.
@@ -112,8 +153,7 @@ impl Registry {
             on_engine!(&mut *link, c => change.execute(c))?;
         }
         let version = bump(link)?;
-        // Where another process changed something in between, its change has yet to be read.
-        self.version = self.version.filter(|before| before + 1 == version).map(|_| version);
+        self.moved_on(version);
         Ok(())
     }
 }

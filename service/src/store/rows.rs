@@ -67,6 +67,10 @@ pub(super) struct TaskRow {
     pub(super) backoff: Option<String>,
     pub(super) unique_key: Option<String>,
     pub(super) idempotency_key: Option<String>,
+    /// Written by [`dialect::bulk::drop_old_errors`] alone.
+    ///
+    /// [`dialect::bulk::drop_old_errors`]: super::dialect::bulk::drop_old_errors
+    pub(super) errors_dropped: i32,
     #[diesel(embed)]
     pub(super) now: Changing,
 }

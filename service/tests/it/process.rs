@@ -43,7 +43,7 @@ fn at_once(path: &str) -> TaskRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn c29_an_idle_service_stops_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["TERM", "INT"] {
+    for name in ["TERM", "INT", "HUP"] {
         let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
         service.client.get_readiness().await.unwrap();
         let start = Instant::now();

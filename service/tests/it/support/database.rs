@@ -63,6 +63,14 @@ impl Drop for Database {
     }
 }
 
+/// Runs statements of one's own.
+pub fn execute(database_url: &str, text: &str) {
+    match database_url.strip_prefix("sqlite://") {
+        Some(file) => SqliteConnection::establish(file).unwrap().batch_execute(text).unwrap(),
+        None => PgConnection::establish(database_url).unwrap().batch_execute(text).unwrap(),
+    }
+}
+
 /// Keeps everybody else from writing to this SQLite database until it is committed.
 pub fn hold_writing(database_url: &str) -> SqliteConnection {
     let file = database_url.strip_prefix("sqlite://").unwrap();
