@@ -49,8 +49,9 @@ async fn serve(mut stream: TcpStream, heard: Heard, number: usize) {
     while let Ok(read @ 1..) = stream.read(&mut bytes).await {
         let heads = {
             let mut heard = heard.lock().unwrap();
-            heard[number].push_str(std::str::from_utf8(&bytes[..read]).unwrap());
-            heard[number].matches("\r\n\r\n").count()
+            let heard = heard.get_mut(number).unwrap();
+            heard.push_str(std::str::from_utf8(bytes.get(..read).unwrap()).unwrap());
+            heard.matches("\r\n\r\n").count()
         };
         for _ in answered..heads {
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
