@@ -88,9 +88,9 @@ impl Waiters {
             let answer = call();
             // Whoever asked has gone, and counted it among those that hang.
             if sender.send(answer).is_err() {
-                hung.iter().for_each(|hung| {
+                for hung in &hung {
                     hung.fetch_sub(1, Ordering::Relaxed);
-                });
+                }
             }
             drop(places);
         });
@@ -191,8 +191,8 @@ mod tests {
     use super::{Pool, Waiters};
 
     /// Begins a call that ends when the sender is dropped, and does not wait for it.
-    async fn leave_hanging(waiters: &Waiters) -> mpsc::Sender<()> {
-        let (end, ended) = mpsc::channel::<()>();
+    async fn leave_hanging(waiters: &Waiters) -> mpsc::SyncSender<()> {
+        let (end, ended) = mpsc::sync_channel::<()>(1);
         let (begin, began) = tokio::sync::oneshot::channel();
         let call = waiters.call(move || (begin.send(()), ended.recv().is_err()));
         tokio::select! {

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures_util::{Stream, TryStreamExt, stream};
 use http::{HeaderMap, header};
 use http_body_util::{BodyDataStream, BodyExt};
 use reqwest::{Client, Request, Url};
@@ -25,7 +23,8 @@ const EXCHANGE_BYTES: usize = 512 * 1024;
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Door {
-    /// A plugin may say how long its body is: languages' libraries do. It is held to its word.
+    /// A plugin may say how long its body is: languages' libraries do. Wasmtime holds it to its word:
+    /// it refuses what is more, and breaks off what is less, and the connection with it.
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         Arc::new(|name| is_of_the_connection(name) && *name != header::CONTENT_LENGTH)
     }
@@ -96,35 +95,8 @@ impl Door {
 }
 
 fn outgoing(request: http::Request<WasiBody>) -> Result<Request, Error> {
-    let declared = request.headers().get(header::CONTENT_LENGTH).map(|value| {
-        let bytes = value.to_str().ok().and_then(|digits| digits.parse().ok());
-        bytes.ok_or(Error::HttpRequestBodySize(None))
-    });
-    let declared = declared.transpose()?;
-    let request = request.map(|body| {
-        let body = BodyDataStream::new(body);
-        match declared {
-            None => reqwest::Body::wrap_stream(body),
-            Some(bytes) => reqwest::Body::wrap_stream(exactly(body, bytes)),
-        }
-    });
+    let request = request.map(|body| reqwest::Body::wrap_stream(BodyDataStream::new(body)));
     Request::try_from(request).map_err(|error| wasi_error(&error))
-}
-
-/// A body that breaks off, and its connection with it, unless it has so many bytes.
-fn exactly(
-    body: BodyDataStream<WasiBody>,
-    bytes: u64,
-) -> impl Stream<Item = Result<Bytes, Error>> + Send {
-    stream::try_unfold((body, bytes), |(mut body, left)| async move {
-        let Some(chunk) = body.try_next().await? else {
-            let short = (left > 0).then_some(Error::HttpRequestBodySize(None));
-            return short.map_or(Ok(None), Err);
-        };
-        let left = u64::try_from(chunk.len()).ok().and_then(|len| left.checked_sub(len));
-        let left = left.ok_or(Error::HttpRequestBodySize(None))?;
-        Ok(Some((chunk, (body, left))))
-    })
 }
 
 fn header_bytes(headers: &HeaderMap) -> usize {

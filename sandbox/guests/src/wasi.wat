@@ -157,11 +157,11 @@
           (i32.load offset=4 (i32.const 3000)) (i32.const 176) (local.get $bytes)
           (i32.const 3100))
         (call $drop-stream (i32.load offset=4 (i32.const 3000)))
-        (call $finish (local.get $body) (i32.const 0) (i32.const 0) (i32.const 3100))))
+        (call $finish (local.get $body) (i32.const 0) (i32.const 0) (i32.const 3104))))
     (call $block (call $sent (i32.load offset=8 (i32.const 3200))))
-    (call $answer (i32.load offset=8 (i32.const 3200)) (i32.const 3300))
-    (if (result i32) (i32.load8_u offset=16 (i32.const 3300))
-      (then (i32.add (i32.const 10) (i32.load8_u offset=24 (i32.const 3300))))
+    (call $answer (i32.load offset=8 (i32.const 3200)) (i32.const 3400))
+    (if (result i32) (i32.load8_u offset=16 (i32.const 3400))
+      (then (i32.add (i32.const 10) (i32.load8_u offset=24 (i32.const 3400))))
       (else (i32.const 0))))
 
   ;; Headers that promise a body of five bytes.

@@ -21,7 +21,11 @@ use wasmtime_wasi::{
     },
 };
 
-use self::{folder::Folder, reading::Reading};
+use self::{
+    folder::Folder,
+    open::{Wanted, open},
+    reading::Reading,
+};
 use crate::{
     limiter::{Budget, Charge},
     waiters::Waiters,
@@ -118,9 +122,8 @@ impl HostDescriptor for Files<'_> {
             return read_only();
         }
         self.folder(&folder)?;
-        let opened = self.ask(&folder, async move |view, folder| {
-            open::open(view, folder, path_flags, path, open_flags, flags).await
-        });
+        let wanted = Wanted { path, path_flags, open_flags, flags };
+        let opened = self.ask(&folder, async move |view, folder| open(view, folder, wanted).await);
         let opened = opened.await?;
         Ok(self.view.table.push(opened)?)
     }

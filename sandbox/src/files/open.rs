@@ -22,21 +22,27 @@ use wasmtime_wasi::{
 /// How often a path is followed again that changed meanwhile.
 const TRIES_MAX: u32 = 4;
 
+/// What a plugin wants to open, and how.
+pub(super) struct Wanted {
+    pub(super) path: String,
+    pub(super) path_flags: PathFlags,
+    pub(super) open_flags: OpenFlags,
+    pub(super) flags: DescriptorFlags,
+}
+
 pub(super) async fn open(
     view: &mut WasiFilesystemCtxView<'_>,
     folder: Resource<Descriptor>,
-    path_flags: PathFlags,
-    path: String,
-    open_flags: OpenFlags,
-    flags: DescriptorFlags,
+    wanted: Wanted,
 ) -> FsResult<Descriptor> {
+    let Wanted { path, path_flags, open_flags, flags } = wanted;
     let Descriptor::Dir(below) = view.table.get(&folder)? else {
         return Err(ErrorCode::NotDirectory.into());
     };
-    let mut wanted = OFlags::empty();
-    wanted.set(OFlags::NOFOLLOW, !path_flags.contains(PathFlags::SYMLINK_FOLLOW));
-    wanted.set(OFlags::DIRECTORY, open_flags.contains(OpenFlags::DIRECTORY));
-    match open_here(&Arc::clone(&below.dir), &path, wanted) {
+    let mut how = OFlags::empty();
+    how.set(OFlags::NOFOLLOW, !path_flags.contains(PathFlags::SYMLINK_FOLLOW));
+    how.set(OFlags::DIRECTORY, open_flags.contains(OpenFlags::DIRECTORY));
+    match open_here(&Arc::clone(&below.dir), &path, how) {
         // Linux before 5.6, and some that guard its calls. Whoever can put a pipe in the place of
         // a file at this very moment can block a thread of this executor.
         Err(Errno::NOSYS | Errno::PERM) => {
@@ -59,13 +65,13 @@ pub(super) async fn open(
 fn open_here(
     folder: &File,
     path: &str,
-    wanted: OFlags,
+    how: OFlags,
 ) -> rustix::io::Result<Result<Descriptor, ErrorCode>> {
-    let seen = below(folder, path, wanted | OFlags::PATH)?;
+    let seen = below(folder, path, how | OFlags::PATH)?;
     if let Err(refused) = kind(&seen)? {
         return Ok(Err(refused));
     }
-    let opened = below(folder, path, wanted | OFlags::NONBLOCK | OFlags::NOCTTY)?;
+    let opened = below(folder, path, how | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     let (file, mode) = (kind(&opened)?, OpenMode::READ);
     Ok(file.map(|is_file| {
         let opened = File::from(opened);

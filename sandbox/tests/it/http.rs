@@ -49,8 +49,9 @@ async fn serve(mut stream: TcpStream, heard: Heard, number: usize) {
     while let Ok(read @ 1..) = stream.read(&mut bytes).await {
         let heads = {
             let mut heard = heard.lock().unwrap();
-            heard[number].push_str(std::str::from_utf8(&bytes[..read]).unwrap());
-            heard[number].matches("\r\n\r\n").count()
+            let heard = heard.get_mut(number).unwrap();
+            heard.push_str(std::str::from_utf8(bytes.get(..read).unwrap()).unwrap());
+            heard.matches("\r\n\r\n").count()
         };
         for _ in answered..heads {
             let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -117,11 +118,10 @@ async fn wasi_http_sends_bodies_as_long_as_promised_or_breaks_off() {
     posts("truncated").await;
     assert_eq!(posts("honest").await, "0");
     let heard = server.heard();
-    let [truncated, honest] = &heard[..] else {
-        panic!("one connection too many or few: {heard:?}")
-    };
-    assert_eq!(requests(truncated), 1, "{truncated}");
-    assert!(honest.starts_with("POST / HTTP/1.1\r\ncontent-length: 5\r\n"), "{honest}");
+    assert!(heard.iter().all(|heard| requests(heard) <= 1), "one came after a body: {heard:?}");
+    let honest = heard.last().unwrap();
+    assert!(honest.starts_with("POST / HTTP/1.1\r\n"), "{honest}");
+    assert!(honest.contains("\r\ncontent-length: 5\r\n"), "{honest}");
     assert!(honest.contains(&format!("\r\nhost: {}\r\n", server.authority)), "{honest}");
     assert!(honest.ends_with("\r\n\r\nhello"), "{honest}");
 }
