@@ -184,7 +184,10 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    match runtime.block_on(run(cli)) {
+    let ended = runtime.block_on(run(cli));
+    // What may still wait, for a database that does not answer, say, is nobody's any more.
+    runtime.shutdown_background();
+    match ended {
         Ok(code) => code,
         Err(error) => fail(&error),
     }

@@ -23,6 +23,7 @@ mod executor_row;
 mod executors;
 mod explain;
 mod feed;
+mod guard;
 mod health;
 mod history;
 mod inspect;
@@ -35,6 +36,7 @@ mod migrate;
 mod plugin_row;
 mod plugins;
 mod pool;
+mod postgres;
 mod prune;
 mod queries;
 mod queues;
@@ -44,6 +46,7 @@ mod rows;
 mod schema;
 mod secrets;
 mod signals;
+mod sockets;
 mod stats;
 mod steer;
 mod sweep;
@@ -81,6 +84,7 @@ pub use inspect::{Called, Inspection, Schema, exists, inspect};
 pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
 pub use plugins::{ActivateAnswer, ActivateRequest, Installed, UninstallAnswer};
+pub use postgres::UNSAID_POOLER;
 pub use prune::Pruned;
 pub use queues::QueueChange;
 pub use signals::{Callee, CancelSignal};
@@ -94,8 +98,9 @@ pub use tokens::{
 use self::{
     command::Command,
     feed::Feed,
+    guard::Guard,
     health::{Health, Reconnect},
-    link::Link,
+    link::{Connection, Link},
     listen::Listener,
     pool::{FileLock, Pool},
     registry::Registry,
@@ -145,12 +150,14 @@ pub struct Closing {
     listener: Option<JoinHandle<()>>,
     /// Dropped to end it.
     vacuum: Option<(SyncSender<()>, JoinHandle<()>)>,
+    guard: Arc<Guard>,
     _lock: Option<FileLock>,
 }
 
 impl Closing {
     /// Returns once every [`Store`] is gone and what they sent is committed.
     pub fn wait(self) {
+        self.guard.stop();
         if self.writer.join().is_err() {
             tracing::error!("the writer panicked");
         }
@@ -219,7 +226,20 @@ pub struct Surroundings {
 /// Brings the schema up to date without opening the store.
 pub fn migrate(database: &Database) -> anyhow::Result<Vec<String>> {
     let _lock = FileLock::take(&database.url)?;
-    migrate::run(&mut pool::open_writer(database)?)
+    let guard = Guard::of(&database.url)?;
+    bring_up_to_date(database, &guard, &mut pool::open_writer(database, &guard)?)
+}
+
+/// PostgreSQL's writer is not waited for as long as a migration may take.
+fn bring_up_to_date(
+    database: &Database,
+    guard: &Guard,
+    writer: &mut Connection,
+) -> anyhow::Result<Vec<String>> {
+    match writer {
+        Connection::Sqlite(_) => migrate::run(writer),
+        Connection::Postgres(_) => migrate::run(&mut pool::open_sweeper(database, guard)?),
+    }
 }
 
 impl Store {
@@ -232,8 +252,12 @@ impl Store {
     ) -> anyhow::Result<Opened> {
         let Surroundings { clock, entropy, metrics } = surroundings;
         let lock = FileLock::take(&database.url)?;
-        let mut connection = pool::open_writer(database)?;
-        migrate::run(&mut connection)?;
+        let guard = Guard::of(&database.url)?;
+        let mut connection = pool::open_writer(database, &guard)?;
+        if inspect::has_unsaid_pooler(database, &guard)? {
+            tracing::warn!("{}", postgres::UNSAID_POOLER);
+        }
+        bring_up_to_date(database, &guard, &mut connection)?;
         secrets::renew(&mut connection, vault)?;
         if lock.is_some() {
             // Nobody else has the file, so whoever ran these in a request is dead.
@@ -246,13 +270,14 @@ impl Store {
             .transaction(|mut link| tokens::load(&mut link))
             .map_err(anyhow::Error::from)
             .context("cannot read the tokens")?;
-        let pool = Pool::open(database)?;
+        let pool = Pool::open(database, &guard)?;
         let (signals, cancels) = Signals::new();
         let (commands, receiver) = mpsc::channel(writer::QUEUE_COMMANDS_MAX);
         let (outbox, letters) = sync_channel(listen::OUTBOX_MAX);
         let listener = database.listen_url.clone().map(|url| {
+            let guard = Arc::clone(&guard);
             let listener = Listener {
-                connect: Box::new(move || pool::open_listener(&url)),
+                connect: Box::new(move || pool::open_listener(&url, &guard)),
                 entropy: Arc::clone(&entropy),
                 signals: Arc::clone(&signals),
                 outbox: letters,
@@ -262,13 +287,13 @@ impl Store {
         });
         let vacuum = match database.url {
             DatabaseUrl::Sqlite(_) => None,
-            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone())?),
+            DatabaseUrl::Postgres(_) => Some(start_vacuum(database.clone(), Arc::clone(&guard))?),
         };
         let health = Arc::new(Health::new());
-        let reopened = database.clone();
+        let reopened = (database.clone(), Arc::clone(&guard));
         let writer = Writer {
             connection: Some(connection),
-            connect: Box::new(move || pool::open_writer(&reopened)),
+            connect: Box::new(move || pool::open_writer(&reopened.0, &reopened.1)),
             reconnect: Reconnect::default(),
             health: Arc::clone(&health),
             clock: Arc::clone(&clock),
@@ -291,15 +316,19 @@ impl Store {
         Ok(Opened {
             store,
             cancels,
-            closing: Closing { writer, listener, vacuum, _lock: lock },
+            closing: Closing { writer, listener, vacuum, guard, _lock: lock },
             tokens,
         })
     }
 }
 
-fn start_vacuum(database: Database) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
+fn start_vacuum(
+    database: Database,
+    guard: Arc<Guard>,
+) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
     let (closing, closed) = sync_channel(1);
-    let vacuum = Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
+    let vacuum =
+        Vacuum { connect: Box::new(move || pool::open_sweeper(&database, &guard)), closed };
     let thread =
         thread::Builder::new().name("store-vacuum".to_owned()).spawn(move || vacuum.run())?;
     Ok((closing, thread))

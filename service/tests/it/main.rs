@@ -34,6 +34,8 @@ mod packaging_command;
 mod plugin_command;
 mod plugins;
 mod postgres;
+mod postgres_settings;
+mod postgres_silent;
 mod process;
 mod push;
 mod queues;

@@ -1,5 +1,5 @@
 use super::report::Check;
-use crate::store::{Inspection, Schema};
+use crate::store::{Inspection, Schema, UNSAID_POOLER};
 
 /// Seconds by which clocks may differ before it is worth a word.
 const CLOCK_WARN: f64 = 1.0;
@@ -24,6 +24,9 @@ pub(super) fn checks(inspected: &Inspected) -> Vec<Check> {
         Check::ok("database", format!("{} answers", inspection.engine)),
         schema(&inspection.schema),
     ];
+    if inspection.unsaid_pooler {
+        checks.push(Check::fail("pooler", UNSAID_POOLER));
+    }
     if inspection.schema == Schema::Current {
         checks.push(match &inspection.unwritable {
             None => Check::ok("writing", "the database takes writes"),
