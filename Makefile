@@ -62,6 +62,11 @@ chaos-short: tools ## The same for one minute, with the build that the tests use
 	$(BUILD)
 	chaos/chaos.py --minutes 1
 
+.PHONY: failover
+failover: tools ## Lose PostgreSQL's primary in each way, and see writes go on with the standby
+	$(BUILD)
+	chaos/failover.py --binary $(TARGET)/debug/nightshift
+
 .PHONY: fuzz-parsers
 fuzz-parsers: SECONDS ?= 600
 fuzz-parsers: ## Feed what reads bytes from outside with nonsense, each parser for SECONDS

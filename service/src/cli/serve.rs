@@ -97,7 +97,17 @@ impl Serve {
         raise_open_files();
         // Listened for from the start: a signal must not find the default, which kills.
         let mut signals = StopSignals::listen()?;
-        let app = App::start(&config, Outside::real(&config)?)?;
+        let settings = config.clone();
+        // On a thread of its own: it waits for the database, and for others who migrate it.
+        let starting =
+            tokio::task::spawn_blocking(move || App::start(&settings, Outside::real(&settings)?));
+        let app = tokio::select! {
+            app = starting => app??,
+            () = signals.next() => {
+                tracing::info!("stopped before it was ready");
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
         tracing::info!(
             address = %app.address(),
             database = ?config.database()?.url,

@@ -16,8 +16,9 @@ use jiff::SignedDuration;
 use super::{
     file,
     flaws::{self, Flaws},
+    guard::Guard,
     link::{Connection, Link, on_engine},
-    migrate, pool,
+    migrate, pool, postgres,
     rows::micros,
     schema::executors,
     snapshots::{self, Holder},
@@ -36,6 +37,8 @@ pub struct Inspection {
     pub schema: Schema,
     /// Why it cannot be written, if it cannot.
     pub unwritable: Option<String>,
+    /// A pooler stands before it, of which the settings say nothing.
+    pub unsaid_pooler: bool,
     /// Seconds by which the database's clock is ahead of this machine's, where it has one.
     pub clock_ahead: Option<f64>,
     /// Those that are called.
@@ -83,7 +86,11 @@ struct Moment {
 
 /// Looks at a database that is there. An SQLite file that is missing is an error.
 pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspection> {
-    let mut connection = pool::open_visitor(database)?;
+    let guard = Guard::of(&database.url)?;
+    let unsaid_pooler = has_unsaid_pooler(database, &guard)?;
+    // To be able to look on, it has to be treated as what it is.
+    let database = &Database { pooled: database.pooled || unsaid_pooler, ..database.clone() };
+    let mut connection = pool::open_visitor(database, &guard)?;
     let schema = schema(&mut connection)?;
     let mut link = connection.link();
     let unwritable = match schema {
@@ -106,6 +113,7 @@ pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspect
         engine,
         schema,
         unwritable,
+        unsaid_pooler,
         clock_ahead,
         executors,
         holders,
@@ -151,12 +159,24 @@ where
     })
 }
 
+/// Whether a pooler stands before it that nobody has told this program of.
+pub(super) fn has_unsaid_pooler(database: &Database, guard: &Guard) -> anyhow::Result<bool> {
+    match &database.url {
+        DatabaseUrl::Postgres(url) if !database.pooled => postgres::is_pooled(url, guard),
+        DatabaseUrl::Postgres(_) | DatabaseUrl::Sqlite(_) => Ok(false),
+    }
+}
+
 /// A change that changes nothing, and is not even committed.
 fn try_to_write(link: &mut Link<'_>) -> Result<(), DieselError> {
-    let written = on_engine!(link, c => c.transaction::<(), DieselError, _>(|c| {
+    fn try_on(c: &mut impl SimpleConnection) -> Result<(), DieselError> {
         c.batch_execute("UPDATE routing SET version = version")?;
         Err(DieselError::RollbackTransaction)
-    }));
+    }
+    let written = match link {
+        Link::Sqlite(c) => c.transaction(|c| try_on(c)),
+        Link::Postgres(c) => postgres::transaction(c).run(|c| try_on(c)),
+    };
     match written {
         Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),
         Err(error) => Err(error),

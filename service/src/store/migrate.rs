@@ -1,7 +1,7 @@
 use anyhow::{Context, bail};
 use diesel::{
-    Connection as _, backend::Backend, connection::SimpleConnection, migration::MigrationSource,
-    prelude::*, sql_query, sql_types::Text, sqlite::Sqlite,
+    backend::Backend, connection::SimpleConnection, migration::MigrationSource, prelude::*,
+    sql_query, sql_types::Text, sqlite::Sqlite,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -9,7 +9,7 @@ use super::{
     dialect,
     error::Misplaced,
     link::{Connection, on_engine},
-    pool,
+    pool, postgres,
 };
 
 pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
@@ -22,7 +22,7 @@ pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
     // together one does it while the others wait.
     let ran = match connection {
         Connection::Sqlite(c) => c.exclusive_transaction(|c| pending_after_check(c, SQLITE)),
-        Connection::Postgres(c) => c.transaction(|c| {
+        Connection::Postgres(c) => postgres::transaction(c).run(|c| {
             // Both the turn and a change of a large table may take as long as they take.
             c.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")?;
             dialect::lock_migrations(c)?;

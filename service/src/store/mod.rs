@@ -27,6 +27,7 @@ mod feed;
 mod file;
 mod flaws;
 mod floors;
+mod guard;
 mod health;
 mod history;
 mod inspect;
@@ -41,6 +42,7 @@ mod migrate;
 mod plugin_row;
 mod plugins;
 mod pool;
+mod postgres;
 mod prune;
 mod queries;
 mod queues;
@@ -52,6 +54,7 @@ mod schema;
 mod secrets;
 mod signals;
 mod snapshots;
+mod sockets;
 mod stats;
 mod steer;
 mod sweep;
@@ -91,6 +94,7 @@ pub use inspect::{Called, Inspection, Schema, exists, inspect, is_in_use};
 pub use list::{PathFilter, Phase, TaskFilter, TaskPage};
 pub use logs::LogPage;
 pub use plugins::{ActivateAnswer, ActivateRequest, Installed, UninstallAnswer};
+pub use postgres::UNSAID_POOLER;
 pub use prune::Pruned;
 pub use queues::{QueueChange, TooManyQueues};
 pub use signals::{Callee, CancelSignal};
@@ -107,6 +111,7 @@ use self::{
     feed::Feed,
     file::{DatabaseFile, FileLock},
     floors::Floors,
+    guard::Guard,
     health::{Health, Reconnect},
     link::{Connection, Link},
     listen::Listener,
@@ -163,6 +168,7 @@ pub struct Closing {
     listener: Option<JoinHandle<()>>,
     /// Looks after the database beside the writer.
     keeper: JoinHandle<()>,
+    guard: Arc<Guard>,
     _lock: Option<FileLock>,
 }
 
@@ -170,6 +176,7 @@ impl Closing {
     /// Returns once every [`Store`] is gone and what they sent is committed; an error if that cannot
     /// be said.
     pub fn wait(self) -> anyhow::Result<()> {
+        self.guard.stop();
         let threads = [Some(self.writer), self.listener, Some(self.keeper)];
         // All of them, whatever became of the others.
         let joined: Vec<_> = threads.into_iter().flatten().map(JoinHandle::join).collect();
@@ -222,7 +229,20 @@ pub struct Surroundings {
 /// Brings the schema up to date without opening the store.
 pub fn migrate(database: &Database) -> anyhow::Result<Vec<String>> {
     let _lock = FileLock::take(&database.url)?;
-    migrate::run(&mut pool::open_writer(database)?)
+    let guard = Guard::of(&database.url)?;
+    bring_up_to_date(database, &guard, &mut pool::open_writer(database, &guard)?)
+}
+
+/// PostgreSQL's writer is not waited for as long as a migration may take.
+fn bring_up_to_date(
+    database: &Database,
+    guard: &Guard,
+    writer: &mut Connection,
+) -> anyhow::Result<Vec<String>> {
+    match writer {
+        Connection::Sqlite(_) => migrate::run(writer),
+        Connection::Postgres(_) => migrate::run(&mut pool::open_sweeper(database, guard)?),
+    }
 }
 
 impl Store {
@@ -235,8 +255,12 @@ impl Store {
     ) -> anyhow::Result<Opened> {
         let Surroundings { clock, entropy, metrics, vital } = surroundings;
         let lock = FileLock::take(&database.url)?;
-        let mut connection = pool::open_writer(database)?;
-        migrate::run(&mut connection)?;
+        let guard = Guard::watched(&database.url, &vital)?;
+        let mut connection = pool::open_writer(database, &guard)?;
+        if inspect::has_unsaid_pooler(database, &guard)? {
+            tracing::warn!("{}", postgres::UNSAID_POOLER);
+        }
+        bring_up_to_date(database, &guard, &mut connection)?;
         secrets::renew(&mut connection, vault)?;
         if lock.is_some() {
             // Nobody else has the file, so whoever ran these in a request is dead.
@@ -250,13 +274,14 @@ impl Store {
             .map_err(anyhow::Error::from)
             .context("cannot read the tokens")?;
         let file = Arc::new(DatabaseFile::opened(&database.url)?);
-        let pool = Pool::open(database, Arc::clone(&file))?;
+        let pool = Pool::open(database, Arc::clone(&file), &guard)?;
         let (signals, cancels) = Signals::new();
         let (commands, receiver) = mpsc::channel(writer::QUEUE_COMMANDS_MAX);
         let (outbox, letters) = sync_channel(listen::OUTBOX_MAX);
         let listener = database.listen_url.clone().map(|url| {
+            let guard = Arc::clone(&guard);
             let listener = Listener {
-                connect: Box::new(move || pool::open_listener(&url)),
+                connect: Box::new(move || pool::open_listener(&url, &guard)),
                 entropy: Arc::clone(&entropy),
                 signals: Arc::clone(&signals),
                 outbox: letters,
@@ -265,11 +290,12 @@ impl Store {
             vital.thread("listener", move || listener.run())
         });
         let health = Arc::new(Health::new());
-        let (keeper_until, keeper) =
-            start_keeper(database.clone(), Arc::clone(&file), Arc::clone(&health), &vital)?;
+        let way = Way { database: database.clone(), file: Arc::clone(&file), guard };
+        let guard = Arc::clone(&way.guard);
+        let (keeper_until, keeper) = start_keeper(way.clone(), Arc::clone(&health), &vital)?;
         let writer = Writer {
             connection: Some(connection),
-            connect: reconnecting(database.clone(), Arc::clone(&file)),
+            connect: reconnecting(way),
             reconnect: Reconnect::default(),
             file: Arc::clone(&file),
             health: Arc::clone(&health),
@@ -307,38 +333,42 @@ impl Store {
         Ok(Opened {
             store,
             cancels,
-            closing: Closing { writer, listener, keeper, _lock: lock },
+            closing: Closing { writer, listener, keeper, guard, _lock: lock },
             tokens,
         })
     }
 }
 
-/// Makes the writer's next connection, to the database that the one before led to.
-fn reconnecting(
+/// What leads to the database.
+#[derive(Clone)]
+struct Way {
     database: Database,
     file: Arc<DatabaseFile>,
-) -> Box<dyn Fn() -> anyhow::Result<Connection> + Send> {
+    guard: Arc<Guard>,
+}
+
+/// Makes the writer's next connection, to the database that the one before led to.
+fn reconnecting(way: Way) -> Box<dyn Fn() -> anyhow::Result<Connection> + Send> {
     Box::new(move || {
-        let mut connection = pool::open_writer(&database)?;
+        let mut connection = pool::open_writer(&way.database, &way.guard)?;
         migrate::check_still_there(&mut connection)?;
-        file.reopened();
+        way.file.reopened();
         Ok(connection)
     })
 }
 
 /// What each engine needs looking after, and what it works until the end of.
 fn start_keeper(
-    database: Database,
-    file: Arc<DatabaseFile>,
+    way: Way,
     health: Arc<Health>,
     vital: &Vital,
 ) -> std::io::Result<(SyncSender<()>, JoinHandle<()>)> {
     let (closing, closed) = sync_channel(1);
-    let keep: Box<dyn FnOnce() + Send> = match database.url {
-        DatabaseUrl::Sqlite(_) => Box::new(move || file.watch(&health, &closed)),
+    let keep: Box<dyn FnOnce() + Send> = match way.database.url {
+        DatabaseUrl::Sqlite(_) => Box::new(move || way.file.watch(&health, &closed)),
         DatabaseUrl::Postgres(_) => {
-            let vacuum =
-                Vacuum { connect: Box::new(move || pool::open_sweeper(&database)), closed };
+            let connect = Box::new(move || pool::open_sweeper(&way.database, &way.guard));
+            let vacuum = Vacuum { connect, closed };
             Box::new(move || vacuum.run())
         }
     };

@@ -2,11 +2,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use diesel::{
     Connection as _, ConnectionError,
-    connection::{CacheSize, SimpleConnection},
-    pg::PgConnection,
+    connection::SimpleConnection,
     prelude::*,
     r2d2::{
         ConnectionManager, CustomizeConnection, NopErrorHandler, Pool as R2d2Pool, PooledConnection,
@@ -17,7 +16,9 @@ use diesel::{
 use super::{
     error::{Error, Result},
     file::{self, DatabaseFile},
+    guard::{Guard, Patience},
     link::{Connection, Link},
+    postgres::{self, Manager, Session},
 };
 use crate::config::{Database, DatabaseUrl};
 
@@ -28,16 +29,20 @@ const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) enum Pool {
     Sqlite(R2d2Pool<ConnectionManager<SqliteConnection>>),
-    Postgres(R2d2Pool<ConnectionManager<PgConnection>>),
+    Postgres(R2d2Pool<Manager>),
 }
 
 pub(super) enum Reader {
     Sqlite(PooledConnection<ConnectionManager<SqliteConnection>>),
-    Postgres(PooledConnection<ConnectionManager<PgConnection>>),
+    Postgres(PooledConnection<Manager>),
 }
 
 impl Pool {
-    pub(super) fn open(database: &Database, file: Arc<DatabaseFile>) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        database: &Database,
+        file: Arc<DatabaseFile>,
+        guard: &Arc<Guard>,
+    ) -> anyhow::Result<Self> {
         Ok(match &database.url {
             DatabaseUrl::Sqlite(path) => Self::Sqlite(
                 R2d2Pool::builder()
@@ -52,10 +57,13 @@ impl Pool {
                     .max_size(database.readers)
                     .min_idle(Some(1))
                     .connection_timeout(CHECKOUT_TIMEOUT)
-                    .connection_customizer(Box::new(Session { pooled: database.pooled }))
                     // The writer says once that the database is away.
                     .error_handler(Box::new(NopErrorHandler))
-                    .build(ConnectionManager::new(with_defaults(url)))?,
+                    .build(Manager {
+                        url: url.clone(),
+                        session: Session { pooled: database.pooled },
+                        guard: Arc::clone(guard),
+                    })?,
             ),
         })
     }
@@ -94,7 +102,9 @@ impl Reader {
     pub(super) fn transaction<T>(&mut self, body: impl FnOnce(Link<'_>) -> Result<T>) -> Result<T> {
         match self {
             Self::Sqlite(c) => c.transaction::<_, Error, _>(|c| body(Link::Sqlite(c))),
-            Self::Postgres(c) => c.transaction::<_, Error, _>(|c| body(Link::Postgres(c))),
+            Self::Postgres(c) => {
+                postgres::transaction(c).run::<_, Error, _>(|c| body(Link::Postgres(c)))
+            }
         }
     }
 }
@@ -122,32 +132,8 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
     }
 }
 
-/// How PostgreSQL's readers are set up.
-#[derive(Clone, Copy, Debug)]
-struct Session {
-    /// A pooler stands in between, which gives each transaction another connection.
-    pooled: bool,
-}
-
-impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Session {
-    fn on_acquire(&self, c: &mut PgConnection) -> std::result::Result<(), diesel::r2d2::Error> {
-        self.apply(c).map_err(diesel::r2d2::Error::QueryError)
-    }
-}
-
-impl Session {
-    fn apply(self, c: &mut PgConnection) -> diesel::QueryResult<()> {
-        if self.pooled {
-            // What one connection has prepared, the next does not know.
-            c.set_prepared_statement_cache_size(CacheSize::Disabled);
-            return Ok(());
-        }
-        c.batch_execute("SET statement_timeout = '30s'")
-    }
-}
-
 /// Opens the connection that writes.
-pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
+pub(super) fn open_writer(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
             file::make_private(path);
@@ -170,29 +156,35 @@ pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
             Connection::Sqlite(connection)
         }
         DatabaseUrl::Postgres(url) => {
-            let mut c = connect_postgres(url)?;
+            let mut c = postgres::connect(url, guard, "writer", Patience::Statement)?;
+            postgres::refuse_unusable(&mut c)?;
             Session { pooled: database.pooled }.apply(&mut c)?;
-            refuse_standby(&mut c)?;
             Connection::Postgres(c)
         }
     })
 }
 
 /// Opens a connection for LISTEN, which no pooler may stand before.
-pub(super) fn open_listener(url: &str) -> anyhow::Result<Connection> {
-    Ok(Connection::Postgres(connect_postgres(url)?))
+pub(super) fn open_listener(url: &str, guard: &Guard) -> anyhow::Result<Connection> {
+    let mut c = postgres::connect(url, guard, "listener", Patience::Prompt)?;
+    Session { pooled: false }.apply(&mut c)?;
+    Ok(Connection::Postgres(c))
 }
 
 /// Opens a connection for what takes long: without the time limits of the others.
-pub(super) fn open_sweeper(database: &Database) -> anyhow::Result<Connection> {
+pub(super) fn open_sweeper(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     match &database.url {
-        DatabaseUrl::Sqlite(_) => open_writer(database),
-        DatabaseUrl::Postgres(url) => Ok(Connection::Postgres(connect_postgres(url)?)),
+        DatabaseUrl::Sqlite(_) => open_writer(database, guard),
+        DatabaseUrl::Postgres(url) => {
+            let mut c = postgres::connect(url, guard, "sweeper", Patience::Endless)?;
+            Session { pooled: database.pooled }.apply_without_limits(&mut c)?;
+            Ok(Connection::Postgres(c))
+        }
     }
 }
 
 /// Opens a connection for a look, which leaves the database as it is.
-pub(super) fn open_visitor(database: &Database) -> anyhow::Result<Connection> {
+pub(super) fn open_visitor(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
@@ -201,7 +193,7 @@ pub(super) fn open_visitor(database: &Database) -> anyhow::Result<Connection> {
             Connection::Sqlite(connection)
         }
         DatabaseUrl::Postgres(url) => {
-            let mut c = connect_postgres(url)?;
+            let mut c = postgres::connect(url, guard, "visitor", Patience::Prompt)?;
             Session { pooled: database.pooled }.apply(&mut c)?;
             Connection::Postgres(c)
         }
@@ -222,65 +214,6 @@ pub(super) fn advice(error: &str) -> &'static str {
     } else {
         "is there room on its disk, and is the disk in order?"
     }
-}
-
-fn connect_postgres(url: &str) -> anyhow::Result<PgConnection> {
-    PgConnection::establish(&with_defaults(url)).map_err(|error| {
-        let text = error.to_string();
-        let advice = if text.contains("authentication failed") || text.contains("no password") {
-            "user and password in database_url are not accepted"
-        } else if text.contains("does not exist") {
-            "create the database and the role that database_url names (createdb, createuser)"
-        } else if text.contains("SSL") || text.contains("certificate") {
-            "see sslmode and sslrootcert in database_url"
-        } else {
-            "is PostgreSQL running where database_url says?"
-        };
-        // Of an address that it cannot read, libpq shows parts, such as the password.
-        if !["connection to server", "could not"].iter().any(|said| text.starts_with(said)) {
-            return anyhow!(
-                "database_url is no address that PostgreSQL's library reads; in a password, @ : / \
-                 ? # and % are written %40 %3A %2F %3F %23 %25"
-            );
-        }
-        anyhow::Error::new(error).context(format!("cannot connect to PostgreSQL: {advice}"))
-    })
-}
-
-fn refuse_standby(c: &mut PgConnection) -> anyhow::Result<()> {
-    #[derive(QueryableByName)]
-    struct Setting {
-        #[diesel(sql_type = diesel::sql_types::Text)]
-        transaction_read_only: String,
-    }
-    let setting: Setting = diesel::sql_query("SHOW transaction_read_only").get_result(c)?;
-    if setting.transaction_read_only == "on" {
-        bail!(
-            "the database takes no writes: it is a standby, or set to read only; \
-             database_url has to name the primary (target_session_attrs=read-write)"
-        );
-    }
-    Ok(())
-}
-
-/// Adds what libpq would leave out: without these, a connection to a machine that vanished hangs
-/// for hours.
-fn with_defaults(url: &str) -> String {
-    let mut url = url.to_owned();
-    for (key, value) in [
-        ("connect_timeout", "5"),
-        ("keepalives_idle", "10"),
-        ("keepalives_interval", "5"),
-        ("keepalives_count", "3"),
-        ("tcp_user_timeout", "15000"),
-        ("application_name", "nightshift"),
-    ] {
-        if !url.contains(&format!("{key}=")) {
-            let joint = if url.contains('?') { "&" } else { "?" };
-            url.extend([joint, key, "=", value]);
-        }
-    }
-    url
 }
 
 fn sqlite_name(path: &Path) -> anyhow::Result<&str> {

@@ -43,6 +43,8 @@ mod plugin_command;
 mod plugin_places;
 mod plugins;
 mod postgres;
+mod postgres_settings;
+mod postgres_silent;
 mod process;
 mod push;
 mod queues;

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::report::Check;
-use crate::store::{Flaws, Holder, Inspection, Schema};
+use crate::store::{Flaws, Holder, Inspection, Schema, UNSAID_POOLER};
 
 /// Seconds by which clocks may differ before it is worth a word.
 const CLOCK_WARN: f64 = 1.0;
@@ -38,6 +38,9 @@ pub(super) fn checks(inspected: &Inspected) -> Vec<Check> {
         Check::ok("database", format!("{} answers", inspection.engine)),
         schema(&inspection.schema),
     ];
+    if inspection.unsaid_pooler {
+        checks.push(Check::fail("pooler", UNSAID_POOLER));
+    }
     if inspection.schema == Schema::Current {
         checks.push(match &inspection.unwritable {
             None => Check::ok("writing", "the database takes writes"),

@@ -37,9 +37,12 @@ pub(super) const MIGRATION_LOCK: i64 = 0x4e53_4854_0004;
 const PRUNE_LOCK: i64 = 0x4e53_4854_0005;
 
 /// How long PostgreSQL lets one statement run, wait for a lock, and lets a process that fell
-/// asleep in the middle of a transaction keep its locks.
-const TIMEOUTS: &str = "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '15s'; \
-                        SET LOCAL idle_in_transaction_session_timeout = '5s';";
+/// asleep in the middle of a transaction keep its locks. And a commit is on the disk before it is
+/// answered, whatever the server's or the database's default is (`remote_apply`, say, stays).
+const TERMS: &str = "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '15s'; \
+                     SET LOCAL idle_in_transaction_session_timeout = '5s'; \
+                     SELECT set_config('synchronous_commit', 'on', true) \
+                     WHERE current_setting('synchronous_commit') = 'off';";
 
 #[derive(QueryableByName)]
 struct Number {
@@ -106,7 +109,7 @@ pub(super) fn enter(link: &mut Link<'_>, changes_routing: bool) -> Result<Entere
         Link::Postgres(c) => {
             let shared = if changes_routing { "" } else { "_shared" };
             c.batch_execute(&format!(
-                "{TIMEOUTS} SELECT pg_advisory_xact_lock{shared}({ROUTING_LOCK})"
+                "{TERMS} SELECT pg_advisory_xact_lock{shared}({ROUTING_LOCK})"
             ))?;
             // A statement of its own, so that it sees what the lock was waiting for.
             let entered: EnteredRow = sql_query(

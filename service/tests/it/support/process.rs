@@ -24,6 +24,13 @@ pub fn binary() -> Command {
     command
 }
 
+/// Sends a signal by its name.
+pub fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+    assert!(sent.success());
+}
+
 /// `nightshift serve`, on a SQLite file unless said otherwise.
 pub struct Service {
     pub client: Client,
@@ -117,9 +124,7 @@ impl Service {
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
-        assert!(sent.success());
+        signal(&self.child, name);
     }
 
     /// The exit status and the log.
