@@ -172,6 +172,13 @@ bench-copy: ## How long `nightshift copy` takes for 100,000 tasks of every state
 	cargo build --locked --release -p nightshift
 	NIGHTSHIFT=$(TARGET)/release/nightshift scripts/postgres.sh bench/copying.py
 
+.PHONY: bench-snapshot
+bench-snapshot: SECONDS ?= 180
+bench-snapshot: ## Whether a transaction left open on PostgreSQL for SECONDS slows claims
+	cargo build --locked --release -p nightshift
+	NIGHTSHIFT=$(TARGET)/release/nightshift SECONDS_HELD=$(SECONDS) DURABLE=1 \
+		scripts/postgres.sh bench/snapshot.py
+
 .PHONY: bench-sizing
 bench-sizing: ## What disk and memory tasks and connections take, on both engines
 	cargo build --locked --release -p nightshift

@@ -20,3 +20,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod traces;
 pub mod vault;
+pub mod vital;

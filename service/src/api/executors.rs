@@ -7,18 +7,19 @@ use super::{
     cursor::ByName,
     extract::{Body, Query},
     params::OfExecutor,
-    responses::{NoSuchExecutor, Paged, Problems, Sent, Stored, Written},
+    responses::{Counted, NoSuchExecutor, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
     access::Caller,
     domain::{
         Invalid,
         executor::{Executor, Registration, Target},
+        limits::{EXECUTORS_MAX, TASK_PATHS_IN_ALL_MAX},
         names::ExecutorName,
         reach::Refusal,
         token::Scope,
     },
-    store::NoSuchPlugin,
+    store::NotRegistered,
 };
 
 fn not_found() -> Error {
@@ -95,7 +96,7 @@ fn known_name(name: &str) -> Result<ExecutorName, Error> {
             example = json!(wire::examples::executor())),
         (status = 201, description = "The executor is registered", body = wire::Executor,
             example = json!(wire::examples::executor())),
-        Problems<(Sent, Written)>,
+        Problems<(Sent, Counted, Written)>,
     )
 )]
 #[put("/executors/{name}")]
@@ -118,11 +119,25 @@ pub(super) async fn put_executor(
     }
     let note = caller.note("put_executor", &registration.name);
     let registered = state.store.put_executor(registration, note).await?;
-    let registered = registered.map_err(|NoSuchPlugin| {
-        Error::new(ErrorCode::InvalidField, "no plugin has this name").at("/plugin")
-    })?;
+    let registered = registered.map_err(not_registered)?;
     let mut answer = if registered.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_executor(registered.executor)))
+}
+
+pub(super) fn not_registered(refusal: NotRegistered) -> Error {
+    let limit = |detail: String| Error::new(ErrorCode::LimitReached, detail);
+    match refusal {
+        NotRegistered::NoSuchPlugin => {
+            Error::new(ErrorCode::InvalidField, "no plugin has this name").at("/plugin")
+        }
+        NotRegistered::TooManyExecutors => {
+            limit(format!("{EXECUTORS_MAX} executors are registered, and no more may be"))
+        }
+        NotRegistered::TooManyTaskPaths => limit(format!(
+            "all executors together may have {TASK_PATHS_IN_ALL_MAX} task paths; a pattern such as \
+             `myapp.tasks.*` takes the place of many"
+        )),
+    }
 }
 
 /// Workers may say for themselves what they serve.

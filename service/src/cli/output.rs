@@ -10,11 +10,30 @@ use nightshift_client::types::{LogLine, Progress, TaskError, TaskStatus};
 use serde::Serialize;
 
 use super::visible::{coloured, visible, visible_lines};
+use crate::telemetry::print;
 
 /// Exit status when the task ended without success.
 const UNSUCCESSFUL: u8 = 1;
 /// Exit status when the task has not ended.
 const UNFINISHED: u8 = 3;
+
+/// Exit status when nobody reads standard output any more: what shells show for a program that ends
+/// by SIGPIPE, as most do then.
+pub(super) const NOBODY_READS: u8 = 141;
+
+/// Whoever read the first lines has seen enough: the command ends, and says nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output")]
+pub(super) struct NobodyReads;
+
+/// Writes a line to standard output.
+pub(super) fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(NobodyReads.into()),
+        written => Ok(written?),
+    }
+}
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -32,29 +51,23 @@ impl Output {
         let line = if self.json { serde_json::to_string(value)? } else { text(value) };
         let coloured_here = !self.json && io::stdout().is_terminal();
         let line = if coloured_here { coloured(&line).into() } else { visible_lines(&line) };
-        match writeln!(io::stdout().lock(), "{line}") {
-            // Whoever read the first lines of a long list has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => Ok(written?),
-        }
+        say(&line)
     }
 
     /// Says on standard error why a task did not succeed.
-    pub(super) fn print_errors(self, errors: &[TaskError]) -> anyhow::Result<()> {
+    pub(super) fn print_errors(self, errors: &[TaskError]) {
         if self.json {
-            return Ok(());
+            return;
         }
-        let mut err = io::stderr().lock();
         for error in errors {
             let class = error.exception_class_path.as_deref().unwrap_or("");
             let kind = format!("{:?}", error.kind).to_lowercase();
             let (class, message) = (visible(class), visible_lines(&error.message));
-            writeln!(err, "attempt {}: {kind} {class}: {message}", error.attempt)?;
+            print(&format!("attempt {}: {kind} {class}: {message}", error.attempt));
             if let Some(traceback) = &error.traceback {
-                writeln!(err, "{}", visible_lines(traceback.trim_end()))?;
+                print(&visible_lines(traceback.trim_end()));
             }
         }
-        Ok(())
     }
 }
 

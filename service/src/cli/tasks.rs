@@ -40,7 +40,7 @@ impl OneWaiting {
     pub(super) async fn get(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
         let task = client.get_task(self.id, self.limit()).await?;
         out.print(&task, show)?;
-        out.print_errors(&task.errors)?;
+        out.print_errors(&task.errors);
         Ok(if self.wait.is_some() { exit_code(task.status) } else { ExitCode::SUCCESS })
     }
 
@@ -50,7 +50,7 @@ impl OneWaiting {
             Some(value) => value.to_string(),
             None => result.status.to_string(),
         })?;
-        out.print_errors(&result.errors)?;
+        out.print_errors(&result.errors);
         Ok(exit_code(result.status))
     }
 }

@@ -4,7 +4,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Dispatcher, trace::AttemptTrace};
 use crate::{
-    clock::later,
     domain::{
         attempt::{Failure, FailureKind, Outcome},
         lease::{Assignment, Claimed, Lease, LeaseToken, Renewal},
@@ -22,6 +21,12 @@ const JOURNAL_PERIOD: Duration = Duration::from_millis(250);
 /// How long before its deadline what an attempt has said is stored without delay: after it, nothing
 /// is.
 const LAST_CALL: Duration = Duration::from_millis(100);
+
+/// A process that wakes up so late has stood still: it was stopped, or had no processor.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
+/// What it takes then to read an answer that has come meanwhile.
+const LATE_ANSWER: Duration = Duration::from_secs(2);
 
 /// How often the end of an attempt is stored again while the database is away, and after what
 /// time: about as long as a lease lasts.
@@ -55,6 +60,8 @@ impl Stop {
 pub(super) struct Attempt<'a> {
     dispatcher: &'a Dispatcher,
     claimed: Claimed,
+    /// When that was, by the clock that nobody sets.
+    claimed_at: Duration,
     stop: Stop,
     journal: Arc<Journal>,
     trace: AttemptTrace,
@@ -73,7 +80,8 @@ impl<'a> Attempt<'a> {
     pub(super) fn new(dispatcher: &'a Dispatcher, mut claimed: Claimed, stop: Stop) -> Self {
         let trace = AttemptTrace::begin(&dispatcher.traces, &mut claimed, dispatcher.clock.now());
         let journal = Arc::new(Journal::new(Arc::clone(&dispatcher.clock)));
-        Self { dispatcher, claimed, stop, journal, trace }
+        let claimed_at = dispatcher.clock.elapsed();
+        Self { dispatcher, claimed, claimed_at, stop, journal, trace }
     }
 
     pub(super) async fn run(mut self) {
@@ -126,8 +134,25 @@ impl<'a> Attempt<'a> {
             () = self.stop.shutdown.cancelled() => End::Shutdown,
             end = self.keep_alive() => end,
             end = self.keep_journal() => end,
-            () = clock.sleep_until(assignment.deadline) => End::Over,
+            () = self.overtime() => End::Over,
         }
+    }
+
+    /// Returns when the attempt has had its time.
+    async fn overtime(&self) {
+        let Dispatcher { clock, .. } = self.dispatcher;
+        let asleep = clock.pulse();
+        let left = self.time_left();
+        clock.sleep(left).await;
+        // A process that stood still meanwhile has yet to read what the executor said in time.
+        if clock.pulse().saturating_sub(asleep).saturating_sub(left) >= STOOD_STILL {
+            clock.sleep(LATE_ANSWER).await;
+        }
+    }
+
+    fn time_left(&self) -> Duration {
+        let passed = self.dispatcher.clock.elapsed().saturating_sub(self.claimed_at);
+        self.claimed.assignment.time().saturating_sub(passed)
     }
 
     /// Renews the lease as long as it is ours, at fixed times, so that a slow answer does not
@@ -135,10 +160,10 @@ impl<'a> Attempt<'a> {
     async fn keep_alive(&self) -> End {
         let clock = &self.dispatcher.clock;
         let period = self.claimed.executor.registration.lease / RENEWALS_PER_LEASE;
-        let mut due = later(clock.now(), period);
+        let mut due = clock.elapsed() + period;
         loop {
-            clock.sleep_until(due).await;
-            due = later(due, period).max(clock.now());
+            clock.sleep(due.saturating_sub(clock.elapsed())).await;
+            due = (due + period).max(clock.elapsed());
             if let Some(end) = self.is_over(&self.renew(Said::default()).await) {
                 return end;
             }
@@ -184,10 +209,8 @@ impl Attempt<'_> {
     /// Returns when the attempt has said something, and had time to say more.
     async fn news(&self) {
         self.journal.news().await;
-        let clock = &self.dispatcher.clock;
-        let deadline = self.claimed.assignment.deadline;
-        let last_call = deadline.saturating_sub(LAST_CALL).unwrap_or(deadline);
-        clock.sleep_until(later(clock.now(), JOURNAL_PERIOD).min(last_call)).await;
+        let last_call = self.time_left().saturating_sub(LAST_CALL);
+        self.dispatcher.clock.sleep(JOURNAL_PERIOD.min(last_call)).await;
     }
 
     /// A heartbeat, with what the attempt has said.

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::{Clock, later},
+    clock::Clock,
     domain::{event::EventRetention, retention::Retention},
     store::{self, Store},
 };
@@ -34,7 +34,7 @@ pub async fn prune(store: Store, clock: Arc<dyn Clock>, keep: Keep, shutdown: Ca
     let growth = (keep.events.bytes / EVENT_GROWTH_PART).max(EVENT_GROWTH_MIN);
     loop {
         // From the beginning of the round, so that no time and no event gets lost in it.
-        let begun = clock.now();
+        let next = clock.elapsed() + PERIOD;
         let grown = events_written.borrow_and_update().saturating_add(growth);
         let tasks = store.prune(keep.tasks).await.map(|pruned| pruned.more);
         let events = store.trim_events(keep.events).await;
@@ -42,7 +42,7 @@ pub async fn prune(store: Store, clock: Arc<dyn Clock>, keep: Keep, shutdown: Ca
         let more = is_more(tasks) | is_more(events) | is_more(audit);
         tokio::select! {
             () = shutdown.cancelled() => return,
-            () = clock.sleep_until(later(begun, PERIOD)), if !more => {}
+            () = clock.sleep(next.saturating_sub(clock.elapsed())), if !more => {}
             _ = events_written.wait_for(|bytes| *bytes >= grown), if !more => {}
             () = tokio::time::sleep(PAUSE), if more => {}
         }

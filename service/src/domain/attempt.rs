@@ -79,6 +79,12 @@ impl Failure {
         }
     }
 
+    /// Of a task that cannot be run, because its row in the database holds `flaw`.
+    pub fn unreadable(flaw: &str) -> Self {
+        let message = format!("the task cannot be run: the database holds {flaw}");
+        Self::new(FailureKind::Rejected, message)
+    }
+
     /// The same failure with its texts as the store can hold them, cut to their bounds.
     #[must_use]
     pub fn bounded(mut self) -> Self {

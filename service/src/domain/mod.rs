@@ -12,6 +12,7 @@ pub mod lease;
 pub mod limits;
 pub mod log;
 pub mod names;
+pub mod places;
 pub mod plugin;
 pub mod queue;
 pub mod reach;

@@ -2,6 +2,7 @@
 
 pub(crate) mod http;
 mod journal;
+mod places;
 mod returned;
 mod wasm;
 
@@ -17,6 +18,7 @@ use crate::domain::{
 
 pub use http::{HttpExecutor, HttpSettings};
 pub use journal::{Journal, Said};
+pub use places::{PluginPlace, PluginPlaces};
 pub use wasm::WasmExecutor;
 
 /// Runs attempts of every kind of executor that does not ask for its tasks.

@@ -98,7 +98,9 @@ fn extend(tx: &Tx<'_>, row: &mut TaskRow) -> Result<()> {
     };
     let mut expires_at = micros(later(tx.now, lease));
     if let Some(deadline) = row.now.deadline_at {
-        expires_at = expires_at.min(deadline);
+        // A lease that goes on past it was given to whoever could not report in time.
+        expires_at =
+            expires_at.min(row.now.lease_expires_at.map_or(deadline, |at| at.max(deadline)));
     }
     if let Some(requested_at) = row.now.cancel_requested_at {
         expires_at = expires_at.min(micros(later(time(requested_at)?, CANCEL_GRACE)));

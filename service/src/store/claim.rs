@@ -1,12 +1,13 @@
 //! Hands out the tasks that may start now.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     circuit, dialect,
     error::Result,
-    lanes::{self, Room},
-    reads,
+    lanes,
+    reads::{self, Parts, Record},
+    room::Room,
     rows::{TaskRow, corrupt, count, micros, time, to_json},
     transition,
     tx::Tx,
@@ -15,8 +16,10 @@ use crate::{
     clock::later,
     domain::{
         event::Change,
-        executor::{Executor, ExecutorId},
+        executor::{Executor, ExecutorId, Target},
         lease::{Assignment, Claimed, Lease, LeaseToken},
+        limits::WORKER_IDS_PER_TASK_MAX,
+        places::PluginRoom,
         queue::QueueFilter,
         state::{Event, Stage},
     },
@@ -36,8 +39,8 @@ pub struct ClaimRequest {
 /// Who is going to run the tasks.
 #[derive(Clone, Debug)]
 pub enum Claimer {
-    /// This process, by calling executors.
-    Dispatcher,
+    /// This process, by calling executors, and with so much room for plugins.
+    Dispatcher { plugins: PluginRoom },
     /// A worker of one executor.
     Worker { executor: ExecutorId, worker_id: String, queues: QueueFilter },
 }
@@ -50,11 +53,15 @@ pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<V
         return Ok(answers);
     }
     dialect::lock_claims(&mut tx.link)?;
+    let apart = tx.registry.queues_with_settings();
+    tx.floors.prepare(&mut tx.link, tx.now, apart)?;
     let mut room = Room::count(tx)?;
     let mut groups: Vec<Group<'_>> = Vec::new();
     for ((index, request), answer) in requests.iter().enumerate().zip(&mut answers) {
         match &request.by {
-            Claimer::Dispatcher => *answer = claim_to_call(tx, request.limit, &mut room)?,
+            Claimer::Dispatcher { plugins } => {
+                *answer = claim_to_call(tx, request.limit, plugins, &mut room)?;
+            }
             Claimer::Worker { executor, worker_id, queues } => {
                 let hand = Hand { index, left: request.limit, worker_id };
                 let alike =
@@ -90,9 +97,16 @@ struct Hand<'a> {
     worker_id: &'a str,
 }
 
-/// For the dispatcher: what each executor that is called has room for.
-fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Vec<Claimed>> {
+/// For the dispatcher: what each executor that is called has room for, and what each that is a
+/// plugin has a place for: a task that waited for one would do so at the cost of its attempt.
+fn claim_to_call(
+    tx: &mut Tx<'_>,
+    permits: u32,
+    plugins: &PluginRoom,
+    room: &mut Room,
+) -> Result<Vec<Claimed>> {
     let mut claimed = Vec::new();
+    let mut places = plugins.places.clone();
     let called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
     let mut executors: Vec<Arc<Executor>> = tx.registry.all().filter(called).cloned().collect();
     // Where there are fewer permits than work, no executor is always the last one.
@@ -100,7 +114,22 @@ fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Vec<C
     executors.rotate_left(first);
     for executor in executors {
         let left = permits.saturating_sub(u32::try_from(claimed.len()).unwrap_or(u32::MAX));
-        let rows = claim_rows(tx, &executor, &QueueFilter::default(), left, room)?;
+        let rows = match executor.registration.target {
+            Target::Wasm { memory_mib, .. } => {
+                let free = places.room(executor.id, memory_mib);
+                let rows =
+                    claim_rows(tx, &executor, &QueueFilter::default(), left.min(free), room)?;
+                let taken = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+                places.take(executor.id, memory_mib, taken);
+                if taken == free && free < left {
+                    plugins.was_short();
+                }
+                rows
+            }
+            Target::Http { .. } | Target::Worker => {
+                claim_rows(tx, &executor, &QueueFilter::default(), left, room)?
+            }
+        };
         if executor.circuit.is_probing() && !rows.is_empty() {
             circuit::probe(tx, &executor);
         }
@@ -139,6 +168,9 @@ fn claim_for_workers(
     Ok(indexes.into_iter().zip(start(tx, &executor, dealt)?).collect())
 }
 
+/// A task that may start, with all that its executor is told.
+type Startable = (TaskRow, Parts);
+
 /// Locks the first tasks of an executor that may start, as many as all limits allow.
 fn claim_rows(
     tx: &mut Tx<'_>,
@@ -146,7 +178,7 @@ fn claim_rows(
     queues: &QueueFilter,
     limit: u32,
     room: &mut Room,
-) -> Result<Vec<TaskRow>> {
+) -> Result<Vec<Startable>> {
     let limit = room.of_executor(executor, tx.now).min(limit).min(ROWS_MAX);
     if limit == 0 || executor.registration.paused {
         return Ok(Vec::new());
@@ -154,11 +186,15 @@ fn claim_rows(
     let chosen = lanes::choose(tx, executor, queues, limit, room)?;
     let locked = dialect::lock_free_tasks(&mut tx.link, &chosen.seqs)?;
     tx.changes.hold(locked);
+    let mut parts = reads::parts(&mut tx.link, &chosen.seqs)?;
     let mut startable = Vec::with_capacity(chosen.seqs.len());
     let mut mended = false;
     for row in chosen.seqs.iter().filter_map(|seq| tx.changes.row(*seq)).collect::<Vec<_>>() {
-        if is_startable(tx, executor, &row)? {
-            startable.push(row);
+        let parts = parts.remove(&row.seq).unwrap_or_default();
+        if end_unreadable(tx, &row, &parts)? {
+            mended = true;
+        } else if is_startable(tx, executor, &row)? {
+            startable.push((row, parts));
         } else {
             mended |= mend(tx, row)?;
         }
@@ -167,8 +203,20 @@ fn claim_rows(
     if found < limit && (mended || chosen.more) {
         tx.work_for(Some(executor.id));
     }
-    room.take(executor, &startable);
+    room.take(executor, startable.iter().map(|(row, _)| row));
     Ok(startable)
+}
+
+/// A waiting task that cannot be read has failed, so that it keeps no place in line.
+fn end_unreadable(tx: &mut Tx<'_>, row: &TaskRow, parts: &Parts) -> Result<bool> {
+    let flaw = tx.changes.flaw(row.seq).or(parts.flaw.as_deref()).map(str::to_owned);
+    let Some(flaw) = flaw.filter(|_| row.now.stage == Stage::Available as i16) else {
+        return Ok(false);
+    };
+    let mut row = row.clone();
+    transition::unreadable(tx, &mut row, &flaw)?;
+    tx.changes.save(row)?;
+    Ok(true)
 }
 
 fn is_startable(tx: &Tx<'_>, executor: &Executor, row: &TaskRow) -> Result<bool> {
@@ -197,44 +245,33 @@ fn mend(tx: &mut Tx<'_>, mut row: TaskRow) -> Result<bool> {
 fn start(
     tx: &mut Tx<'_>,
     executor: &Arc<Executor>,
-    rows: Vec<(TaskRow, &str)>,
+    rows: Vec<(Startable, &str)>,
 ) -> Result<Vec<Claimed>> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut begun = Vec::with_capacity(rows.len());
-    let mut grants = HashMap::with_capacity(rows.len());
-    for (mut row, worker_id) in rows {
+    let mut claimed = Vec::with_capacity(rows.len());
+    for ((mut row, parts), worker_id) in rows {
         transition::consider(tx, &row, Event::Claimed)?.map_err(transition::impossible)?;
         let token = LeaseToken { seq: row.seq, secret: tx.entropy.bytes() };
         let max_attempts = begin(tx, executor, &mut row, token, worker_id)?;
-        grants.insert(transition::task_id(&row)?, (token, max_attempts, row.now.deadline_at));
+        let deadline = row.now.deadline_at.ok_or_else(|| corrupt("no deadline"))?;
         tx.changes.save(row.clone())?;
-        begun.push(row);
+        let Record { task, traceparent } = reads::assemble(row, parts, Some(executor), None)?;
+        let lease = task.lease.ok_or_else(|| corrupt("an attempt without a lease"))?;
+        claimed.push(Claimed {
+            lease: Lease::claimed(token),
+            assignment: Box::new(Assignment {
+                max_attempts,
+                deadline: time(deadline)?,
+                expires_at: lease.expires_at,
+                traceparent,
+                token,
+                task,
+            }),
+            executor: Arc::clone(executor),
+        });
     }
-    // The errors of attempts before may still be unwritten.
+    // Whoever claims next in this batch is not to find these again.
     tx.flush()?;
-    let records = reads::records(&mut tx.link, begun, |_| Some(executor))?;
-    records
-        .into_iter()
-        .map(|record| {
-            let (token, max_attempts, deadline) =
-                grants.remove(&record.task.id).ok_or_else(|| corrupt("a claim without a row"))?;
-            let lease = record.task.lease.ok_or_else(|| corrupt("an attempt without a lease"))?;
-            Ok(Claimed {
-                lease: Lease::claimed(token),
-                assignment: Box::new(Assignment {
-                    max_attempts,
-                    deadline: time(deadline.ok_or_else(|| corrupt("no deadline"))?)?,
-                    expires_at: lease.expires_at,
-                    traceparent: record.traceparent,
-                    token,
-                    task: record.task,
-                }),
-                executor: Arc::clone(executor),
-            })
-        })
-        .collect()
+    Ok(claimed)
 }
 
 /// Turns a waiting row into a running one and says how many attempts it has in all.
@@ -250,6 +287,8 @@ fn begin(
     let expires_at = later(tx.now, executor.registration.lease).min(deadline);
     let mut worker_ids = row.worker_ids()?;
     worker_ids.push(worker_id.to_owned());
+    // As many attempts as the record has errors of.
+    worker_ids.drain(..worker_ids.len().saturating_sub(WORKER_IDS_PER_TASK_MAX));
     let now = micros(tx.now);
     tx.count_start(row, executor);
     row.now.stage = Stage::Running as i16;

@@ -9,10 +9,10 @@ use super::{
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
     events,
-    executors::{self, NoSuchPlugin, Registered},
+    executors::{self, NotRegistered, Registered},
     plugins::{self, ActivateAnswer, ActivateRequest, Installed, UninstallAnswer},
     prune::{self, PruneRequest, Pruned},
-    queues::{self, QueueChange},
+    queues::{self, QueueChange, SetAnswer},
     steer::{self, CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
     sweep::{self, SweepRequest},
     tokens::{
@@ -25,7 +25,6 @@ use crate::domain::{
     lease::{Claimed, LeaseToken, Renewal},
     names::{ExecutorName, PluginName},
     plugin::NewPlugin,
-    queue::QueueSettings,
     task::{NewTask, TaskId},
 };
 
@@ -200,12 +199,12 @@ impl Command {
 }
 
 commands! {
-    Put put: Registration => std::result::Result<Registered, NoSuchPlugin>, executors::put;
+    Put put: Registration => std::result::Result<Registered, NotRegistered>, executors::put;
     Remove remove: ExecutorName => bool, executors::remove;
-    Install install: NewPlugin => Installed, plugins::install;
+    Install install: NewPlugin => std::result::Result<Installed, NotRegistered>, plugins::install;
     Activate activate: ActivateRequest => ActivateAnswer, plugins::activate;
     Uninstall uninstall: PluginName => UninstallAnswer, plugins::uninstall;
-    SetQueue set_queue: QueueChange => QueueSettings, queues::set;
+    SetQueue set_queue: QueueChange => SetAnswer, queues::set;
     Enqueue enqueue: Vec<NewTask> => EnqueueAnswer, enqueue::enqueue;
     Cancel cancel: CancelRequest => CancelAnswer, steer::cancel;
     Retry retry: TaskId => RetryAnswer, steer::retry;

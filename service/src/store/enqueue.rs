@@ -185,7 +185,9 @@ fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
     let with_fingerprint =
         tasks::table.inner_join(task_inputs::table).select((tasks::seq, task_inputs::fingerprint));
     if let Some(key) = new.repeat.key() {
-        let by_key = with_fingerprint.filter(tasks::idempotency_key.eq(key));
+        let by_key = with_fingerprint
+            .filter(tasks::idempotency_key.eq(key))
+            .filter(tasks::queue_name.eq(new.content.queue_name.as_str()));
         let found = on_engine!(&mut tx.link, c => by_key.first(c).optional())?;
         if let Some(found) = found {
             return Ok(Some(same(found)));
@@ -239,6 +241,7 @@ fn insert(tx: &mut Tx<'_>, new: &[&NewTask]) -> Result<()> {
     }
     bulk::insert_tasks(&mut tx.link, &rows, &inputs, &labels)?;
     for (row, new) in rows.iter_mut().zip(new) {
+        tx.floors.note(row, tx.now);
         tx.tell(row, &Change::Enqueued { run_after: new.content.run_after })?;
     }
     Ok(())
@@ -273,6 +276,7 @@ fn task_row(tx: &mut Tx<'_>, seq: i64, new: &NewTask) -> Result<TaskRow> {
         backoff,
         unique_key: content.unique_key.clone(),
         idempotency_key: new.repeat.key().map(str::to_owned),
+        errors_dropped: 0,
         now: Changing::waiting(stage, executor_id, micros(due_at)),
     })
 }

@@ -11,7 +11,7 @@ use super::{
     error::Result,
     event_text,
     link::{Link, on_engine},
-    rows::{TaskRow, micros, time},
+    rows::{TaskRow, micros, nearest_time},
     schema::{event_log, events},
     tx::Tx,
 };
@@ -136,13 +136,13 @@ pub(super) fn page(link: &mut Link<'_>, after: i64, until: i64) -> Result<Page> 
         full,
     };
     for row in rows {
-        read_row(&mut page.chunk, &row)?;
+        read_row(&mut page.chunk, &row);
     }
     Ok(page)
 }
 
-fn read_row(chunk: &mut EventChunk, row: &EventRow) -> Result<()> {
-    let at = time(row.at)?;
+fn read_row(chunk: &mut EventChunk, row: &EventRow) {
+    let at = nearest_time(row.at);
     let mut lines = (0..).zip(row.text.split('\n')).peekable();
     while let Some((index, line)) = lines.next() {
         let index = if lines.peek().is_some() { index } else { EventPlace::LAST };
@@ -154,7 +154,6 @@ fn read_row(chunk: &mut EventChunk, row: &EventRow) -> Result<()> {
     }
     chunk.until = row.seq;
     chunk.bytes += row.text.len();
-    Ok(())
 }
 
 /// Up to where events have been deleted.
@@ -176,16 +175,22 @@ pub(super) fn trim_until(
     now: Timestamp,
 ) -> Result<Option<i64>> {
     let cutoff = micros(now.saturating_sub(retention.age).unwrap_or(Timestamp::MIN));
-    let first_young =
-        events::table.filter(events::at.gt(cutoff)).order(events::seq).select(events::seq);
+    // What was deleted may still lie at the beginning, as long as somebody could see it.
+    let trimmed = trimmed(link)?;
+    let first_young = events::table
+        .filter(events::seq.gt(trimmed))
+        .filter(events::at.gt(cutoff))
+        .order(events::seq)
+        .select(events::seq);
     let first_young: Option<i64> = on_engine!(&mut *link, c => first_young.first(c).optional())?;
     let by_age = match first_young {
         Some(seq) => seq - 1,
         None => last(link)?,
     };
-    let by_bytes = dialect::seq_of_bytes(link, i64::try_from(retention.bytes).unwrap_or(i64::MAX))?;
+    let by_bytes =
+        dialect::seq_of_bytes(link, trimmed, i64::try_from(retention.bytes).unwrap_or(i64::MAX))?;
     let until = by_bytes.map_or(by_age, |seq| seq.max(by_age));
-    Ok((until > trimmed(link)?).then_some(until))
+    Ok((until > trimmed).then_some(until))
 }
 
 /// Deletes some of the events up to a seq each, and says whether there are more.
@@ -194,7 +199,9 @@ pub(super) fn trim(tx: &mut Tx<'_>, untils: &[&i64]) -> Result<Vec<bool>> {
 }
 
 fn trim_step(link: &mut Link<'_>, until: i64) -> Result<bool> {
+    let trimmed = trimmed(link)?;
     let oldest = events::table
+        .filter(events::seq.gt(trimmed))
         .filter(events::seq.le(until))
         .order(events::seq)
         .limit(TRIM_ROWS)
@@ -210,7 +217,9 @@ fn trim_step(link: &mut Link<'_>, until: i64) -> Result<bool> {
     let reached = last.and_then(|index| oldest.get(index)).map(|(seq, _)| *seq);
     let more = reached.is_some();
     let reached = reached.unwrap_or(until);
-    let gone = diesel::delete(events::table.filter(events::seq.le(reached)));
+    let gone = diesel::delete(events::table)
+        .filter(events::seq.gt(trimmed))
+        .filter(events::seq.le(reached));
     let mark = diesel::update(event_log::table)
         .filter(event_log::trimmed_seq.lt(reached))
         .set(event_log::trimmed_seq.eq(reached));

@@ -6,8 +6,8 @@ use super::{
     error::{Error, Result},
     plugin_row::{self, digest},
     rows::{
-        corrupt, count, duration, duration_micros, from_json, micros, number, options,
-        options_columns, time, times, to_json,
+        corrupt, count, duration, duration_micros, from_json, micros, nearest_time, number,
+        options, options_columns, to_json,
     },
     schema::executors,
 };
@@ -15,6 +15,7 @@ use crate::domain::{
     Timestamp,
     executor::{CallUrl, Circuit, Executor, ExecutorId, Registration, StoredSecret, Target},
     plugin::ActiveVersion,
+    route::Pattern,
 };
 
 /// A `concurrency` without a limit, in a column that has to hold a number.
@@ -122,6 +123,15 @@ pub(super) struct ExecutorRow {
     echoes_task_id: bool,
 }
 
+impl ExecutorRow {
+    /// Which one it is and what it serves, as far as that can be read.
+    pub(super) fn outline(&self) -> (ExecutorId, String, Vec<Pattern>) {
+        let patterns: Vec<String> = from_json(&self.task_paths, "task_paths").unwrap_or_default();
+        let patterns = patterns.iter().filter_map(|text| text.parse().ok()).collect();
+        (ExecutorId(self.id), self.name.clone(), patterns)
+    }
+}
+
 impl TryFrom<ExecutorRow> for Executor {
     type Error = Error;
 
@@ -172,12 +182,12 @@ impl TryFrom<ExecutorRow> for Executor {
             version,
             circuit: Circuit {
                 failures: count(row.failures),
-                failed_at: times(row.failed_at)?,
-                held_until: times(row.held_until)?,
+                failed_at: row.failed_at.map(nearest_time),
+                held_until: row.held_until.map(nearest_time),
                 reason: row.hold_reason,
             },
-            created_at: time(row.created_at)?,
-            updated_at: time(row.updated_at)?,
+            created_at: nearest_time(row.created_at),
+            updated_at: nearest_time(row.updated_at),
         })
     }
 }

@@ -14,10 +14,13 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 use jiff::SignedDuration;
 
 use super::{
+    file,
+    flaws::{self, Flaws},
     link::{Connection, Link, on_engine},
     migrate, pool,
     rows::micros,
     schema::executors,
+    snapshots::{self, Holder},
     tokens,
 };
 use crate::{
@@ -37,8 +40,14 @@ pub struct Inspection {
     pub clock_ahead: Option<f64>,
     /// Those that are called.
     pub executors: Vec<Called>,
+    /// The transactions that are open longest.
+    pub holders: Vec<Holder>,
+    /// Replication slots that keep what is dead, and from how many transactions ago.
+    pub slots: Vec<(String, u64)>,
     /// Whether a token was ever made.
     pub has_tokens: bool,
+    /// What it holds that cannot be read.
+    pub flaws: Flaws,
 }
 
 /// How the schema compares with what this program needs.
@@ -81,13 +90,29 @@ pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspect
         Schema::Current => try_to_write(&mut link).err().map(|error| error.to_string()),
         Schema::Pending(_) | Schema::Newer(_) => None,
     };
-    let (executors, has_tokens) = match schema {
-        Schema::Current => (called(&mut link)?, !tokens::load(&mut link)?.tokens.is_empty()),
-        Schema::Pending(_) | Schema::Newer(_) => (Vec::new(), false),
+    let (executors, has_tokens, flaws) = match schema {
+        Schema::Current => (
+            called(&mut link)?,
+            !tokens::load(&mut link)?.tokens.is_empty(),
+            flaws::find(&mut link)?,
+        ),
+        Schema::Pending(_) | Schema::Newer(_) => (Vec::new(), false, Flaws::default()),
     };
     let engine = engine(&mut link)?;
     let clock_ahead = clock_ahead(&mut link, clock)?;
-    Ok(Inspection { engine, schema, unwritable, clock_ahead, executors, has_tokens })
+    let holders = snapshots::holders(&mut link)?;
+    let slots = snapshots::slots(&mut link)?;
+    Ok(Inspection {
+        engine,
+        schema,
+        unwritable,
+        clock_ahead,
+        executors,
+        holders,
+        slots,
+        has_tokens,
+        flaws,
+    })
 }
 
 fn schema(connection: &mut Connection) -> anyhow::Result<Schema> {
@@ -170,6 +195,14 @@ fn clock_ahead(link: &mut Link<'_>, clock: &dyn Clock) -> anyhow::Result<Option<
             .get_result(*c)?;
     let ahead = there.micros - before.midpoint(micros(clock.now()));
     Ok(Some(SignedDuration::from_micros(ahead).as_secs_f64()))
+}
+
+/// Whether a service runs that has, or had, the SQLite file.
+pub fn is_in_use(database: &Database) -> bool {
+    match &database.url {
+        DatabaseUrl::Sqlite(path) => file::is_held(path),
+        DatabaseUrl::Postgres(_) => false,
+    }
 }
 
 /// Whether there is a database to look at: an SQLite file is made by the first start.

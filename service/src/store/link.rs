@@ -12,6 +12,16 @@ pub(super) enum Link<'a> {
     Postgres(&'a mut PgConnection),
 }
 
+impl Link<'_> {
+    /// Whether other processes may write, too, and old snapshots keep what is dead.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(_) => true,
+        }
+    }
+}
+
 /// Stamps one body out for both engines; `$c` is the engine's own connection in it.
 macro_rules! on_engine {
     ($link:expr, $c:ident => $body:expr) => {

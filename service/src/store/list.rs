@@ -7,6 +7,7 @@ use diesel::{define_sql_function, prelude::*};
 use super::{
     error::Result,
     link::{Link, on_engine},
+    mend::mend,
     reads,
     rows::{TaskRow, count, micros, time},
     schema::{executors, stage, task_labels, tasks},
@@ -65,6 +66,9 @@ pub(super) fn page(link: &mut Link<'_>, filter: &TaskFilter) -> Result<TaskPage>
     let wanted = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     let more = rows.len() > wanted;
     rows.truncate(wanted);
+    for row in &mut rows {
+        mend(row);
+    }
     let next = rows.last().filter(|_| more).map(|row| row.seq);
     let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
     let mut labels = reads::labels_of(link, &seqs)?;

@@ -50,7 +50,7 @@ pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, log: &NewLog) -> Result<Vec
     };
     let totals = add_to_totals(tx, row.seq, &added)?;
     drop_oldest(tx, row.seq, totals)?;
-    entries.into_iter().map(LogLine::try_from).collect()
+    Ok(entries.into_iter().map(LogLine::from).collect())
 }
 
 /// How large a log is.
@@ -148,8 +148,7 @@ pub(super) fn lines(link: &mut Link<'_>, seq: i64, after: i64, limit: u32) -> Re
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = rows.len() > wanted;
     rows.truncate(wanted);
-    let with_id = |(id, row): (i64, LogRow)| Ok((id, row.try_into()?));
-    Ok(Lines { lines: rows.into_iter().map(with_id).collect::<Result<_>>()?, more })
+    Ok(Lines { lines: rows.into_iter().map(|(id, row)| (id, row.into())).collect(), more })
 }
 
 /// How many lines were dropped from the old end.

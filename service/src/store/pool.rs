@@ -1,15 +1,10 @@
 //! Opens databases: one connection for the writer, a pool for the readers.
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, anyhow, bail};
 use diesel::{
-    Connection as _,
+    Connection as _, ConnectionError,
     connection::{CacheSize, SimpleConnection},
     pg::PgConnection,
     prelude::*,
@@ -21,6 +16,7 @@ use diesel::{
 
 use super::{
     error::{Error, Result},
+    file::{self, DatabaseFile},
     link::{Connection, Link},
 };
 use crate::config::{Database, DatabaseUrl};
@@ -41,14 +37,14 @@ pub(super) enum Reader {
 }
 
 impl Pool {
-    pub(super) fn open(database: &Database) -> anyhow::Result<Self> {
+    pub(super) fn open(database: &Database, file: Arc<DatabaseFile>) -> anyhow::Result<Self> {
         Ok(match &database.url {
             DatabaseUrl::Sqlite(path) => Self::Sqlite(
                 R2d2Pool::builder()
                     .max_size(database.readers)
                     .min_idle(Some(1))
                     .connection_timeout(CHECKOUT_TIMEOUT)
-                    .connection_customizer(Box::new(ReadOnly))
+                    .connection_customizer(Box::new(ReadOnly { file }))
                     .build(ConnectionManager::new(sqlite_name(path)?))?,
             ),
             DatabaseUrl::Postgres(url) => Self::Postgres(
@@ -105,7 +101,9 @@ impl Reader {
 
 /// SQLite's readers cannot write, whatever a statement says.
 #[derive(Debug)]
-struct ReadOnly;
+struct ReadOnly {
+    file: Arc<DatabaseFile>,
+}
 
 impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
     fn on_acquire(
@@ -114,7 +112,13 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
     ) -> std::result::Result<(), diesel::r2d2::Error> {
         connection
             .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;")
-            .map_err(diesel::r2d2::Error::QueryError)
+            .map_err(diesel::r2d2::Error::QueryError)?;
+        // One that was opened while another file had the name would be kept, and read later.
+        self.file.check().map_err(|misplaced| {
+            diesel::r2d2::Error::ConnectionError(ConnectionError::BadConnection(
+                misplaced.to_string(),
+            ))
+        })
     }
 }
 
@@ -146,7 +150,7 @@ impl Session {
 pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
-            make_private(path);
+            file::make_private(path);
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
                 .with_context(|| format!("cannot open {}", path.display()))?;
             // First of all: a process that is just closing the file holds it for a moment.
@@ -159,9 +163,9 @@ pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
                      PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
                      PRAGMA journal_size_limit = 67108864;",
                 ))
-                .with_context(|| {
-                    let path = path.display();
-                    format!("cannot use {path}: is there room on its disk, and may it be written?")
+                .map_err(|error| {
+                    let advice = advice(&error.to_string());
+                    anyhow!(error).context(format!("cannot use {}: {advice}", path.display()))
                 })?;
             Connection::Sqlite(connection)
         }
@@ -204,10 +208,20 @@ pub(super) fn open_visitor(database: &Database) -> anyhow::Result<Connection> {
     })
 }
 
-/// Makes a new file that its owner alone can read: it holds tasks and executors' secrets. SQLite's
-/// other files get the same. Why it cannot be made, SQLite says.
-fn make_private(path: &Path) {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).ok();
+/// What may be done about an SQLite file that cannot be used.
+pub(super) fn advice(error: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|words| error.contains(words));
+    if says(&["not a database"]) {
+        "it is no SQLite file (does database_url name the right one?), or a damaged one"
+    } else if says(&["malformed", "corrupt"]) {
+        "it is damaged; restore a backup"
+    } else if says(&["locked"]) {
+        "another program holds it locked"
+    } else if says(&["readonly", "unable to open"]) {
+        "this user may not write it, or its folder"
+    } else {
+        "is there room on its disk, and is the disk in order?"
+    }
 }
 
 fn connect_postgres(url: &str) -> anyhow::Result<PgConnection> {
@@ -271,41 +285,4 @@ fn with_defaults(url: &str) -> String {
 
 fn sqlite_name(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("the path of the SQLite file must be UTF-8")
-}
-
-/// Held as long as the store is open: a second process on one SQLite file would believe the
-/// first one dead and run its tasks again.
-#[derive(Debug)]
-pub(super) struct FileLock(File);
-
-impl Drop for FileLock {
-    /// Closing the file would do, if no child process had just been forked with a copy of it.
-    fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            tracing::warn!(%error, "the lock on the database file could not be given up");
-        }
-    }
-}
-
-impl FileLock {
-    /// Nothing to lock on PostgreSQL, which replicas share.
-    pub(super) fn take(url: &DatabaseUrl) -> anyhow::Result<Option<Self>> {
-        let DatabaseUrl::Sqlite(path) = url else {
-            return Ok(None);
-        };
-        let mut name = path.clone().into_os_string();
-        name.push(".lock");
-        let name = PathBuf::from(name);
-        let file =
-            File::create(&name).with_context(|| format!("cannot write {}", name.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self(file))),
-            Err(TryLockError::WouldBlock) => {
-                bail!("{} is in use by another nightshift; several need PostgreSQL", path.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", name.display()))
-            }
-        }
-    }
 }

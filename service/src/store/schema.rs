@@ -59,6 +59,7 @@ table! {
         version -> BigInt,
         next_seq -> BigInt,
         end_seq -> BigInt,
+        clock_steps -> BigInt,
     }
 }
 
@@ -104,6 +105,7 @@ table! {
         progress_fraction -> Nullable<Double>,
         progress_message -> Nullable<Text>,
         history -> Text,
+        errors_dropped -> Integer,
     }
 }
 

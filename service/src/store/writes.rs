@@ -7,29 +7,27 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, CreateTokenAnswer,
     CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error, FinishRequest, Installed,
-    LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered, Result, RetryAnswer,
+    LeaseLost, NotRegistered, Note, Pruned, QueueChange, Registered, Result, RetryAnswer,
     RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
     prune::PruneRequest,
+    queues::SetAnswer,
     rows::micros,
     sweep::SweepRequest,
 };
-use crate::{
-    clock::later,
-    domain::{
-        Timestamp,
-        attempt::Outcome,
-        event::EventRetention,
-        executor::{ExecutorId, Registration},
-        lease::{Claimed, Lease, LeaseToken},
-        names::{ExecutorName, PluginName, TokenName},
-        plugin::NewPlugin,
-        queue::QueueSettings,
-        retention::Retention,
-        task::{NewTask, TaskId},
-    },
+use crate::domain::{
+    Timestamp,
+    attempt::Outcome,
+    event::EventRetention,
+    executor::{ExecutorId, Registration},
+    lease::{Claimed, Lease, LeaseToken},
+    names::{ExecutorName, PluginName, TokenName},
+    places::PluginRoom,
+    plugin::NewPlugin,
+    retention::Retention,
+    task::{NewTask, TaskId},
 };
 
 /// How long whoever gave a command waits for a database that hangs. The command may still be
@@ -62,15 +60,16 @@ impl Store {
         request: ClaimRequest,
         wait: Duration,
     ) -> Result<Vec<Claimed>> {
-        let until = later(self.clock.now(), wait);
+        let until = self.clock.elapsed() + wait;
         let mut looks = ROUTING_LOOKS_MAX;
         loop {
             let mut place = self.signals.idle(executor);
             let claimed = self.claim_or_give_back(request.clone()).await?;
-            if !claimed.is_empty() || (until <= self.clock.now() && looks == 0) {
+            let left = until.saturating_sub(self.clock.elapsed());
+            if !claimed.is_empty() || (left.is_zero() && looks == 0) {
                 return Ok(claimed);
             }
-            if until <= self.clock.now() {
+            if left.is_zero() {
                 // Not while tasks are still on their way to executors that have just registered.
                 looks = if self.is_routed().await? { 0 } else { looks - 1 };
                 if looks > 0 {
@@ -80,8 +79,7 @@ impl Store {
             }
             tokio::select! {
                 () = place.called() => {}
-                () = self.clock.sleep(self.polls.idle) => {}
-                () = self.clock.sleep_until(until) => {}
+                () = self.clock.sleep(left.min(self.idle_poll)) => {}
             }
         }
     }
@@ -133,7 +131,7 @@ impl Store {
         &self,
         registration: Registration,
         note: Note,
-    ) -> Result<std::result::Result<Registered, NoSuchPlugin>> {
+    ) -> Result<std::result::Result<Registered, NotRegistered>> {
         self.ask_noted(Command::Put, registration, note, std::result::Result::is_ok).await
     }
 
@@ -143,8 +141,12 @@ impl Store {
     }
 
     /// Stores a plugin's component and lets it run.
-    pub async fn install_plugin(&self, new: NewPlugin, note: Note) -> Result<Installed> {
-        self.ask_noted(Command::Install, new, note, |_| true).await
+    pub async fn install_plugin(
+        &self,
+        new: NewPlugin,
+        note: Note,
+    ) -> Result<std::result::Result<Installed, NotRegistered>> {
+        self.ask_noted(Command::Install, new, note, std::result::Result::is_ok).await
     }
 
     /// Lets another stored version of a plugin run.
@@ -164,8 +166,8 @@ impl Store {
     }
 
     /// Changes a queue's settings and returns what holds now.
-    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<QueueSettings> {
-        self.ask_noted(Command::SetQueue, change, note, |_| true).await
+    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<SetAnswer> {
+        self.ask_noted(Command::SetQueue, change, note, std::result::Result::is_ok).await
     }
 
     pub async fn create_token(
@@ -236,7 +238,8 @@ impl Store {
 
     /// Whether the database takes writes: an empty batch is committed.
     pub async fn check(&self) -> Result<()> {
-        let nothing = ClaimRequest { by: Claimer::Dispatcher, limit: 0 };
+        let by = Claimer::Dispatcher { plugins: PluginRoom::default() };
+        let nothing = ClaimRequest { by, limit: 0 };
         self.ask(Command::Claim, nothing).await.map(drop)
     }
 

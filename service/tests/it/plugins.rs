@@ -23,12 +23,12 @@ async fn install(app: &TestApp, name: &str, component: Vec<u8>) -> Plugin {
     app.client.put_plugin(name, component).await.unwrap()
 }
 
-async fn install_guest(app: &TestApp) -> Plugin {
+pub async fn install_guest(app: &TestApp) -> Plugin {
     install(app, "guest", guests::plugin(GUEST)).await
 }
 
 /// Serves all of the guest's tasks, also those that it does not describe.
-async fn register(app: &TestApp, change: impl FnOnce(&mut ExecutorRequest)) {
+pub async fn register(app: &TestApp, change: impl FnOnce(&mut ExecutorRequest)) {
     let mut request = ExecutorRequest {
         kind: ExecutorKind::Wasm,
         plugin: Some("guest".to_owned()),
@@ -40,7 +40,7 @@ async fn register(app: &TestApp, change: impl FnOnce(&mut ExecutorRequest)) {
     app.client.put_executor("all", &request).await.unwrap();
 }
 
-fn task(name: &str, args: &str) -> TaskRequest {
+pub fn task(name: &str, args: &str) -> TaskRequest {
     TaskRequest { args: json(args), ..TaskRequest::new(format!("guest.{name}")) }
 }
 

@@ -51,6 +51,28 @@ on_both_engines! {
         assert_eq!(post("\"\"", r#"{"task_path":"a"}"#).await.problem(), "400 invalid_header -");
     }
 
+    async fn an_idempotency_key_is_one_of_its_queue(app: App) {
+        let app = app.start();
+        let options =
+            EnqueueOptions { idempotency_key: Some("k".into()), ..EnqueueOptions::default() };
+        let mut ids = Vec::new();
+        for created in [true, false] {
+            for (queue_name, args) in [("one", "[1]"), ("two", "[2]")] {
+                let request = TaskRequest {
+                    queue_name: Some(queue_name.into()),
+                    args: json(args),
+                    ..TaskRequest::new("a.b")
+                };
+                let answer = app.client.create_task(&request, &options).await.unwrap();
+                assert_eq!(answer.created, created, "{queue_name}");
+                ids.push(answer.task.id);
+            }
+        }
+        assert_ne!(ids[0], ids[1]);
+        assert_eq!(ids[..2], ids[2..]);
+        assert_eq!(app.count().await, 2);
+    }
+
     async fn b75_a_key_lives_as_long_as_its_task(app: App) {
         let app = app.start();
         let options =

@@ -1,4 +1,4 @@
-use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use nightshift_client::types::Json;
@@ -13,6 +13,7 @@ use crate::{
     cli::{executor::variable, output::Output, visible::visible},
     domain::{grants::HttpHost, plugin::MEMORY_MIB_DEFAULT, retry},
     plugin::Hosts,
+    telemetry::print,
 };
 
 /// Exit status of a task that did not succeed.
@@ -81,7 +82,7 @@ impl Run {
         if let Some(times) = self.repeat {
             let silent = || sandbox.run(&inspected.plugin, self.attempt(Arc::new(Silent)));
             let measured = measure(times, self.at_once, silent).await;
-            writeln!(std::io::stderr().lock(), "{measured}")?;
+            print(&measured.to_string());
         }
         match ended(ending) {
             Ok(value) => {
@@ -102,6 +103,7 @@ impl Run {
 
     fn attempt(&self, journal: Arc<dyn Journal>) -> Attempt {
         Attempt {
+            executor: "plugin run".to_owned(),
             task_path: self.task_path.clone(),
             args: self.args.as_str().to_owned(),
             kwargs: self.kwargs.as_str().to_owned(),
@@ -118,7 +120,7 @@ impl Run {
                 directories: self.directory.clone(),
                 environment: self.env.clone(),
             },
-            limits: Limits { memory_bytes: self.memory_mib as usize * 1024 * 1024 },
+            limits: Limits { memory_mib: self.memory_mib },
             journal,
         }
     }
@@ -156,16 +158,14 @@ fn ended(ending: Ending) -> Result<Json, Failed> {
 struct Shown;
 
 impl Journal for Shown {
-    #[expect(clippy::print_stderr, reason = "a person tries the plugin out")]
     fn log(&self, level: Level, line: String) {
-        eprintln!("{level:?}: {}", visible(&line));
+        print(&format!("{level:?}: {}", visible(&line)));
     }
 
-    #[expect(clippy::print_stderr, reason = "a person tries the plugin out")]
     fn progress(&self, fraction: Option<f64>, message: Option<String>) {
         let percent = fraction.map(|fraction| format!("{:.0} % ", fraction * 100.0));
         let message = message.unwrap_or_default();
-        eprintln!("{}{}", percent.unwrap_or_default(), visible(&message));
+        print(&format!("{}{}", percent.unwrap_or_default(), visible(&message)));
     }
 }
 

@@ -14,9 +14,9 @@ use crate::{
     config::{Database, DatabaseUrl},
     store::{
         dialect::{MIGRATION_LOCK, ROUTING_LOCK},
+        file::FileLock,
         link::{Connection, Link},
-        migrate,
-        pool::{self, FileLock},
+        migrate, pool,
     },
 };
 

@@ -2,21 +2,28 @@
 //! for PostgreSQL each statement is a round trip, so one takes the rows as arrays, and stays the
 //! same for any number of them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use diesel::{
     pg::PgConnection,
     prelude::*,
+    query_builder::SqlQuery,
     sql_query,
     sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, SmallInt, Text},
 };
 
-use crate::store::{
-    audit::AuditRow,
-    cached::FewTexts,
-    error::Result,
-    link::Link,
-    rows::{ErrorRow, InputRow, LabelRow, LogRow, ResultRow, TaskRow},
-    schema::{
-        audit_log, events, task_errors, task_inputs, task_labels, task_logs, task_results, tasks,
+use crate::{
+    domain::limits::{ERROR_BYTES_PER_TASK_MAX, ERRORS_PER_TASK_MAX},
+    store::{
+        audit::AuditRow,
+        cached::FewTexts,
+        error::Result,
+        link::{Link, on_engine},
+        rows::{ErrorRow, InputRow, LabelRow, LogRow, ResultRow, TaskRow, to_json},
+        schema::{
+            audit_log, events, task_errors, task_inputs, task_labels, task_logs, task_results,
+            tasks,
+        },
     },
 };
 
@@ -29,7 +36,6 @@ fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
 #[derive(QueryableByName)]
 struct Touched {
     #[diesel(sql_type = BigInt)]
-    #[expect(dead_code, reason = "only the number of rows matters")]
     seq: i64,
 }
 
@@ -219,6 +225,60 @@ pub(in crate::store) fn insert_errors(link: &mut Link<'_>, rows: &[ErrorRow]) ->
         }
     }
     Ok(())
+}
+
+/// Deletes the oldest errors of these tasks where there are too many, and returns how many each
+/// task that lost some has lost in all.
+pub(in crate::store) fn drop_old_errors(
+    link: &mut Link<'_>,
+    tasks: &BTreeSet<i64>,
+) -> Result<Vec<(i64, i32)>> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lost: Vec<Touched> = match link {
+        Link::Sqlite(c) => {
+            let seqs = to_json(tasks, "places of tasks")?;
+            old_errors("IN (SELECT value FROM json_each($1))")
+                .bind::<Text, _>(seqs)
+                .bind::<BigInt, _>(ERRORS_PER_TASK_MAX)
+                .bind::<BigInt, _>(ERROR_BYTES_PER_TASK_MAX)
+                .cached()
+                .load(*c)?
+        }
+        Link::Postgres(c) => old_errors("= ANY ($1)")
+            .bind::<Array<BigInt>, _>(tasks.iter().copied().collect::<Vec<_>>())
+            .bind::<BigInt, _>(ERRORS_PER_TASK_MAX)
+            .bind::<BigInt, _>(ERROR_BYTES_PER_TASK_MAX)
+            .cached()
+            .load(*c)?,
+    };
+    let mut counts: BTreeMap<i64, i32> = BTreeMap::new();
+    for Touched { seq } in lost {
+        *counts.entry(seq).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .map(|(seq, lost)| {
+            let count = diesel::update(tasks::table.find(seq))
+                .set(tasks::errors_dropped.eq(tasks::errors_dropped + lost))
+                .returning((tasks::seq, tasks::errors_dropped));
+            Ok(on_engine!(&mut *link, c => count.get_result(c))?)
+        })
+        .collect()
+}
+
+/// Deletes the old errors of tasks whose places are so, and returns the place for each.
+fn old_errors(are: &str) -> SqlQuery {
+    sql_query(format!(
+        "DELETE FROM task_errors WHERE id IN (SELECT id FROM (\
+         SELECT id, row_number() OVER newer AS place, sum(bytes) OVER newer AS total FROM (\
+         SELECT id, task_seq, octet_length(message) + coalesce(octet_length(traceback), 0) \
+         + coalesce(octet_length(exception_class_path), 0) AS bytes \
+         FROM task_errors WHERE task_seq {are}) AS sized \
+         WINDOW newer AS (PARTITION BY task_seq ORDER BY id DESC)) AS placed \
+         WHERE place > $2 OR (place > 1 AND total > $3)) RETURNING task_seq AS seq"
+    ))
 }
 
 /// Stores return values.
