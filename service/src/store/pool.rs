@@ -2,11 +2,10 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use diesel::{
     Connection as _, ConnectionError,
     connection::SimpleConnection,
-    prelude::*,
     r2d2::{
         ConnectionManager, CustomizeConnection, NopErrorHandler, Pool as R2d2Pool, PooledConnection,
     },
