@@ -68,6 +68,11 @@ stress-memory: ## Ask a service that has 1 GiB for more, MINUTES in each way on 
 	cargo build --locked --release -p nightshift
 	chaos/memory.py --minutes $(MINUTES) --binary $(TARGET)/release/nightshift $(OPTIONS)
 
+.PHONY: failover
+failover: tools ## Lose PostgreSQL's primary in each way, and see writes go on with the standby
+	$(BUILD)
+	chaos/failover.py --binary $(TARGET)/debug/nightshift
+
 .PHONY: fuzz-parsers
 fuzz-parsers: SECONDS ?= 600
 fuzz-parsers: ## Feed what reads bytes from outside with nonsense, each parser for SECONDS
@@ -168,10 +173,22 @@ bench-events: ## What a thousand readers of events cost, on both engines
 	cargo build --locked --release -p nightshift -p nightshift-bench
 	bench/events.sh
 
+.PHONY: bench-logs
+bench-logs: ## Whether a flood of log lines keeps others from the writer, on both engines
+	cargo build --release --locked -p nightshift -p nightshift-bench
+	bench/logs.sh $(ARGS)
+
 .PHONY: bench-copy
 bench-copy: ## How long `nightshift copy` takes for 100,000 tasks of every state
 	cargo build --locked --release -p nightshift
 	NIGHTSHIFT=$(TARGET)/release/nightshift scripts/postgres.sh bench/copying.py
+
+.PHONY: bench-snapshot
+bench-snapshot: SECONDS ?= 180
+bench-snapshot: ## Whether a transaction left open on PostgreSQL for SECONDS slows claims
+	cargo build --locked --release -p nightshift
+	NIGHTSHIFT=$(TARGET)/release/nightshift SECONDS_HELD=$(SECONDS) DURABLE=1 \
+		scripts/postgres.sh bench/snapshot.py
 
 .PHONY: bench-sizing
 bench-sizing: ## What disk and memory tasks and connections take, on both engines

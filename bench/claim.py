@@ -54,9 +54,9 @@ def fill(service):
     return time.perf_counter() - start
 
 
-# The first row of one lane, as a claim looks for it.
+# The first row, as a claim looks for it.
 PLAN = """EXPLAIN QUERY PLAN SELECT priority, due_at, seq FROM tasks WHERE stage = 1
-          AND executor_id = 1 AND queue_name = 'default'
+          AND executor_id = 1 AND priority BETWEEN -100 AND 100
           ORDER BY priority DESC, due_at, seq LIMIT 1"""
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Executor)

@@ -94,6 +94,7 @@ class Server:
         environment = {
             **os.environ,
             "NIGHTSHIFT_PLUGIN_RUNS_MAX": str(runs_max),
+            "NIGHTSHIFT_PLUGIN_MEMORY_MIB": str(runs_max * 128),
             "NIGHTSHIFT_PLUGIN_CACHE": f"{folder}/cache",
             "NIGHTSHIFT_PLUGIN_DIRECTORIES": f'{{images="{FOLDER / "images"}"}}',
         }

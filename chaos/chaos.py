@@ -88,7 +88,8 @@ async def hurt(world, faults, start):
 
     async def one(fault):
         group = fault.kind.split("_")[-1]
-        async with locks[group if group == "database" else (group, fault.target)]:
+        one_of_all = fault.kind == "fail_over" or group == "database"
+        async with locks["database" if one_of_all else (group, fault.target)]:
             await world.hurt(fault)
 
     for fault in faults:

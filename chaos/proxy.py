@@ -5,14 +5,25 @@ import asyncio
 class Proxy:
     def __init__(self, target_port):
         self.target_port = target_port
-        self.open = asyncio.Event()
-        self.open.set()
+        self.passing = asyncio.Event()
+        self.passing.set()
+        self.closed = 0
         self.delay = 0.0
         self.writers = set()
 
     async def start(self):
         self.server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self.server.sockets[0].getsockname()[1]
+
+    def close(self):
+        """Connections stay, and nothing goes through until all who closed it have opened it."""
+        self.closed += 1
+        self.passing.clear()
+
+    def open(self):
+        self.closed -= 1
+        if not self.closed:
+            self.passing.set()
 
     def cut(self):
         for writer in list(self.writers):
@@ -40,7 +51,7 @@ class Proxy:
     async def _pump(self, reader, writer):
         try:
             while chunk := await reader.read(65536):
-                await self.open.wait()
+                await self.passing.wait()
                 if self.delay:
                     await asyncio.sleep(self.delay)
                 writer.write(chunk)

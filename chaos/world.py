@@ -1,103 +1,63 @@
-"""The processes: a database, replicas behind proxies, workers. And how each is hurt."""
+"""The processes: two databases, replicas behind proxies, workers. And how each is hurt."""
 import asyncio
+import fcntl
 import os
 import pathlib
-import pwd
 import signal
-import socket
 import subprocess
 import time
 
+from database import Database, free_port
 from proxy import Proxy
 from schedule import REPLICAS, WORKERS
 
 HERE = pathlib.Path(__file__).resolve().parent
 # One machine's clock is wrong by three minutes.
 SKEWED, SKEW = 2, "+3m"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Database:
-    """A PostgreSQL cluster of its own; what it commits is on the disk."""
-
-    def __init__(self, folder):
-        self.bin = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"),
-                          key=lambda path: int(path.parent.name))[-1]
-        self.folder, self.port = folder / "postgres", free_port()
-        self.folder.mkdir()
-        self.user = {}
-        if os.getuid() == 0:
-            postgres = pwd.getpwnam("postgres")
-            folder.chmod(0o711)
-            os.chown(self.folder, postgres.pw_uid, postgres.pw_gid)
-            self.user = {"user": postgres.pw_uid, "group": postgres.pw_gid, "extra_groups": []}
-        self._run("initdb", "-D", self.folder / "data", "-U", "nightshift", "-A", "trust",
-                  "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
-        self.start()
-
-    def _run(self, program, *arguments):
-        subprocess.run([self.bin / program, *arguments], check=True, cwd=self.folder,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self.user)
-
-    def start(self):
-        options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k {self.folder}"
-        for tries_left in reversed(range(60)):
-            try:
-                self._run("pg_ctl", "-D", self.folder / "data", "-w", "-t", "60", "-l",
-                          self.folder / "log", "-o", options, "start")
-                return
-            except subprocess.CalledProcessError:
-                # What is left of a server that was killed holds its memory for a moment.
-                if not tries_left:
-                    raise
-                time.sleep(0.5)
-
-    def stop(self, mode="immediate"):
-        self._run("pg_ctl", "-D", self.folder / "data", "-m", mode, "stop")
-
-    def kill(self):
-        """The server, and with it all its sessions."""
-        try:
-            pid = int((self.folder / "data/postmaster.pid").read_text().split()[0])
-        except FileNotFoundError:
-            return
-        children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
-        for process in [pid, *map(int, children.stdout.split())]:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-
-    def query(self, sql):
-        """Rows of text; OSError while the database is away."""
-        done = subprocess.run([self.bin / "psql", self.url(self.port), "-AtX", "-F", "\t", "-c",
-                               sql], capture_output=True, text=True)
-        if done.returncode:
-            raise OSError(done.stderr)
-        return [line.split("\t") for line in done.stdout.splitlines()]
-
-    @staticmethod
-    def url(port):
-        return f"postgres://nightshift@127.0.0.1:{port}/postgres"
+# How a primary is lost.
+LOSSES = ["stop", "kill", "black hole"]
+# How long it is neither there nor gone once the standby has taken over, in seconds: longer than
+# whoever waits for it needs to see that he waits in vain.
+LOST = 15
 
 
 class Process:
-    """A program that is started again whenever it is gone."""
+    """A program that is started again whenever it is gone. Its log goes through a pipe, as under a
+    supervisor, whose reader may stand still or go away."""
 
     def __init__(self, name, folder, command, environment=None):
         self.name, self.command = name, command
         self.environment = {**os.environ, **(environment or {})}
-        self.log = open(folder / f"{name}.log", "ab")
+        self.log = open(folder / f"{name}.log", "ab", buffering=0)
+        self.pipe = folder / f"{name}.pipe"
+        os.mkfifo(self.pipe)
+        self.reader = None
+        self.open_log()
+        # Held open, so that the reader sees no end where one child follows another.
+        self.writer = os.open(self.pipe, os.O_WRONLY)
+        # It holds little, so that it is full soon.
+        fcntl.fcntl(self.writer, fcntl.F_SETPIPE_SZ, 4096)
         self.start()
 
     def start(self):
-        self.child = subprocess.Popen(self.command, stderr=self.log, stdout=self.log,
+        self.child = subprocess.Popen(self.command, stderr=self.writer, stdout=self.writer,
                                       env=self.environment)
+
+    def open_log(self):
+        if self.reader is None:
+            self.reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
+        asyncio.get_running_loop().add_reader(
+            self.reader, lambda: self.log.write(os.read(self.reader, 65536)))
+
+    def block_log(self):
+        """The reader stands still."""
+        asyncio.get_running_loop().remove_reader(self.reader)
+
+    def close_log(self):
+        """The reader goes away: who writes gets an error."""
+        self.block_log()
+        os.close(self.reader)
+        self.reader = None
 
     def signal(self, number):
         if self.child.poll() is None:
@@ -115,20 +75,26 @@ class Process:
 
 
 class World:
-    def __init__(self, folder, binary):
+    def __init__(self, folder, binary, replicas=REPLICAS, workers=WORKERS, lost=LOST):
         self.folder, self.binary = folder, binary
+        self.workers_count, self.lost = workers, lost
         self.database = Database(folder)
+        self.ports = [free_port() for _ in range(replicas)]
+        # Of each replica to each server.
+        self.proxies = [{server: Proxy(server.port) for server in self.database.servers}
+                        for _ in self.ports]
 
     async def start(self, journal):
-        self.proxies = [Proxy(self.database.port) for _ in range(REPLICAS)]
-        for proxy in self.proxies:
-            await proxy.start()
-        self.ports = [free_port() for _ in range(REPLICAS)]
+        for proxies in self.proxies:
+            for proxy in proxies.values():
+                await proxy.start()
         faketime = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
         self.replicas = []
-        for number, (port, proxy) in enumerate(zip(self.ports, self.proxies)):
-            command = [self.binary, "serve", "--bind", f"127.0.0.1:{port}", "--database-url",
-                       Database.url(proxy.port), "--shutdown-grace-seconds", "2"]
+        for number, (port, proxies) in enumerate(zip(self.ports, self.proxies)):
+            hosts = ",".join(f"127.0.0.1:{proxy.port}" for proxy in proxies.values())
+            url = f"postgres://nightshift@{hosts}/postgres?target_session_attrs=read-write"
+            command = [self.binary, "serve", "--bind", f"127.0.0.1:{port}", "--database-url", url,
+                       "--shutdown-grace-seconds", "2"]
             environment = {}
             if number == SKEWED:
                 # Not by the program `faketime`, which would catch the signals.
@@ -136,8 +102,8 @@ class World:
                                "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
             self.replicas.append(Process(f"replica{number}", self.folder, command, environment))
         self.workers = []
-        for number in range(WORKERS):
-            server = f"http://127.0.0.1:{self.ports[number % REPLICAS]}"
+        for number in range(self.workers_count):
+            server = f"http://127.0.0.1:{self.ports[number % len(self.ports)]}"
             command = [self.binary, "--server", server, "worker", "--executor", "worker",
                        "--concurrency", "3", "--kill-after", "1", "--", HERE / "worker.sh"]
             self.workers.append(Process(f"worker{number}", self.folder, command,
@@ -175,18 +141,38 @@ class World:
         await asyncio.sleep(lasts)
         process.signal(signal.SIGCONT)
 
+    def _ways(self, fault):
+        return self.proxies[fault.target].values()
+
     async def _cut(self, fault):
-        self.proxies[fault.target].cut()
+        for proxy in self._ways(fault):
+            proxy.cut()
 
     async def _delay(self, fault):
-        self.proxies[fault.target].delay = 0.05
+        for proxy in self._ways(fault):
+            proxy.delay = 0.05
         await asyncio.sleep(fault.lasts)
-        self.proxies[fault.target].delay = 0.0
+        for proxy in self._ways(fault):
+            proxy.delay = 0.0
 
     async def _black_hole(self, fault):
-        self.proxies[fault.target].open.clear()
+        for proxy in self._ways(fault):
+            proxy.close()
         await asyncio.sleep(fault.lasts)
-        self.proxies[fault.target].open.set()
+        for proxy in self._ways(fault):
+            proxy.open()
+
+    async def _block_log(self, fault):
+        log = self.replicas[fault.target]
+        log.block_log()
+        await asyncio.sleep(fault.lasts)
+        log.open_log()
+
+    async def _close_log(self, fault):
+        log = self.replicas[fault.target]
+        log.close_log()
+        await asyncio.sleep(fault.lasts)
+        log.open_log()
 
     async def _end_sessions(self, _fault):
         try:
@@ -197,14 +183,35 @@ class World:
             pass  # It is away, and all its sessions with it.
 
     async def _restart_database(self, fault):
-        await asyncio.to_thread(self.database.stop, "fast")
+        await asyncio.to_thread(self.database.primary.stop, "fast")
         await asyncio.sleep(fault.lasts)
-        await asyncio.to_thread(self.database.start)
+        await asyncio.to_thread(self.database.primary.start)
 
     async def _kill_database(self, fault):
-        self.database.kill()
+        self.database.primary.kill()
         await asyncio.sleep(fault.lasts)
-        await asyncio.to_thread(self.database.start)
+        await asyncio.to_thread(self.database.primary.start)
+
+    async def _fail_over(self, fault):
+        """The primary stands still, dies or cannot be reached; the standby takes over, and gets a
+        standby of its own."""
+        lost = self.database.primary
+        ways = [proxies[lost] for proxies in self.proxies]
+        if LOSSES[fault.target] == "stop":
+            lost.signal(signal.SIGSTOP)
+        elif LOSSES[fault.target] == "kill":
+            lost.kill()
+        else:
+            for way in ways:
+                way.close()
+        await asyncio.sleep(fault.lasts)
+        await asyncio.to_thread(self.database.fail_over)
+        self.failed_over = time.monotonic()
+        await asyncio.sleep(self.lost)
+        lost.kill()
+        for way in ways:
+            way.open()
+        await asyncio.to_thread(self.database.pair)
 
     def mend(self):
         """Whoever has gone by himself, because the database was away as he started."""

@@ -42,7 +42,8 @@ check() {
     pid=$!
     read -r port <&"$out" || { cat "$folder/$name.log"; return 1; }
     # shellcheck disable=SC2086 # several options
-    "$NIGHTSHIFT" executor check "http://127.0.0.1:$port/${path:-}" $options || status=$?
+    "$NIGHTSHIFT" executor check "http://127.0.0.1:$port/${path:-}" \
+        --echoes-task-id $options || status=$?
     kill "$pid"
     [ $status = 0 ] || cat "$folder/$name.log"
     return $status

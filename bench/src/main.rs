@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "the figures go there")]
 
 mod executor;
+mod logs;
 mod watch;
 
 use std::{
@@ -87,6 +88,8 @@ enum Load {
     },
     /// Readers of events beside a steady load
     Watch(watch::Watch),
+    /// A flood of log lines beside single tasks
+    Logs(logs::Logs),
     /// Tasks that have ended, and tasks that wait for nobody
     Fill {
         #[arg(long, default_value_t = 1_000_000)]
@@ -143,6 +146,15 @@ async fn main() -> anyhow::Result<()> {
             println!("unwatched-p99 {p99:.2} ms");
             println!("watched {watched_median:.2} ms");
             println!("watched-p99 {watched_p99:.2} ms");
+        }
+        Load::Logs(logs) => {
+            let [alone, beside] = logs.run(&client).await?;
+            for (name, figures) in [("alone", &alone), ("beside", &beside)] {
+                println!("{name} {:.2} ms", figures.median);
+                println!("{name}-p99 {:.2} ms", figures.p99);
+                println!("{name}-slowest {:.2} ms", figures.slowest);
+            }
+            println!("slowest, beside against alone: {:.1}", beside.slowest / alone.slowest);
         }
         Load::Fill { finished, waiting } => {
             register_workers(&client).await?;

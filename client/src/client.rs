@@ -94,7 +94,8 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
-        Call { request, wait: Duration::ZERO, repeat, retry: self.retry }
+        let secret = None;
+        Call { request, wait: Duration::ZERO, repeat, retry: self.retry, secret }
     }
 }
 
@@ -111,6 +112,15 @@ pub(crate) struct Call {
     wait: Duration,
     repeat: Repeat,
     retry: Retry,
+    secret: Option<Secret>,
+}
+
+/// What an error is not to show, since it may be logged.
+enum Secret {
+    /// Where the answer is not Nightshift's, this part of the path, which others like to repeat.
+    Token(String),
+    /// An answer of the service, though it cannot be read.
+    Answer,
 }
 
 impl Call {
@@ -118,6 +128,16 @@ impl Call {
     pub(crate) fn waiting(mut self, wait: Option<Duration>) -> Self {
         self.wait = wait.unwrap_or_default();
         self
+    }
+
+    /// The token of a lease is in its path.
+    pub(crate) fn with_secret(self, token: &str) -> Self {
+        Self { secret: Some(Secret::Token(token.to_owned())), ..self }
+    }
+
+    /// Tokens or secrets are in the answer.
+    pub(crate) fn for_secrets(self) -> Self {
+        Self { secret: Some(Secret::Answer), ..self }
     }
 
     /// Whether being carried out twice does no harm, where the method does not say so.
@@ -154,9 +174,13 @@ impl Call {
 
     /// The answer and its status, or the error that it is.
     pub(crate) async fn send<T: DeserializeOwned>(self) -> Result<(StatusCode, T)> {
+        let hidden = matches!(self.secret, Some(Secret::Answer));
         let (status, body) = self.answer().await?;
         match serde_json::from_slice(&body) {
             Ok(answer) => Ok((status, answer)),
+            Err(source) if hidden => {
+                Err(Error::Unreadable { excerpt: format!("({} bytes)", body.len()), source })
+            }
             Err(source) => Err(Error::Unreadable { excerpt: excerpt(&body), source }),
         }
     }
@@ -183,24 +207,31 @@ impl Call {
     }
 
     async fn ask_until_answered(self) -> Result<(StatusCode, Vec<u8>)> {
-        let Self { request, wait, repeat, retry } = self;
+        let Self { request, wait, repeat, retry, secret } = self;
         let mut request = request.timeout(ANSWER_TIMEOUT + wait);
         let mut pauses = retry.pauses();
         loop {
             let again = request.try_clone();
             let error = match answer(request).await {
                 Err(error) if repeat.allows(&error) => error,
-                answered => return answered,
+                answered => return answered.map_err(|error| without(error, secret.as_ref())),
             };
             match (again, pauses.after(&error)) {
                 (Some(again), Some(pause)) => {
                     tokio::time::sleep(pause).await;
                     request = again;
                 }
-                _ => return Err(error),
+                _ => return Err(without(error, secret.as_ref())),
             }
         }
     }
+}
+
+fn without(mut error: Error, secret: Option<&Secret>) -> Error {
+    if let (Error::Foreign { excerpt, .. }, Some(Secret::Token(token))) = (&mut error, secret) {
+        *excerpt = excerpt.replace(token, "...");
+    }
+    error
 }
 
 async fn answer(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>)> {

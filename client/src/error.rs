@@ -18,7 +18,7 @@ pub enum Error {
     /// The service could not be reached, or the connection broke. Whether the request was
     /// carried out is not known.
     #[error("the service cannot be reached")]
-    Transport(#[from] reqwest::Error),
+    Transport(#[source] reqwest::Error),
     /// Something answered that does not speak this API, such as a proxy.
     #[error("an answer with status {status} that is not Nightshift's: {excerpt}")]
     Foreign {
@@ -50,6 +50,21 @@ pub enum Error {
     /// The request cannot be written as JSON.
     #[error("the request cannot be written as JSON")]
     Request(#[source] serde_json::Error),
+}
+
+/// Of the address only what says where the service is: the path of a report has its lease's token, and
+/// errors go into logs.
+impl From<reqwest::Error> for Error {
+    fn from(mut error: reqwest::Error) -> Self {
+        if let Some(url) = error.url_mut() {
+            url.set_path("");
+            url.set_query(None);
+            // A url with a host can be without them.
+            url.set_username("").ok();
+            url.set_password(None).ok();
+        }
+        Self::Transport(error)
+    }
 }
 
 /// The result of a call.

@@ -31,7 +31,8 @@ impl Client {
     /// # Errors
     /// `invalid_field`.
     pub async fn put_executor(&self, name: &str, request: &ExecutorRequest) -> Result<Executor> {
-        Ok(self.request(Method::PUT, &["executors", name]).json(request)?.send().await?.1)
+        let call = self.request(Method::PUT, &["executors", name]).for_secrets();
+        Ok(call.json(request)?.send().await?.1)
     }
 
     /// Forgets an executor.

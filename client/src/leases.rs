@@ -16,7 +16,8 @@ impl Client {
     pub async fn lease_tasks(&self, executor: &str, request: &LeaseRequest) -> Result<LeaseList> {
         let wait = request.wait_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         let call = self.request(Method::POST, &["executors", executor, "leases"]);
-        Ok(call.waiting(wait.map(Duration::from_secs)).json(request)?.send().await?.1)
+        let call = call.waiting(wait.map(Duration::from_secs)).for_secrets();
+        Ok(call.json(request)?.send().await?.1)
     }
 
     /// Ends several attempts, each for itself.
@@ -34,7 +35,7 @@ impl Client {
     /// # Errors
     /// `lease_lost`: stop the work. `invalid_field`.
     pub async fn renew_lease(&self, token: &str, request: &RenewRequest) -> Result<LeaseRenewal> {
-        let call = self.request(Method::POST, &["leases", token, "renew"]);
+        let call = self.request(Method::POST, &["leases", token, "renew"]).with_secret(token);
         Ok(call.repeatable(request.logs.is_empty()).json(request)?.send().await?.1)
     }
 
@@ -43,7 +44,10 @@ impl Client {
     /// # Errors
     /// `lease_lost`: the attempt had ended already. `invalid_field`, `too_deep`.
     pub async fn finish_lease(&self, token: &str, request: &FinishRequest) -> Result<Task> {
-        let call = self.request(Method::POST, &["leases", token, "finish"]).repeatable(true);
+        let call = self
+            .request(Method::POST, &["leases", token, "finish"])
+            .with_secret(token)
+            .repeatable(true);
         Ok(call.json(request)?.send().await?.1)
     }
 
@@ -52,7 +56,10 @@ impl Client {
     /// # Errors
     /// `lease_lost`.
     pub async fn release_lease(&self, token: &str) -> Result<()> {
-        let call = self.request(Method::POST, &["leases", token, "release"]).repeatable(true);
+        let call = self
+            .request(Method::POST, &["leases", token, "release"])
+            .with_secret(token)
+            .repeatable(true);
         call.send_for_nothing().await
     }
 }

@@ -9,7 +9,8 @@ impl Client {
     /// # Errors
     /// `invalid_field`, `token_name_taken`, `admin_token_needed`.
     pub async fn create_token(&self, request: &TokenRequest) -> Result<CreatedToken> {
-        Ok(self.request(Method::POST, &["tokens"]).json(request)?.send().await?.1)
+        let call = self.request(Method::POST, &["tokens"]).for_secrets();
+        Ok(call.json(request)?.send().await?.1)
     }
 
     /// One page of tokens, by name, revoked ones too.

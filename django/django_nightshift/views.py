@@ -48,8 +48,12 @@ def execute_task(request: HttpRequest) -> HttpResponse:
     if outcome.error is not None:
         # The site's next release may bring the task.
         report = {"retryable": True, **outcome.error}
-        return _json(500 if outcome.found else 404, json.dumps(report))
-    return _json(200, str(outcome.return_value))
+        response = _json(500 if outcome.found else 404, json.dumps(report))
+    else:
+        response = _json(200, str(outcome.return_value))
+    # By which the service knows the answer for this site's.
+    response["Nightshift-Task-Id"] = record["id"]
+    return response
 
 
 def _sender(request: HttpRequest) -> NightshiftBackend | None:

@@ -35,11 +35,11 @@ pub(crate) fn optional_list<'de, const MAX: usize, D: Deserializer<'de>, T: Dese
     Ok(Option::<List<MAX, T>>::deserialize(deserializer)?.map(|list| list.0))
 }
 
-/// The same on a map of texts.
-pub(crate) fn map<'de, const MAX: usize, D: Deserializer<'de>>(
+/// The same on a map.
+pub(crate) fn map<'de, const MAX: usize, D: Deserializer<'de>, V: Deserialize<'de>>(
     deserializer: D,
-) -> Result<BTreeMap<String, String>, D::Error> {
-    deserializer.deserialize_map(MapVisitor::<MAX>)
+) -> Result<BTreeMap<String, V>, D::Error> {
+    deserializer.deserialize_map(MapVisitor::<MAX, V>(PhantomData))
 }
 
 fn too_many<E: Error>(max: usize) -> E {
@@ -75,13 +75,13 @@ impl<'de, const MAX: usize, T: Deserialize<'de>> de::Visitor<'de> for ListVisito
     }
 }
 
-struct MapVisitor<const MAX: usize>;
+struct MapVisitor<const MAX: usize, V>(PhantomData<V>);
 
-impl<'de, const MAX: usize> de::Visitor<'de> for MapVisitor<MAX> {
-    type Value = BTreeMap<String, String>;
+impl<'de, const MAX: usize, V: Deserialize<'de>> de::Visitor<'de> for MapVisitor<MAX, V> {
+    type Value = BTreeMap<String, V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of texts")
+        f.write_str("an object")
     }
 
     fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {

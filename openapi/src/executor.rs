@@ -46,7 +46,7 @@ pub struct ExecutorRequest {
     #[schema(pattern = "^https?://", max_length = 2048, example = "http://127.0.0.1:9000/tasks")]
     pub url: Option<String>,
     /// Signs each call: `whsec_` and the base64 of 24 to 64 bytes (Standard Webhooks). Never
-    /// shown again.
+    /// shown again. Where it is left out, an executor that is called already keeps its secrets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Secret>)]
     pub secret: Option<String>,
@@ -54,6 +54,11 @@ pub struct ExecutorRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Secret>)]
     pub previous_secret: Option<String>,
+    /// Its answers of success carry the task's id in the header `nightshift-task-id`. One without
+    /// is not the executor's then, but that of something else at its address, which has not begun
+    /// the work: the task is sent again later, or, if it may be tried only once, fails as `lost`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub echoes_task_id: bool,
     /// The installed plugin that an executor of kind `wasm` runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Name>)]
@@ -121,13 +126,14 @@ pub struct Grants {
     )]
     #[schema(value_type = Vec<Name>, max_items = 100, example = json!(["images"]))]
     pub directories: Vec<String>,
-    /// Environment variables and their values, which are never shown again.
+    /// Environment variables and their values, which are never shown again. Null leaves the value
+    /// that the executor has.
     #[serde(
         default,
-        deserialize_with = "bounded::map::<100, _>",
+        deserialize_with = "bounded::map::<100, _, _>",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
-    pub environment: BTreeMap<String, String>,
+    pub environment: BTreeMap<String, Option<String>>,
 }
 
 /// What a plugin may reach, without values that may be secrets.
@@ -153,6 +159,10 @@ pub struct Executor {
     /// Where it is called.
     #[schema(required = true)]
     pub url: Option<String>,
+    /// Only what carries the task's id in the header `nightshift-task-id` is taken as its success.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub echoes_task_id: bool,
     /// The plugin that it runs.
     #[schema(required = true)]
     pub plugin: Option<String>,

@@ -119,6 +119,8 @@ error_codes! {
         "Choose another name: what the audit log says of the first is to stay true.";
     AdminTokenNeeded "admin_token_needed" 409 "Nobody could give out tokens any more"
         "Make a token of scope `admin` that does not expire first, or set `admin_token_file`.";
+    LimitReached "limit_reached" 409 "There are as many as there may be"
+        "Forget what nobody needs any more; `detail` names the limit.";
     MethodNotAllowed "method_not_allowed" 405 "The route does not take this method"
         "Use a method that the `Allow` header names.";
     BodyTimeout "body_timeout" 408 "The body came too slowly"

@@ -59,7 +59,7 @@ pub struct TaskRequest {
     /// At most 32 labels to find the task by: keys of 1 to 63, values of up to 255 characters.
     #[serde(
         default,
-        deserialize_with = "bounded::map::<32, _>",
+        deserialize_with = "bounded::map::<32, _, _>",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     #[schema(value_type = Labels)]
@@ -120,6 +120,11 @@ pub struct TaskBatch {
 pub struct TaskIds {
     /// One for each task; the first task's id where the batch named it before.
     pub ids: Vec<Uuid>,
+    /// Indexes of those of its tasks that were not made, since they had been said before, in an
+    /// earlier request or earlier in the batch: the same `id`, or the `unique_key` of a live task.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub existing: Vec<u32>,
 }
 
 #[cfg(test)]

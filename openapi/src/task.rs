@@ -150,7 +150,7 @@ pub struct Task {
     pub attempts: u32,
     /// Times the task was handed out, with those that never reached the executor.
     pub deliveries: u32,
-    /// Who ran it, one entry an attempt.
+    /// Who ran it, one entry an attempt; the newest 100 of them.
     pub worker_ids: Vec<String>,
     /// When the task was enqueued.
     pub enqueued_at: Timestamp,
@@ -178,8 +178,12 @@ pub struct Task {
     /// What the task returned; null unless it is SUCCESSFUL.
     #[schema(value_type = Option<Value>, required = true)]
     pub return_value: Option<Json>,
-    /// One entry for each failed attempt, oldest first.
+    /// One entry for each failed attempt, oldest first; the newest 100 of them, and 1 MiB at most.
     pub errors: Vec<TaskError>,
+    /// How many older entries were left out of `errors`.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub errors_dropped: u32,
 }
 
 /// A task in a list: the record without what may be large.
@@ -276,8 +280,12 @@ pub struct TaskResult {
     /// What the task returned; null unless it is SUCCESSFUL.
     #[schema(value_type = Option<Value>, required = true)]
     pub return_value: Option<Json>,
-    /// One entry for each failed attempt, oldest first.
+    /// One entry for each failed attempt, oldest first; the newest 100 of them, and 1 MiB at most.
     pub errors: Vec<TaskError>,
+    /// How many older entries were left out of `errors`.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub errors_dropped: u32,
     /// When it ended.
     #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
@@ -317,6 +325,8 @@ pub struct Reason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReasonCode {
+    /// The database holds what cannot be read, of the task or of its executor; `detail` says what.
+    Unreadable,
     /// The task has ended.
     Finished,
     /// An executor holds its lease until `until`.

@@ -25,24 +25,28 @@ const TABLES_PER_PLUGIN: u32 = 16;
 const TABLE_ELEMENTS: usize = 200_000;
 
 /// What decides about the machine code, so that all that share a cache agree.
-fn config(cache: Option<&Path>) -> wasmtime::Result<Config> {
+fn config(cache: Option<Cache>) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
         .max_wasm_stack(STACK_BYTES)
         .async_stack_size(ASYNC_STACK_BYTES)
         .wasm_memory64(false);
-    if let Some(directory) = cache {
-        let mut settings = CacheConfig::new();
-        settings.with_directory(directory);
-        config.cache(Some(Cache::new(settings)?));
-    }
-    Ok(config)
+    config.cache(cache);
+    config
 }
 
-/// An engine that compiles into the cache and runs nothing: it reserves no address space.
-pub(crate) fn compiling(cache: &Path) -> wasmtime::Result<Engine> {
-    Engine::new(&config(Some(cache))?)
+fn open_cache(directory: &Path) -> wasmtime::Result<Cache> {
+    let mut settings = CacheConfig::new();
+    settings.with_directory(directory);
+    Cache::new(settings)
+}
+
+/// An engine that compiles into the cache and runs nothing: it reserves no address space. The
+/// cache counts what was found there.
+pub(crate) fn compiling(cache: &Path) -> wasmtime::Result<(Engine, Cache)> {
+    let cache = open_cache(cache)?;
+    Ok((Engine::new(&config(Some(cache.clone())))?, cache))
 }
 
 /// An engine for so many runs at once. Their memories are taken from a pool, of which only address
@@ -58,7 +62,7 @@ pub(crate) fn running(cache: Option<&Path>, runs_max: u32) -> wasmtime::Result<E
         .max_memories_per_component(MEMORIES_PER_PLUGIN)
         .max_tables_per_component(TABLES_PER_PLUGIN)
         .table_elements(TABLE_ELEMENTS);
-    let mut config = config(cache)?;
+    let mut config = config(cache.map(open_cache).transpose()?);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
     Engine::new(&config)
 }

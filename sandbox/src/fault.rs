@@ -3,7 +3,7 @@
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::state::State;
+use crate::{state::State, waiters::Hung};
 
 const MIB: usize = 1024 * 1024;
 
@@ -24,7 +24,7 @@ pub enum FaultKind {
     StackOverflow,
     /// It asked for more memory than it may have, and did not cope with the refusal.
     OutOfMemory,
-    /// It ran longer than it may.
+    /// It ran longer than it may, or waited for what hangs.
     Timeout,
     /// What it passed to the host was too large.
     TooLarge,
@@ -52,6 +52,9 @@ fn classify(error: &wasmtime::Error, state: &State) -> (FaultKind, String) {
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return (FaultKind::Exit, format!("the plugin called exit({status})"));
     }
+    if let Some(hung) = error.downcast_ref::<Hung>() {
+        return (FaultKind::Timeout, hung.to_string());
+    }
     let cause = root(error);
     match error.downcast_ref() {
         Some(Trap::StackOverflow) => {
@@ -64,8 +67,8 @@ fn classify(error: &wasmtime::Error, state: &State) -> (FaultKind, String) {
             (FaultKind::TooLarge, message)
         }
         // Languages' runtimes give up when there is no memory left.
-        None | Some(Trap::UnreachableCodeReached) if state.limiter.has_refused() => {
-            let mib = state.limiter.bytes_max() / MIB;
+        None | Some(Trap::UnreachableCodeReached) if state.budget.has_refused() => {
+            let mib = state.budget.bytes_max() / MIB;
             (FaultKind::OutOfMemory, format!("the plugin needed more than its {mib} MiB"))
         }
         Some(Trap::UnreachableCodeReached) => {

@@ -8,18 +8,23 @@
 mod bindings;
 mod engine;
 mod fault;
+mod files;
 mod host;
 mod limiter;
 mod network;
 mod output;
 mod plugin;
+mod quarters;
+mod resolve;
 mod run;
 mod sandbox;
 mod state;
 mod threads;
+mod waiters;
+mod wasi_http;
 
 pub use fault::{Fault, FaultKind};
 pub use network::Reach;
 pub use plugin::{Plugin, TaskInfo, Unfit};
 pub use run::{About, Directory, Ending, Grants, Journal, Level, Limits, Raised, Run};
-pub use sandbox::{Sandbox, Settings, compile};
+pub use sandbox::{Hanging, Sandbox, Settings, compile};

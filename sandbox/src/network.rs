@@ -3,63 +3,109 @@
 use std::{
     error::Error as StdError,
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use futures_util::{TryFutureExt, TryStreamExt};
-use http::{HeaderName, HeaderValue, Method};
-use http_body_util::{BodyDataStream, BodyExt, combinators::UnsyncBoxBody};
-use reqwest::{
-    Client, Request, Response, Url,
-    dns::{Addrs, Name, Resolve, Resolving},
-    redirect,
-};
-use thiserror::Error;
+use http::{HeaderName, HeaderValue, Method, header};
+use reqwest::{Client, Request, Response, Url, redirect};
 use tokio::time::Instant;
-use wasmtime_wasi_http::{DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, WasiHttpHooks};
 
-use crate::bindings::nightshift::plugin::http as wit;
+use crate::{
+    bindings::nightshift::plugin::http as wit,
+    limiter::{Budget, Charge},
+    quarters::Quarters,
+    resolve::{NotPublic, PublicOnly},
+    waiters::Waiters,
+};
 
 /// How long connecting may take, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a request's body that are kept until they are sent.
-const BODY_CHUNK_BYTES: usize = 16 * 1024;
 /// Bytes of an answer that `fetch` reads.
 const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What a connection of HTTP/2 reads ahead, of one answer and of all.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
+/// Connections to one host that are kept for the next run, and for how long.
+const IDLE_MAX: usize = 4;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Headers that say where a message ends, where it goes, and what becomes of its connection. The
+/// host writes them: a plugin that could would put words into the mouth of whoever uses the
+/// connection next.
+const OF_THE_CONNECTION: [HeaderName; 10] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::EXPECT,
+    header::HOST,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+pub(crate) fn is_of_the_connection(name: &HeaderName) -> bool {
+    OF_THE_CONNECTION.contains(name) || name.as_str().starts_with("proxy-")
+}
+
+/// Methods after which a connection, or an answer, is not what it looks like.
+pub(crate) fn is_for_proxies(method: &Method) -> bool {
+    [Method::CONNECT, Method::TRACE].contains(method)
+}
 
 /// Says where a run may send requests.
 pub trait Reach: Send + Sync {
     fn may_reach(&self, url: &Url) -> bool;
 }
 
-/// Sends requests; one pool of connections serves all plugins.
-#[derive(Clone)]
-pub(crate) struct Network(Client);
+/// Sends the requests of one executor, on connections that no other uses.
+pub(crate) struct Network {
+    names: Waiters,
+    /// Made when it is needed: it reads all certificates that the machine trusts.
+    client: OnceLock<Client>,
+}
 
 impl Network {
-    pub(crate) fn new() -> reqwest::Result<Self> {
+    pub(crate) fn new(names: Waiters) -> Self {
+        Self { names, client: OnceLock::new() }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.names.are_idle()
+    }
+
+    pub(crate) fn client(&self) -> reqwest::Result<Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client.clone());
+        }
         let client = Client::builder()
             .user_agent(concat!("nightshift-plugin/", env!("CARGO_PKG_VERSION")))
             // Where a redirect leads is for the plugin to follow, if it may.
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
-            .dns_resolver(Arc::new(PublicOnly))
+            .dns_resolver(Arc::new(PublicOnly(self.names.clone())))
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .pool_max_idle_per_host(IDLE_MAX)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build()?;
-        Ok(Self(client))
+        Ok(self.client.get_or_init(|| client).clone())
     }
 }
 
 /// What one run has of the network.
 pub(crate) struct Door {
-    pub(crate) network: Network,
+    pub(crate) quarters: Arc<Quarters>,
     pub(crate) reach: Option<Arc<dyn Reach>>,
+    pub(crate) budget: Arc<Budget>,
 }
 
 impl Door {
-    fn may_reach(&self, url: &Url) -> bool {
+    pub(crate) fn may_reach(&self, url: &Url) -> bool {
         matches!(url.scheme(), "http" | "https")
             && self.reach.as_ref().is_some_and(|reach| reach.may_reach(url))
     }
@@ -70,10 +116,14 @@ impl Door {
         request: wit::Request,
         until: Instant,
     ) -> Result<wit::Response, wit::Error> {
-        let asked = request.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        let asked = request.timeout_ms.map(Duration::from_millis);
+        let asked = asked.and_then(|timeout| Instant::now().checked_add(timeout));
         let until = asked.map_or(until, |asked| asked.min(until));
         let request = self.request(request)?;
-        let answer = self.network.0.execute(request).map_err(|error| failed(&error)).and_then(read);
+        let client = self.quarters.network.client().map_err(|error| failed(&error))?;
+        let held = self.budget.charge(0).ok_or(wit::Error::TooLarge(0))?;
+        let answer = client.execute(request).map_err(|error| failed(&error));
+        let answer = answer.and_then(|response| read(response, held));
         tokio::time::timeout_at(until, answer).await.unwrap_or(Err(wit::Error::Timeout))
     }
 
@@ -86,12 +136,16 @@ impl Door {
         }
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|error| invalid("the method", &error))?;
+        if is_for_proxies(&method) {
+            return Err(wit::Error::Invalid(format!("the method {method} is not for plugins")));
+        }
         let mut built = Request::new(method, url);
         for (name, value) in request.headers {
             let name = HeaderName::from_bytes(name.as_bytes())
                 .map_err(|error| invalid("a header's name", &error))?;
-            if DEFAULT_FORBIDDEN_HEADERS.contains(&name) {
-                return Err(wit::Error::Invalid(format!("the header {name} is the host's")));
+            if is_of_the_connection(&name) {
+                let why = "it belongs to the connection, and the host writes it where it is due";
+                return Err(wit::Error::Invalid(format!("the header {name}: {why}")));
             }
             let value = HeaderValue::from_str(&value)
                 .map_err(|error| invalid("a header's value", &error))?;
@@ -110,7 +164,7 @@ fn denied(url: &Url) -> String {
     format!("{place} is not among the hosts that the executor's registration grants")
 }
 
-async fn read(response: Response) -> Result<wit::Response, wit::Error> {
+async fn read(response: Response, mut held: Charge) -> Result<wit::Response, wit::Error> {
     let status = response.status().as_u16();
     let headers = response
         .headers()
@@ -125,6 +179,9 @@ async fn read(response: Response) -> Result<wit::Response, wit::Error> {
         if body.len() + chunk.len() > FETCHED_BYTES_MAX {
             return Err(wit::Error::TooLarge(FETCHED_BYTES_MAX as u64));
         }
+        if !held.grow(chunk.len()) {
+            return Err(wit::Error::TooLarge(held.bytes() as u64));
+        }
         body.extend_from_slice(&chunk);
     }
     Ok(wit::Response { status, headers, body })
@@ -137,7 +194,7 @@ fn failed(error: &reqwest::Error) -> wit::Error {
     }
 }
 
-fn root(error: &dyn StdError) -> String {
+pub(crate) fn root(error: &dyn StdError) -> String {
     let mut root = error;
     while let Some(source) = root.source() {
         root = source;
@@ -146,7 +203,7 @@ fn root(error: &dyn StdError) -> String {
 }
 
 /// The refusal among the causes, also inside of an [`io::Error`], which hides its own.
-fn cause(error: &reqwest::Error) -> Option<&NotPublic> {
+pub(crate) fn cause(error: &reqwest::Error) -> Option<&NotPublic> {
     let mut cause = error.source();
     while let Some(current) = cause {
         let inside = current.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
@@ -159,120 +216,14 @@ fn cause(error: &reqwest::Error) -> Option<&NotPublic> {
     None
 }
 
-type Body = UnsyncBoxBody<bytes::Bytes, Error>;
-type Sent = (http::Response<Body>, Box<dyn Future<Output = Result<(), Error>> + Send>);
-
-/// `wasi:http/outgoing-handler`.
-impl WasiHttpHooks for Door {
-    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
-        BODY_CHUNK_BYTES
-    }
-
-    fn send_request(
-        &mut self,
-        request: http::Request<Body>,
-        options: Option<RequestOptions>,
-        _fut: Box<dyn Future<Output = Result<(), Error>> + Send>,
-    ) -> Box<dyn Future<Output = Result<Sent, Error>> + Send> {
-        let client = self.network.0.clone();
-        let url = Url::parse(&request.uri().to_string()).ok();
-        let granted = url.is_some_and(|url| self.may_reach(&url));
-        Box::new(async move {
-            if !granted {
-                return Err(Error::HttpRequestDenied);
-            }
-            let request = request.map(|body| reqwest::Body::wrap_stream(BodyDataStream::new(body)));
-            let request = Request::try_from(request).map_err(|error| wasi_error(&error))?;
-            let sending = client.execute(request);
-            let limit = options.and_then(|options| options.first_byte_timeout);
-            let response = match limit {
-                None => sending.await,
-                Some(limit) => tokio::time::timeout(limit, sending)
-                    .await
-                    .map_err(|_elapsed| Error::ConnectionReadTimeout)?,
-            };
-            let response = http::Response::from(response.map_err(|error| wasi_error(&error))?);
-            let response =
-                response.map(|body| body.map_err(|error| wasi_error(&error)).boxed_unsync());
-            let nothing_more: Box<dyn Future<Output = _> + Send> = Box::new(async { Ok(()) });
-            Ok((response, nothing_more))
-        })
-    }
-}
-
-fn wasi_error(error: &reqwest::Error) -> Error {
-    if cause(error).is_some() {
-        return Error::DestinationIpProhibited;
-    }
-    if error.is_timeout() {
-        return Error::ConnectionTimeout;
-    }
-    if error.is_connect() {
-        return Error::ConnectionRefused;
-    }
-    Error::InternalError(Some(root(error)))
-}
-
-/// A name that leads into a private network: its owner may point it wherever he likes. An address
-/// that was granted as such is not looked up.
-#[derive(Clone, Copy, Debug, Error)]
-#[error("the host's name leads to {0}, which is no public address: grant the address itself")]
-struct NotPublic(IpAddr);
-
-struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found: Vec<SocketAddr> =
-                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            if let Some(private) = found.iter().find(|address| !is_public(address.ip())) {
-                return Err(NotPublic(private.ip()).into());
-            }
-            let addresses: Addrs = Box::new(found.into_iter());
-            Ok(addresses)
-        })
-    }
-}
-
-/// Whether anybody on the internet could reach it, by IANA's registries of special addresses
-/// (RFC 6890).
-fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        // Azure's host.
-        IpAddr::V4(v4) if v4.octets() == [168, 63, 129, 16] => false,
-        IpAddr::V4(v4) => {
-            let [a, b, c, _] = v4.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            let protocol = a == 192 && b == 0 && c == 0;
-            let benchmark = a == 198 && (18..20).contains(&b);
-            !(v4.is_private()
-                || v4.is_loopback()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_documentation()
-                || a == 0
-                || a >= 240
-                || shared
-                || protocol
-                || benchmark)
-        }
-        IpAddr::V6(v6) => match v6.segments() {
-            // NAT64 (RFC 6052) and 6to4 (RFC 3056) lead to the IPv4 address that they hold.
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
-                is_public(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, high, low).to_canonical())
-            }
-            // Teredo and other protocols of 2001::/23, and documentation.
-            [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-            // Global unicast.
-            [first, ..] => (0x2000..0x4000).contains(&first),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Door, Network, Reach, Url, is_public, wit};
+    use std::sync::Arc;
+
+    use tokio::runtime::Handle;
+
+    use super::{Door, Reach, Url, wit};
+    use crate::{limiter::Budget, quarters::House, waiters::Pool};
 
     struct Anywhere;
 
@@ -282,60 +233,62 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_no_request_is_refused() {
-        let reach: Option<std::sync::Arc<dyn Reach>> = Some(std::sync::Arc::new(Anywhere));
-        let door = Door { network: Network::new().unwrap(), reach };
+    fn door() -> Door {
+        let pool = || Pool::new(Handle::current(), "calls", 1);
+        let quarters = House::new(pool(), pool()).of("a");
+        Door { quarters, reach: Some(Arc::new(Anywhere)), budget: Budget::new(0) }
+    }
+
+    fn request(method: &str, url: &str, headers: Vec<(String, String)>) -> wit::Request {
+        let (method, url) = (method.to_owned(), url.to_owned());
+        wit::Request { method, url, headers, body: None, timeout_ms: None }
+    }
+
+    fn header(name: &str, value: &str) -> Vec<(String, String)> {
+        vec![(name.to_owned(), value.to_owned())]
+    }
+
+    #[tokio::test]
+    async fn what_is_no_request_is_refused() {
+        let door = door();
         let refused = |method: &str, url: &str, headers: Vec<(String, String)>| {
-            let (method, url) = (method.to_owned(), url.to_owned());
-            let request = wit::Request { method, url, headers, body: None, timeout_ms: None };
-            matches!(door.request(request), Err(wit::Error::Invalid(_) | wit::Error::Denied(_)))
+            let asked = door.request(request(method, url, headers));
+            matches!(asked, Err(wit::Error::Invalid(_) | wit::Error::Denied(_)))
         };
-        let header = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
         assert!(!refused("GET", "http://example.org/", header("accept", "*/*")));
         assert!(refused("G T", "http://example.org/", Vec::new()));
+        assert!(refused("CONNECT", "http://example.org/", Vec::new()));
+        assert!(refused("TRACE", "http://example.org/", Vec::new()));
         assert!(refused("GET", "example.org", Vec::new()));
         assert!(refused("GET", "file:///etc/passwd", Vec::new()));
-        assert!(refused("GET", "http://example.org/", header("host", "other.org")));
         assert!(refused("GET", "http://example.org/", header("a b", "c")));
         assert!(refused("GET", "http://example.org/", header("a", "b\nc")));
+        assert!(refused("GET", "http://example.org/", header("a", "b\r\nhost: c")));
         let many = (0..40_000).map(|n| (format!("x-{n}"), String::new())).collect();
         assert!(refused("GET", "http://example.org/", many));
     }
 
-    #[test]
-    fn private_and_special_addresses_are_told_from_public_ones() {
-        for private in [
-            "127.0.0.1",
-            "10.1.2.3",
-            "172.16.0.1",
-            "192.168.1.1",
-            "169.254.169.254",
-            "0.0.0.0",
-            "100.64.0.1",
-            "192.0.0.1",
-            "198.18.0.1",
-            "224.0.0.1",
-            "255.255.255.255",
-            "::1",
-            "::",
-            "fe80::1",
-            "fd00:ec2::254",
-            "::ffff:10.0.0.1",
-            "64:ff9b::7f00:1",
-            "2002:7f00:1::",
-            "2001:db8::1",
-            "2001::1",
-            "3fff::1",
-            "168.63.129.16",
-            "ff02::1",
+    #[tokio::test]
+    async fn headers_of_the_connection_are_refused_by_name() {
+        let door = door();
+        for name in [
+            "Connection",
+            "Content-Length",
+            "Expect",
+            "Host",
+            "HTTP2-Settings",
+            "Keep-Alive",
+            "Proxy-Authorization",
+            "Proxy-Connection",
+            "Proxy-Whatever",
+            "TE",
+            "Trailer",
+            "Transfer-Encoding",
+            "Upgrade",
         ] {
-            assert!(!is_public(private.parse().unwrap()), "{private}");
-        }
-        for public in
-            ["1.1.1.1", "172.32.0.1", "100.128.0.1", "2606:4700::1111", "64:ff9b::101:101"]
-        {
-            assert!(is_public(public.parse().unwrap()), "{public}");
+            let asked = door.request(request("POST", "http://example.org/", header(name, "1")));
+            let Err(wit::Error::Invalid(why)) = asked else { panic!("{name} passed") };
+            assert!(why.contains(&name.to_ascii_lowercase()), "{why}");
         }
     }
 }

@@ -4,6 +4,9 @@ use crate::{Fault, bindings::nightshift::plugin::task_types, network::Reach};
 
 /// One attempt at a task.
 pub struct Run {
+    /// Whose run it is: runs of one executor share connections and threads, and those of different
+    /// ones do not.
+    pub executor: String,
     pub task_path: String,
     /// A JSON array.
     pub args: String,
@@ -69,8 +72,14 @@ pub struct Directory {
 /// Bounds of one run beside its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of all its memories together.
-    pub memory_bytes: usize,
+    /// MiB of all its memories together, and of what the host holds for it.
+    pub memory_mib: u32,
+}
+
+impl Limits {
+    pub(crate) fn memory_bytes(self) -> usize {
+        usize::try_from(self.memory_mib).unwrap_or(usize::MAX).saturating_mul(1024 * 1024)
+    }
 }
 
 /// Takes what a plugin says while it runs.

@@ -5,20 +5,26 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use wasmtime::{
     Engine, Store, UpdateDeadline,
     component::{Component, HasSelf, Linker},
 };
+use wasmtime_wasi::p2::bindings::filesystem::types;
 
 use crate::{
     Ending, Fault, FaultKind, Grants, Journal, Level, Limits, Plugin, Run, TaskInfo, Unfit,
     bindings::{Plugin as World, PluginPre},
     engine::{self, Ticker},
-    network::Network,
+    files::HasFiles,
+    quarters::{FILE_CALLS_MAX, House, NAME_CALLS_MAX},
     state::{RunClock, State},
     threads::Threads,
+    waiters::Pool,
 };
 
 /// Bytes that one call may pass from the plugin to the host.
@@ -30,7 +36,7 @@ const WEBASSEMBLY: &[u8] = b"\0asm";
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 /// How long `describe` may take, and how much memory.
 const DESCRIBE_TIME: Duration = Duration::from_secs(5);
-const DESCRIBE_LIMITS: Limits = Limits { memory_bytes: 256 * 1024 * 1024 };
+const DESCRIBE_LIMITS: Limits = Limits { memory_mib: 256 };
 
 /// How a sandbox is set up.
 #[derive(Clone, Debug)]
@@ -42,6 +48,17 @@ pub struct Settings {
     pub threads: usize,
     /// Runs at once; others wait.
     pub runs_max: u32,
+    /// MiB of the limits of all runs at once; others wait.
+    pub memory_mib: u32,
+}
+
+/// System calls of plugins that nobody waits for any more, and that do not end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hanging {
+    pub file_calls: usize,
+    pub name_lookups: usize,
+    /// There are so many of one kind that no plugin gets a thread for another.
+    pub all: bool,
 }
 
 /// Compiles plugins and runs them.
@@ -54,33 +71,48 @@ struct Shared {
     engine: Engine,
     linker: Linker<State>,
     ticker: Ticker,
-    network: Network,
-    /// Runs that may begin.
+    house: House,
+    /// Runs that may begin, and MiB that they may have.
     places: Semaphore,
+    memory: Semaphore,
+    memory_mib: u32,
     /// Whether a plugin is asked for its tasks: one at a time, beside all runs.
     describing: Semaphore,
 }
 
 /// Compiles a component into the cache, for a sandbox with the same cache. To be called in a
-/// process of its own, with limits: a small component may take minutes and gigabytes.
-pub fn compile(bytes: &[u8], cache: &Path) -> Result<(), Unfit> {
-    let engine = engine::compiling(cache).map_err(|error| unfit(&error, bytes))?;
-    Component::new(&engine, bytes).map(drop).map_err(|error| unfit(&error, bytes))
+/// process of its own, with limits: a small component may take minutes and gigabytes. Says whether
+/// the machine code is in the cache now: wasmtime says nothing of a disk that is full.
+pub fn compile(bytes: &[u8], cache: &Path) -> Result<bool, Unfit> {
+    let (engine, found) = engine::compiling(cache).map_err(|error| unfit(&error, bytes))?;
+    let get = || Component::new(&engine, bytes).map(drop).map_err(|error| unfit(&error, bytes));
+    get()?;
+    if found.cache_hits() == 0 {
+        get()?;
+    }
+    Ok(found.cache_hits() > 0)
 }
 
 impl Sandbox {
     pub fn new(settings: &Settings) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let engine =
             engine::running(settings.cache.as_deref(), settings.runs_max.saturating_add(1))?;
+        let threads = Threads::start(settings.threads, FILE_CALLS_MAX + NAME_CALLS_MAX)?;
+        let pool = |calls, max| Pool::new(threads.handle().clone(), calls, max);
         let shared = Shared {
             linker: linker(&engine)?,
             ticker: Ticker::start(engine.clone())?,
-            network: Network::new()?,
+            house: House::new(
+                pool("file operations", FILE_CALLS_MAX),
+                pool("name lookups", NAME_CALLS_MAX),
+            ),
             places: Semaphore::new(usize::try_from(settings.runs_max)?),
+            memory: Semaphore::new(usize::try_from(settings.memory_mib)?),
+            memory_mib: settings.memory_mib,
             describing: Semaphore::new(1),
             engine,
         };
-        Ok(Self { shared: Arc::new(shared), threads: Threads::start(settings.threads)? })
+        Ok(Self { shared: Arc::new(shared), threads })
     }
 
     /// Compiles a component, or reads what was compiled before, and checks that it fits the world.
@@ -95,6 +127,7 @@ impl Sandbox {
     /// Asks a plugin for its tasks.
     pub async fn describe(&self, plugin: &Plugin) -> Result<Vec<TaskInfo>, Unfit> {
         let room = Room {
+            executor: String::new(),
             grants: Grants::default(),
             limits: DESCRIBE_LIMITS,
             time: DESCRIBE_TIME,
@@ -113,8 +146,8 @@ impl Sandbox {
 
     /// Runs a task. Whoever drops the future ends the run, within a few hundredths of a second.
     pub async fn run(&self, plugin: &Plugin, run: Run) -> Ending {
-        let Run { grants, limits, time, journal, task_path, args, kwargs, about } = run;
-        let room = Room { grants, limits, time, journal, queues: true };
+        let Run { executor, grants, limits, time, journal, task_path, args, kwargs, about } = run;
+        let room = Room { executor, grants, limits, time, journal, queues: true };
         let ended = self
             .isolated(plugin, room, |world, store| {
                 Box::pin(async move {
@@ -127,6 +160,16 @@ impl Sandbox {
             Ok(Ok(value)) => Ending::Returned(value),
             Ok(Err(raised)) => Ending::Raised(raised.into()),
             Err(fault) => Ending::Fault(fault),
+        }
+    }
+
+    /// What hangs, and takes threads from plugins.
+    pub fn hanging(&self) -> Hanging {
+        let (files, names) = (self.shared.house.files(), self.shared.house.names());
+        Hanging {
+            file_calls: files.hung(),
+            name_lookups: names.hung(),
+            all: files.is_full() || names.is_full(),
         }
     }
 
@@ -152,6 +195,7 @@ impl Sandbox {
 
 /// What a run gets.
 struct Room {
+    executor: String,
     grants: Grants,
     limits: Limits,
     time: Duration,
@@ -183,16 +227,19 @@ impl Shared {
         clock: RunClock,
         ask: impl Ask<T>,
     ) -> Result<T, Fault> {
-        let _place = if room.queues {
-            tokio::select! {
-                place = self.places.acquire() => Some(place),
-                fault = clock.over() => return Err(fault),
-            }
-        } else {
-            None
+        let beginning = async {
+            let place = if room.queues { Some(self.place(room.limits).await?) } else { None };
+            let quarters = self.house.of(&room.executor);
+            let Room { grants, limits, journal, .. } = room;
+            let state = State::new(grants, limits, journal, clock.clone(), quarters).await?;
+            Ok::<_, Fault>((place, state))
+        };
+        let (_place, state) = tokio::select! {
+            begun = beginning => begun?,
+            fault = clock.over() => return Err(fault),
         };
         let _running = self.ticker.running();
-        let mut store = self.store(room, clock.clone())?;
+        let mut store = self.store(state);
         let answer = tokio::select! {
             biased;
             fault = clock.over() => Err(fault),
@@ -205,9 +252,18 @@ impl Shared {
         answer
     }
 
-    fn store(&self, room: Room, clock: RunClock) -> Result<Store<State>, Fault> {
-        let Room { grants, limits, journal, .. } = room;
-        let state = State::new(grants, limits, journal, clock, self.network.clone())?;
+    /// A place among the runs, and the memory that the run may have.
+    async fn place(&self, limits: Limits) -> Result<Place<'_>, Fault> {
+        let Limits { memory_mib } = limits;
+        if memory_mib > self.memory_mib {
+            let all = self.memory_mib;
+            let message = format!("a run may have {memory_mib} MiB, all plugins here {all} MiB");
+            return Err(Fault::new(FaultKind::NotStarted, message));
+        }
+        Ok((self.places.acquire().await.ok(), self.memory.acquire_many(memory_mib).await.ok()))
+    }
+
+    fn store(&self, state: State) -> Store<State> {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(PASSED_BYTES_MAX);
@@ -218,13 +274,20 @@ impl Shared {
         store.epoch_deadline_callback(|_| {
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
-        Ok(store)
+        store
     }
 }
+
+/// Held by a run. (Neither semaphore is ever closed.)
+type Place<'a> = (Option<SemaphorePermit<'a>>, Option<SemaphorePermit<'a>>);
 
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    // In place of wasmtime's, which open what blocks and share their threads among all plugins.
+    linker.allow_shadowing(true);
+    types::add_to_linker::<State, HasFiles>(&mut linker, State::files)?;
+    linker.allow_shadowing(false);
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     World::add_to_linker::<State, HasSelf<State>>(&mut linker, |state| state)?;
     Ok(linker)

@@ -3,28 +3,32 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::{
+    FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, filesystem::WasiFilesystemCtxView,
+};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::{
     Fault, FaultKind,
-    limiter::Limiter,
-    network::{Door, Network},
+    files::Files,
+    limiter::{Budget, Limiter},
+    network::Door,
     output::{Log, Output},
-    run::{Grants, Journal, Level, Limits},
+    quarters::Quarters,
+    run::{Directory, Grants, Journal, Level, Limits},
+    wasi_http::HEADER_BYTES_MAX,
 };
 
 /// Entries of the table of what a plugin holds of the host's: streams, requests, files. Each takes
 /// of the host's memory or of its open files, beside what the limiter counts.
 const RESOURCES_MAX: usize = 256;
-/// Bytes of the headers of one request or answer.
-const FIELDS_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of random numbers that may be asked for at once.
 const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What belongs to one run.
 pub(crate) struct State {
     pub(crate) limiter: Limiter,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) clock: RunClock,
     pub(crate) log: Arc<Log>,
     pub(crate) stderr: Output,
@@ -67,12 +71,12 @@ impl RunClock {
 }
 
 impl State {
-    pub(crate) fn new(
+    pub(crate) async fn new(
         grants: Grants,
         limits: Limits,
         journal: Arc<dyn Journal>,
         clock: RunClock,
-        network: Network,
+        quarters: Arc<Quarters>,
     ) -> Result<Self, Fault> {
         let log = Arc::new(Log::new(journal));
         let stdout = Output::new(Level::Info, Arc::clone(&log));
@@ -84,31 +88,38 @@ impl State {
             .max_random_size(RANDOM_BYTES_MAX)
             .allow_tcp(false)
             .allow_udp(false)
-            .allow_ip_name_lookup(false);
-        for directory in &grants.directories {
-            let seen = format!("/data/{}", directory.name);
-            wasi.preopened_dir(&directory.path, seen, FsPerms::ReadOnly).map_err(|error| {
-                let cause = crate::fault::root(&error);
-                let message =
-                    format!("the directory {:?} cannot be opened: {cause}", directory.name);
-                Fault::new(FaultKind::NotStarted, message)
-            })?;
+            .allow_ip_name_lookup(false)
+            // Which is a thread that may: see `Files::ask`.
+            .allow_blocking_current_thread(true);
+        if !grants.directories.is_empty() {
+            let directories = grants.directories;
+            let opening = quarters.files.call(move || open(wasi, &directories)).await;
+            wasi =
+                opening.map_err(|hung| Fault::new(FaultKind::NotStarted, hung.to_string()))??;
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
+        let budget = Budget::new(limits.memory_bytes());
         let mut http = WasiHttpCtx::new();
-        http.set_field_size_limit(FIELDS_BYTES_MAX);
+        http.set_field_size_limit(HEADER_BYTES_MAX);
         Ok(Self {
-            limiter: Limiter::new(limits.memory_bytes),
+            limiter: Limiter(Arc::clone(&budget)),
             clock,
             log,
             stderr,
-            door: Door { network, reach: grants.http },
+            door: Door { quarters, reach: grants.http, budget: Arc::clone(&budget) },
+            budget,
             stdout,
             table,
             wasi: wasi.build(),
             http,
         })
+    }
+
+    pub(crate) fn files(&mut self) -> Files<'_> {
+        let Self { door, budget, table, wasi, .. } = self;
+        let view = WasiFilesystemCtxView { ctx: wasi.filesystem(), table };
+        Files { view, waiters: &door.quarters.files, budget }
     }
 
     /// Logs what is left.
@@ -117,6 +128,19 @@ impl State {
         self.stderr.close();
         self.log.close();
     }
+}
+
+/// Opens what the plugin sees from the start. What a directory lies on may never answer.
+fn open(mut wasi: WasiCtxBuilder, directories: &[Directory]) -> Result<WasiCtxBuilder, Fault> {
+    for directory in directories {
+        let seen = format!("/data/{}", directory.name);
+        wasi.preopened_dir(&directory.path, seen, FsPerms::ReadOnly).map_err(|error| {
+            let cause = crate::fault::root(&error);
+            let message = format!("the directory {:?} cannot be opened: {cause}", directory.name);
+            Fault::new(FaultKind::NotStarted, message)
+        })?;
+    }
+    Ok(wasi)
 }
 
 impl WasiView for State {

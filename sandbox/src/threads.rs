@@ -15,14 +15,20 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    pub(crate) fn start(number: usize) -> std::io::Result<Self> {
+    /// So many to run on, and so many that may block.
+    pub(crate) fn start(number: usize, blocking: usize) -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(number.max(1))
+            .max_blocking_threads(blocking)
             .thread_name("plugin")
             .on_thread_start(step_back)
             .enable_all()
             .build()?;
         Ok(Self { handle: runtime.handle().clone(), runtime: Some(runtime) })
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 
     pub(crate) fn spawn<T: Send + 'static>(

@@ -212,7 +212,7 @@ pub async fn keep(
     clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
 ) {
-    let mut written = clock.now();
+    let mut written = clock.elapsed();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -222,9 +222,8 @@ pub async fn keep(
             let error = &error as &dyn std::error::Error;
             tracing::debug!(error, "tokens cannot be read; those that are known hold");
         }
-        let now = clock.now();
-        if now >= later(written, USES_PERIOD) {
-            written = now;
+        if clock.elapsed() >= written + USES_PERIOD {
+            written = clock.elapsed();
             access.store_uses(&store).await;
         }
     }

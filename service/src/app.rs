@@ -10,7 +10,10 @@ use actix_web::{
 };
 use anyhow::{Context, bail};
 use async_trait::async_trait;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, JoinHandle},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,7 +24,7 @@ use crate::{
     dispatch::{Bounds, Dispatcher, Drain, Keep, Seen, prune, reap},
     domain::plugin::Digest,
     entropy::Entropy,
-    executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
+    executor::{Executors, HttpExecutor, HttpSettings, PluginPlaces, WasmExecutor},
     memory::Memory,
     metrics::Metrics,
     network::Network,
@@ -30,6 +33,7 @@ use crate::{
     tls::Certificates,
     traces::Traces,
     vault::Vault,
+    vital::Vital,
 };
 
 /// How long a client may take to send the head of a request.
@@ -89,18 +93,31 @@ pub fn make_executor(
     }))
 }
 
+/// A task that works until the service stops.
+struct Part {
+    name: &'static str,
+    task: JoinHandle<()>,
+}
+
+impl Part {
+    fn start(
+        vital: &Vital,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self { name, task: vital.task(name, work) }
+    }
+}
+
 /// A service that listens.
 pub struct App {
     address: SocketAddr,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
-    dispatching: JoinHandle<()>,
-    reaping: JoinHandle<()>,
-    pruning: JoinHandle<()>,
-    following: JoinHandle<()>,
-    admitting: JoinHandle<()>,
+    /// In the order in which they are waited for.
+    working: Vec<Part>,
     warming: JoinHandle<()>,
-    certifying: Option<JoinHandle<()>>,
+    vital: Vital,
     stopping: CancellationToken,
     drain: Drain,
     traces: Traces,
@@ -115,16 +132,17 @@ impl App {
         let certificates = config.tls()?.map(Certificates::load).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new());
         let traces = Traces::new(config.otlp_endpoint.as_deref())?;
+        let (vital, stopping) = Vital::new();
         let memory = Arc::new(Memory::new(config.payload_memory_mib));
         let surroundings = Surroundings {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
             memory: Arc::clone(&memory),
             metrics: Arc::clone(&metrics),
+            vital: vital.clone(),
         };
         let opened = Store::open(&config.database()?, config.deliveries_max, surroundings, &vault)?;
         let access = Arc::new(admission(config, opened.tokens)?);
-        let stopping = CancellationToken::new();
         let plugins = Arc::new(Plugins::new(plugins));
         let state = State {
             store: opened.store.clone(),
@@ -143,6 +161,7 @@ impl App {
             metrics: Arc::clone(&metrics),
             traces: traces.clone(),
             scrape: Arc::new(Scrape::default()),
+            vital: vital.clone(),
             stopping: stopping.clone(),
         };
         let (server, address) = serve(config, state, certificates.as_ref())?;
@@ -158,27 +177,24 @@ impl App {
             Seen { metrics, traces: traces.clone() },
             Bounds { attempts_max: config.attempts_max, memory },
         ));
+        let (store, until) = (|| opened.store.clone(), || stopping.clone());
+        let pruning = prune(store(), Arc::clone(&clock), keep(config), until());
+        let following = certificates.map(|files| files.follow(until()));
+        let mut working = vec![
+            Part::start(&vital, "dispatcher", dispatcher.run(opened.cancels, drain.clone())),
+            Part::start(&vital, "reaper", reap(store(), Arc::clone(&clock), until())),
+            Part::start(&vital, "pruner", pruning),
+            Part::start(&vital, "event follower", store().follow_events(until())),
+            Part::start(&vital, "token keeper", access::keep(access, store(), clock, until())),
+        ];
+        working.extend(following.map(|it| Part::start(&vital, "certificate follower", it)));
         Ok(Self {
             address,
             server: server.handle(),
-            serving: tokio::spawn(server),
-            dispatching: tokio::spawn(dispatcher.run(opened.cancels, drain.clone())),
-            reaping: tokio::spawn(reap(opened.store.clone(), Arc::clone(&clock), stopping.clone())),
-            pruning: tokio::spawn(prune(
-                opened.store.clone(),
-                Arc::clone(&clock),
-                keep(config),
-                stopping.clone(),
-            )),
-            following: tokio::spawn(opened.store.clone().follow_events(stopping.clone())),
-            admitting: tokio::spawn(access::keep(
-                access,
-                opened.store.clone(),
-                clock,
-                stopping.clone(),
-            )),
+            serving: vital.task("HTTP server", server),
+            working,
             warming,
-            certifying: certificates.map(|files| tokio::spawn(files.follow(stopping.clone()))),
+            vital,
             stopping,
             drain,
             traces,
@@ -196,6 +212,17 @@ impl App {
         &self.store
     }
 
+    /// Watches over all that has to go on as long as this service does.
+    pub fn vital(&self) -> &Vital {
+        &self.vital
+    }
+
+    /// What ends each of its tasks, for tests of what comes of that.
+    pub fn tasks(&self) -> Vec<(&'static str, AbortHandle)> {
+        let working = self.working.iter().map(|part| (part.name, part.task.abort_handle()));
+        working.chain([("HTTP server", self.serving.abort_handle())]).collect()
+    }
+
     /// Cancel it to stop waiting for attempts that still run.
     pub fn hurry(&self) -> CancellationToken {
         self.drain.hurry.clone()
@@ -204,22 +231,18 @@ impl App {
     /// Stops: claims no more, waits for what runs, hands back the rest, answers what was asked,
     /// and returns after the last commit. Executors can report until the end.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.drain.stop_claiming.cancel();
+        // First of all: from here on its parts may end.
         self.stopping.cancel();
-        self.dispatching.await.context("the dispatcher panicked")?;
-        self.reaping.await.context("the reaper panicked")?;
-        self.pruning.await.context("the pruner panicked")?;
-        self.following.await.context("following events panicked")?;
-        self.admitting.await.context("keeping tokens panicked")?;
-        self.warming.await.context("getting plugins ready panicked")?;
-        if let Some(certifying) = self.certifying {
-            certifying.await.context("looking at the certificate panicked")?;
+        self.drain.stop_claiming.cancel();
+        for Part { name, task } in self.working {
+            task.await.with_context(|| format!("the {name} did not end by itself"))?;
         }
+        self.warming.await.context("getting plugins ready panicked")?;
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         drop(self.store);
         let closing = self.closing;
-        tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")?;
+        tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")??;
         self.traces.stop().await;
         Ok(())
     }
@@ -247,6 +270,7 @@ fn public_url(config: &Config, address: SocketAddr) -> String {
 
 fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmExecutor {
     WasmExecutor {
+        places: PluginPlaces::new(config.plugin_runs_max, config.plugin_memory_mib),
         plugins,
         components: Arc::new(Stored(store.clone())),
         directories: config.plugin_directories.clone(),

@@ -2,23 +2,31 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
 use tokio::sync::watch;
 
 use crate::domain::Timestamp;
 
-/// What time it is, in whole microseconds, and when it will be later.
+/// What time it is, in whole microseconds, and how much of it passes.
+///
+/// The time of day may be set by somebody at any moment. What lasts for so long is measured by
+/// [`Clock::elapsed`], which nobody sets; only what is to happen at a time of day waits for that.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> Timestamp;
+
+    /// How much time has passed since this clock began.
+    fn elapsed(&self) -> Duration;
+
+    /// The same, to notice that this process stood still. A clock that is moved by hand moves in
+    /// leaps, in which nothing stood still unless the test says so.
+    fn pulse(&self) -> Duration {
+        self.elapsed()
+    }
 
     /// Takes over the time of a database that several processes share, so that all of them
     /// agree, and returns the time that holds now.
@@ -30,9 +38,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
     async fn sleep_until(&self, deadline: Timestamp);
 
     /// Returns once `duration` has passed.
-    async fn sleep(&self, duration: Duration) {
-        self.sleep_until(later(self.now(), duration)).await;
-    }
+    async fn sleep(&self, duration: Duration);
 }
 
 /// `start + duration`, or the end of time.
@@ -44,11 +50,18 @@ fn whole_microseconds(instant: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant)
 }
 
-/// The machine's clock, corrected by the database's where that is shared.
-#[derive(Clone, Debug, Default)]
+/// The machine's clock, or the database's where that is shared.
+#[derive(Clone, Debug)]
 pub struct SystemClock {
-    /// Microseconds to add.
-    correction: Arc<AtomicI64>,
+    began: Instant,
+    /// What the shared clock showed when this one began, once it was asked.
+    origin: Arc<Mutex<Option<Timestamp>>>,
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self { began: Instant::now(), origin: Arc::default() }
+    }
 }
 
 impl SystemClock {
@@ -56,25 +69,33 @@ impl SystemClock {
     fn machine() -> Timestamp {
         whole_microseconds(Timestamp::now())
     }
+
+    fn origin(&self) -> MutexGuard<'_, Option<Timestamp>> {
+        self.origin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        let correction = SignedDuration::from_micros(self.correction.load(Ordering::Relaxed));
-        let machine = Self::machine();
-        machine.saturating_add(correction).unwrap_or(machine)
+        let origin = *self.origin();
+        // What the database said goes on by itself, whatever becomes of the machine's own time.
+        origin
+            .map_or_else(Self::machine, |origin| whole_microseconds(later(origin, self.elapsed())))
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
     }
 
     fn agree(&self, shared: Timestamp) -> Timestamp {
-        let correction = shared.as_microsecond() - Self::machine().as_microsecond();
-        self.correction.store(correction, Ordering::Relaxed);
+        *self.origin() = shared.checked_sub(self.elapsed()).ok();
         shared
     }
 
     async fn sleep_until(&self, deadline: Timestamp) {
         // Sleeps are short, so that a clock that was set is noticed.
-        const STEP_MAX: Duration = Duration::from_secs(30);
+        const STEP_MAX: Duration = Duration::from_secs(1);
         loop {
             let left = deadline.duration_since(self.now());
             match Duration::try_from(left) {
@@ -83,38 +104,80 @@ impl Clock for SystemClock {
             }
         }
     }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
 }
 
 /// A clock that stands still until it is moved.
 #[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<watch::Sender<Timestamp>>>);
+pub struct ManualClock(watch::Sender<Hands>);
+
+#[derive(Clone, Copy, Debug)]
+struct Hands {
+    now: Timestamp,
+    elapsed: Duration,
+    pulse: Duration,
+}
 
 impl ManualClock {
     pub fn new(start: Timestamp) -> Self {
-        Self(Arc::new(Mutex::new(watch::Sender::new(whole_microseconds(start)))))
+        let now = whole_microseconds(start);
+        Self(watch::Sender::new(Hands { now, elapsed: Duration::ZERO, pulse: Duration::ZERO }))
     }
 
-    /// Moves the clock; everybody who sleeps until then wakes up.
+    /// Time passes; everybody who sleeps until then wakes up.
     pub fn advance(&self, by: Duration) {
-        self.sender(|sender| sender.send_modify(|now| *now = later(*now, by)));
+        self.0.send_modify(|hands| {
+            hands.now = later(hands.now, by);
+            hands.elapsed += by;
+        });
     }
 
-    fn sender<T>(&self, use_it: impl FnOnce(&watch::Sender<Timestamp>) -> T) -> T {
-        use_it(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Time passes, and the process stands still meanwhile.
+    pub fn stand_still(&self, by: Duration) {
+        self.0.send_modify(|hands| {
+            hands.now = later(hands.now, by);
+            hands.elapsed += by;
+            hands.pulse += by;
+        });
+    }
+
+    /// Somebody sets the time of day, and no time passes.
+    pub fn set(&self, now: Timestamp) {
+        self.0.send_modify(|hands| hands.now = whole_microseconds(now));
+    }
+
+    /// Returns once the hands are where `there` wants them.
+    async fn wait_for(&self, there: impl FnMut(&Hands) -> bool + Send) {
+        if self.0.subscribe().wait_for(there).await.is_err() {
+            // The clock is gone, and time with it.
+            std::future::pending::<()>().await;
+        }
     }
 }
 
 #[async_trait]
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.sender(|sender| *sender.borrow())
+        self.0.borrow().now
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.borrow().elapsed
+    }
+
+    fn pulse(&self) -> Duration {
+        self.0.borrow().pulse
     }
 
     async fn sleep_until(&self, deadline: Timestamp) {
-        let mut now = self.sender(watch::Sender::subscribe);
-        if now.wait_for(|now| *now >= deadline).await.is_err() {
-            // The clock is gone, and time with it.
-            std::future::pending::<()>().await;
-        }
+        self.wait_for(|hands| hands.now >= deadline).await;
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let until = self.elapsed() + duration;
+        self.wait_for(|hands| hands.elapsed >= until).await;
     }
 }

@@ -100,6 +100,8 @@ pub struct Config {
     pub plugin_threads: Option<usize>,
     /// Plugins' attempts that run at once; others wait.
     pub plugin_runs_max: u32,
+    /// MiB of memory for all of them together, by what each may have; others wait.
+    pub plugin_memory_mib: u32,
     /// Directories that executors may grant to plugins for reading, by the names that they use.
     pub plugin_directories: BTreeMap<String, PathBuf>,
     /// How long the whole body of a request may take to arrive.
@@ -153,6 +155,7 @@ impl Default for Config {
             plugin_compile_mib: 2_048,
             plugin_threads: None,
             plugin_runs_max: 64,
+            plugin_memory_mib: 512,
             plugin_directories: BTreeMap::new(),
             body_read_seconds: 30,
             connections_max: 10_000,
@@ -206,6 +209,7 @@ impl Config {
             ("plugin_compile_seconds", u64::from(self.plugin_compile_seconds)),
             ("plugin_compile_mib", u64::from(self.plugin_compile_mib)),
             ("plugin_runs_max", u64::from(self.plugin_runs_max)),
+            ("plugin_memory_mib", u64::from(self.plugin_memory_mib)),
             ("body_read_seconds", self.body_read_seconds),
             ("http_workers", self.http_workers as u64),
             ("connections_max", self.connections_max as u64),
@@ -268,6 +272,7 @@ impl Config {
             },
             threads: self.plugin_threads.unwrap_or_else(threads),
             runs_max: self.plugin_runs_max,
+            memory_mib: self.plugin_memory_mib,
         })
     }
 
@@ -349,6 +354,11 @@ impl FromStr for DatabaseUrl {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         match text.split_once("://") {
             Some(("sqlite", "")) => bail!("database_url names no file: use sqlite://PATH"),
+            // SQLite takes these for a database that ends with its connection, or for an address.
+            Some(("sqlite", path)) if path.starts_with(':') || path.starts_with("file:") => bail!(
+                "database_url: sqlite://{path} is no file that outlives the process, and several \
+                 connections share: use sqlite://PATH"
+            ),
             Some(("sqlite", path)) => Ok(Self::Sqlite(PathBuf::from(path))),
             Some(("postgres" | "postgresql", rest)) => {
                 check_postgres(rest)?;

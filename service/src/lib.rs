@@ -21,3 +21,4 @@ pub mod telemetry;
 pub mod tls;
 pub mod traces;
 pub mod vault;
+pub mod vital;

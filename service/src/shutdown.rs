@@ -1,16 +1,20 @@
-//! The signals that stop the service.
+//! The signals that stop the service, or a worker.
 
+use procfs::process::Process;
+use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM and SIGINT mean the same.
+/// SIGTERM, SIGINT and SIGHUP mean the same.
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Option<Signal>,
 }
 
 impl StopSignals {
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
+            hang_up: hang_up()?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -18,9 +22,28 @@ impl StopSignals {
 
     /// Returns when the next signal comes.
     pub async fn next(&mut self) {
+        let hang_up = async {
+            match &mut self.hang_up {
+                Some(signal) => signal.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = hang_up => {}
         }
     }
+}
+
+/// The end of the terminal; not for who was started so as to outlive it, as by nohup.
+fn hang_up() -> std::io::Result<Option<Signal>> {
+    let status = Process::myself().and_then(|myself| myself.status());
+    // Where it cannot be read, /proc is missing, and a stop in good order is better than none.
+    let ignored = status.map_or(0, |status| status.sigign);
+    let bit = 1 << (Number::HUP.as_raw() - 1);
+    if ignored & bit != 0 {
+        return Ok(None);
+    }
+    signal(SignalKind::hangup()).map(Some)
 }

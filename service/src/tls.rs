@@ -78,13 +78,11 @@ impl Certificates {
                 _ = again.tick() => {}
             }
             let looking = Arc::clone(&self);
-            let Ok(looked) = tokio::task::spawn_blocking(move || looking.look()).await else {
-                return;
-            };
-            match looked {
-                None => {}
-                Some(Ok(())) => tracing::info!("there is a new certificate"),
-                Some(Err(error)) => tracing::warn!(
+            match tokio::task::spawn_blocking(move || looking.look()).await {
+                // Who panicked has said so; the next look may go better.
+                Ok(None) | Err(_) => {}
+                Ok(Some(Ok(()))) => tracing::info!("there is a new certificate"),
+                Ok(Some(Err(error))) => tracing::warn!(
                     error = format!("{error:#}"),
                     "the new certificate cannot be used: the old one stays"
                 ),

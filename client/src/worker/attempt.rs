@@ -17,10 +17,7 @@ use super::{
     heart::{Heart, lasts},
     notes::Notes,
 };
-use crate::{
-    Client,
-    retry::{PAUSE_MAX, backoff},
-};
+use crate::{Client, retry::backoff};
 
 /// How long a worker that stops reports the end of an attempt again after its lease has run out by
 /// our clock: the service may have been away, and have given its leases more time.
@@ -150,7 +147,8 @@ impl Attempt {
                 return;
             }
             let asked = error.retry_after().unwrap_or_default();
-            sleep(asked + pauses.next().unwrap_or(PAUSE_MAX)).await;
+            let longest = self.heart.pause_max();
+            sleep(asked + pauses.next().unwrap_or(longest).min(longest)).await;
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use nightshift_openapi::{Lease, LogLevel, Progress, Task};
 use tokio::time::Instant;
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::notes::Notes;
 
 /// What a function knows of the attempt that it is run for. Clones are of the same attempt.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Context {
     pub(super) lease: Arc<Lease>,
     pub(super) notes: Arc<Notes>,
@@ -65,5 +65,15 @@ impl Context {
     /// The same to hand on.
     pub fn cancellation(&self) -> CancellationToken {
         self.stop.clone()
+    }
+}
+
+/// Without the token of its lease.
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("task", &self.lease.task.id)
+            .field("attempt", &self.lease.attempt)
+            .finish_non_exhaustive()
     }
 }

@@ -2,12 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use backon::{BackoffBuilder, ExponentialBackoff};
 use nightshift_openapi::{ErrorCode, Lease, Timestamp};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::notes::Notes;
-use crate::{Client, retry::PAUSE_FIRST};
+use crate::{Client, Error, retry::backoff};
 
 /// Heartbeats in the life of a lease: two may fail before it runs out.
 const BEATS_PER_LEASE: u32 = 3;
@@ -16,7 +17,9 @@ const PERIOD_MIN: Duration = Duration::from_millis(100);
 const PERIOD_MAX: Duration = Duration::from_secs(3);
 /// Notes wait no longer than this.
 const NOTES_PERIOD: Duration = Duration::from_secs(2);
-/// How long after the end of its lease an attempt may still hear that it goes on.
+/// How long a heartbeat may take, before another is sent over another connection.
+const BEAT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long after its deadline an attempt may still hear that it is over.
 const LATE_ANSWER: Duration = Duration::from_secs(1);
 
 pub(super) struct Heart {
@@ -27,7 +30,11 @@ pub(super) struct Heart {
     expires: Instant,
     /// The same as the service shows it, which may be another time altogether.
     expires_at: Timestamp,
+    /// When the attempt's time is over, and with it every lease.
+    deadline: Instant,
     period: Duration,
+    /// The pauses between heartbeats while none gets through.
+    missed: Option<ExponentialBackoff>,
     cancel_requested: bool,
 }
 
@@ -48,7 +55,9 @@ impl Heart {
             notes,
             expires: Instant::now() + lasts,
             expires_at: lease.expires_at,
+            deadline: Instant::now() + self::lasts(lease, lease.deadline),
             period: (lasts / BEATS_PER_LEASE).clamp(PERIOD_MIN, PERIOD_MAX),
+            missed: None,
             cancel_requested: false,
         }
     }
@@ -57,21 +66,31 @@ impl Heart {
         self.expires
     }
 
+    /// The longest pause before what the service has not heard is said again: it may give the lease
+    /// its time anew when it is back, and no more.
+    pub(super) fn pause_max(&self) -> Duration {
+        self.period
+    }
+
     pub(super) fn cancel_requested(&self) -> bool {
         self.cancel_requested
     }
 
     /// Beats until the attempt is `done`, and all its notes are sent; or else until its lease is
     /// lost. Cancels `stop` when the service wants the work to stop.
+    ///
+    /// Lost it is when the service says so, or the attempt's time is over. A service that is away
+    /// says nothing: it may have been away for all others, too, and give the lease its time anew.
     pub(super) async fn beat(&mut self, done: &CancellationToken, stop: &CancellationToken) {
         let mut due = Instant::now() + self.period;
         loop {
             tokio::select! {
                 () = done.cancelled() => break,
-                () = sleep_until(due.min(Instant::now() + NOTES_PERIOD).min(self.expires)) => {}
+                () = sleep_until(due.min(Instant::now() + NOTES_PERIOD).min(self.deadline)) => {}
             }
             let now = Instant::now();
-            if now < due && now < self.expires && self.notes.is_empty() {
+            let idle = self.notes.is_empty() || self.missed.is_some();
+            if now < due && now < self.deadline && idle {
                 continue;
             }
             due = now + self.period;
@@ -81,7 +100,7 @@ impl Heart {
                     self.cancel_requested = true;
                     stop.cancel();
                 }
-                Beat::Missed => due = Instant::now() + PAUSE_FIRST,
+                Beat::Missed => due = Instant::now() + self.pause(),
                 Beat::Lost => return,
             }
         }
@@ -94,29 +113,40 @@ impl Heart {
 
     async fn renew(&mut self) -> Beat {
         let request = self.notes.take();
-        let limit = self.expires.max(Instant::now()) + LATE_ANSWER;
+        let now = Instant::now();
+        let limit = (now + BEAT_TIMEOUT).min(self.deadline.max(now) + LATE_ANSWER);
         let renewal = self.client.renew_lease(&self.token, &request);
-        // Nobody answers, so the lease may have gone to somebody else.
-        let Ok(renewed) = timeout_at(limit, renewal).await else {
-            return Beat::Lost;
-        };
-        let error = match renewed {
-            Ok(renewal) => {
+        let error = match timeout_at(limit, renewal).await {
+            Ok(Ok(renewal)) => {
                 self.expires += between(self.expires_at, renewal.expires_at);
                 self.expires_at = renewal.expires_at;
+                if self.missed.take().is_some() {
+                    tracing::info!("heartbeats get through again");
+                }
                 return if renewal.cancel_requested { Beat::Cancelled } else { Beat::Alive };
             }
-            Err(error) => error,
+            Ok(Err(error)) => Some(error),
+            Err(_elapsed) => None,
         };
-        if error.code() == Some(ErrorCode::LeaseLost) || self.expires <= Instant::now() {
+        let code = error.as_ref().and_then(Error::code);
+        if code == Some(ErrorCode::LeaseLost) || self.deadline <= Instant::now() {
             return Beat::Lost;
         }
-        tracing::warn!(error = &error as &dyn std::error::Error, "a heartbeat did not get through");
+        if self.missed.is_none() {
+            let error = error.as_ref().map(|error| error as &dyn std::error::Error);
+            tracing::warn!(error, "a heartbeat did not get through; the work goes on");
+        }
         // What was refused for what it says must not hold up the next one.
-        if error.is_transient() {
+        if error.is_none_or(|error| error.is_transient()) {
             self.notes.put_back(request);
         }
         Beat::Missed
+    }
+
+    fn pause(&mut self) -> Duration {
+        let longest = self.pause_max();
+        let pauses = self.missed.get_or_insert_with(|| backoff().build());
+        pauses.next().unwrap_or(longest).min(longest)
     }
 }
 

@@ -53,15 +53,16 @@
 //! | panics | the same, with class `panic` |
 //! | is told to stop since the task is cancelled ([`Context::cancelled`]), and returns | is CANCELLED |
 //! | does not return within ten seconds of the cancel, or its time is over | has ended without it: the function is dropped at its next `await` |
-//! | loses its lease, as when the service was away for too long | goes to another worker; the function is dropped |
+//! | loses its lease, as the service says | goes to another worker; the function is dropped |
 //!
 //! Heartbeats are sent from a thread of the worker's own, so that a function that blocks, or a
 //! runtime of one thread, does not lose its lease; they carry [`Context::progress`] and
 //! [`Context::log`]. A function that blocks cannot be stopped, though: give blocking work to
 //! `spawn_blocking`.
 //!
-//! When the service is away, the worker asks on with growing pauses, and reports what has ended as
-//! soon as it is back. What it does it tells through `tracing`.
+//! When the service is away, the worker asks on with growing pauses. Functions go on, also when their
+//! leases would have run out, up to the end of their attempts' time; when the service is back it says
+//! which leases hold, and is told what has ended. What it does it tells through `tracing`.
 
 mod attempt;
 mod bind;

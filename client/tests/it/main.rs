@@ -6,6 +6,7 @@ mod answers;
 mod enqueue;
 mod events;
 mod retry;
+mod secrets;
 mod support;
 #[cfg(feature = "webhook")]
 mod webhook;

@@ -20,6 +20,8 @@ HEARTBEAT_SECONDS_MAX = 3.0
 #: How long the end of an attempt is reported on, while the service is away.
 REPORT_SECONDS = 300.0
 LOG_LINES_A_REQUEST = 1_000
+#: About; the service keeps a MiB of one heartbeat, and drops the rest.
+LOG_CHARS_A_REQUEST = 256 * 1024
 LOG_LINES_MAX = 10_000
 LOST = -1
 
@@ -110,7 +112,11 @@ class Attempt:
         body: dict[str, Any] = {}
         if self.progress is not None:
             body["progress"], self.progress = self.progress, None
-        lines = [self.lines.popleft() for _ in range(min(len(self.lines), LOG_LINES_A_REQUEST))]
+        lines: list[dict[str, str]] = []
+        chars = 0
+        while self.lines and len(lines) < LOG_LINES_A_REQUEST and chars < LOG_CHARS_A_REQUEST:
+            lines.append(self.lines.popleft())
+            chars += len(lines[-1]["message"])
         if lines:
             body["logs"] = lines
         try:

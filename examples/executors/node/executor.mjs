@@ -68,8 +68,11 @@ function answer({ type, data }) { // a status and a value
 
 async function handle(request, response) {
   const body = Buffer.concat(await request.toArray());
-  const [status, value] = isSigned(request.headers, body) ? await answer(JSON.parse(body)) : [401];
-  response.writeHead(status, { "Retry-After": "5" }); // means something with 503 only
+  const message = isSigned(request.headers, body) ? JSON.parse(body) : null;
+  const [status, value] = message ? await answer(message) : [401];
+  // By its id the service knows the answer for this executor's.
+  const about = message ? { "Nightshift-Task-Id": message.data.task_id } : {};
+  response.writeHead(status, { "Retry-After": "5", ...about }); // which means something with 503 only
   response.end([202, 204].includes(status) ? "" : JSON.stringify(value ?? null));
 }
 

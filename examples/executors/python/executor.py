@@ -46,11 +46,14 @@ class Handler(BaseHTTPRequestHandler):
     log_message = lambda *_: None  # says nothing of each call
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        status, value = answer(json.loads(body)) if self.is_signed(body) else (401, None)
+        message = json.loads(body) if self.is_signed(body) else None
+        status, value = answer(message) if message else (401, None)
         body = b"" if status in (202, 204) else json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Retry-After", "5")  # means something with 503 only
+        if message:  # by which the service knows the answer for this executor's
+            self.send_header("nightshift-task-id", message["data"]["task_id"])
         with contextlib.suppress(ConnectionError):  # nobody waits any more for what is cancelled
             self.end_headers()
             self.wfile.write(body)

@@ -134,7 +134,7 @@ pub fn task_lines() -> String {
 /// The ids of the batch.
 #[must_use]
 pub fn task_ids() -> TaskIds {
-    TaskIds { ids: vec![TASK_ID] }
+    TaskIds { ids: vec![TASK_ID], existing: Vec::new() }
 }
 
 /// The record of the task while it waits.
@@ -169,6 +169,7 @@ pub fn ready_task() -> Task {
         cancel_requested_at: None,
         return_value: None,
         errors: Vec::new(),
+        errors_dropped: 0,
     }
 }
 
@@ -263,8 +264,8 @@ pub fn task_state() -> TaskState {
 /// How a task ended, or that it has not.
 #[must_use]
 pub fn task_result(task: Task) -> TaskResult {
-    let Task { id, status, return_value, errors, finished_at, .. } = task;
-    TaskResult { id, status, return_value, errors, finished_at }
+    let Task { id, status, return_value, errors, errors_dropped, finished_at, .. } = task;
+    TaskResult { id, status, return_value, errors, errors_dropped, finished_at }
 }
 
 /// Why the waiting task does not run.

@@ -55,6 +55,7 @@ pub fn executor() -> Executor {
         kind: ExecutorKind::Worker,
         task_paths: worker_request().task_paths,
         url: None,
+        echoes_task_id: false,
         plugin: None,
         plugin_digest: None,
         memory_mib: None,

@@ -26,6 +26,9 @@
   (data (i32.const 208) "\22denied\22")
   (data (i32.const 224) "\22reached\22")
   (data (i32.const 240) "\22failed\22")
+  (data (i32.const 256) "\22invalid\22")
+  (data (i32.const 272) "content-length")
+  (data (i32.const 288) "100")
 
   (func (export "cabi_realloc") (param $old i32) (param $size i32) (param $align i32) (param $new i32) (result i32)
     (local $at i32)
@@ -82,12 +85,16 @@
       (call $recurse (i32.add (local.get $n) (i32.const 1)))
       (local.get $n)))
 
-  ;; GETs the URL that is the one string in args.
-  (func $outside (param $url i32) (param $length i32) (result i32)
+  ;; GETs the URL that is the one string in args, with so many of one header.
+  (func $outside (param $url i32) (param $length i32) (param $headers i32) (result i32)
+    (i32.store (i32.const 3300) (i32.const 272))
+    (i32.store (i32.const 3304) (i32.const 14))
+    (i32.store (i32.const 3308) (i32.const 288))
+    (i32.store (i32.const 3312) (i32.const 3))
     (call $fetch
       (i32.const 176) (i32.const 3)
       (i32.add (local.get $url) (i32.const 2)) (i32.sub (local.get $length) (i32.const 4))
-      (i32.const 0) (i32.const 0)
+      (i32.const 3300) (local.get $headers)
       (i32.const 0) (i32.const 0) (i32.const 0)
       (i32.const 0) (i64.const 0)
       (i32.const 3200))
@@ -95,6 +102,8 @@
       (then (return (call $returns (i32.const 224) (i32.const 9)))))
     (if (i32.eqz (i32.load8_u offset=8 (i32.const 3200)))
       (then (return (call $returns (i32.const 208) (i32.const 8)))))
+    (if (i32.eq (i32.load8_u offset=8 (i32.const 3200)) (i32.const 1))
+      (then (return (call $returns (i32.const 256) (i32.const 9)))))
     (call $returns (i32.const 240) (i32.const 8)))
 
   (func (export "nightshift:plugin/tasks@0.1.0#run") (param $in i32) (result i32)
@@ -165,7 +174,9 @@
       (then (return (call $raises (i32.const 1)))))
     (if (i32.eq (local.get $letter) (i32.const 0x79))
       (then (return (call $raises (i32.const 0)))))
-    ;; outside: a request
+    ;; outside: a request; bodiless: one that promises a body and has none
     (if (i32.eq (local.get $letter) (i32.const 0x6f))
-      (then (return (call $outside (local.get $args) (local.get $length)))))
+      (then (return (call $outside (local.get $args) (local.get $length) (i32.const 0)))))
+    (if (i32.eq (local.get $letter) (i32.const 0x62))
+      (then (return (call $outside (local.get $args) (local.get $length) (i32.const 1)))))
     (unreachable)))

@@ -1,6 +1,7 @@
 //! Each hostile guest ends as its own clear error.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod http;
 mod wasi;
 
 use std::{
@@ -18,7 +19,7 @@ use nightshift_sandbox::{
 const LONG: Duration = Duration::from_mins(1);
 
 fn sandbox() -> Sandbox {
-    Sandbox::new(&Settings { cache: None, threads: 2, runs_max: 4 }).unwrap()
+    Sandbox::new(&Settings { cache: None, threads: 2, runs_max: 4, memory_mib: 1_024 }).unwrap()
 }
 
 fn guest(sandbox: &Sandbox) -> Plugin {
@@ -27,13 +28,14 @@ fn guest(sandbox: &Sandbox) -> Plugin {
 
 fn run(task: &str, args: &str) -> Run {
     Run {
+        executor: "guests".to_owned(),
         task_path: format!("guest.{task}"),
         args: args.to_owned(),
         kwargs: "{}".to_owned(),
         about: About::default(),
         time: LONG,
         grants: Grants::default(),
-        limits: Limits { memory_bytes: 128 * 1024 * 1024 },
+        limits: Limits { memory_mib: 128 },
         journal: Arc::new(Heard::default()),
     }
 }
@@ -155,7 +157,8 @@ async fn a_polite_plugin_stops_by_itself_before_its_deadline() {
 
 #[tokio::test]
 async fn whoever_drops_a_run_gives_its_place_to_the_next() {
-    let sandbox = Sandbox::new(&Settings { cache: None, threads: 1, runs_max: 1 }).unwrap();
+    let sandbox =
+        Sandbox::new(&Settings { cache: None, threads: 1, runs_max: 1, memory_mib: 128 }).unwrap();
     let plugin = guest(&sandbox);
     let endless = sandbox.run(&plugin, run("loop", "[]"));
     assert!(tokio::time::timeout(Duration::from_millis(100), endless).await.is_err());
@@ -163,8 +166,36 @@ async fn whoever_drops_a_run_gives_its_place_to_the_next() {
 }
 
 #[tokio::test]
+async fn runs_wait_until_there_is_memory_for_them() {
+    let settings = Settings { cache: None, threads: 1, runs_max: 4, memory_mib: 130 };
+    let sandbox = Sandbox::new(&settings).unwrap();
+    let plugin = guest(&sandbox);
+    let of = |memory_mib, run| Run { limits: Limits { memory_mib }, ..run };
+    let large = of(131, run("echo", "[]"));
+    let Ending::Fault(fault) = sandbox.run(&plugin, large).await else { panic!("it ran") };
+    assert_eq!(fault.kind, FaultKind::NotStarted);
+    assert_eq!(fault.message, "a run may have 131 MiB, all plugins here 130 MiB");
+
+    let endless = sandbox.run(&plugin, run("loop", "[]"));
+    let short = Duration::from_millis(200);
+    let late = Run { time: short, ..run("echo", "[]") };
+    tokio::select! {
+        biased;
+        ending = endless => panic!("{ending:?}"),
+        () = async {
+            assert!(matches!(sandbox.run(&plugin, of(2, run("echo", "[]"))).await, Ending::Returned(_)));
+            let ending = sandbox.run(&plugin, late).await;
+            let Ending::Fault(fault) = ending else { panic!("{ending:?}") };
+            assert_eq!(fault.kind, FaultKind::Timeout);
+        } => {}
+    }
+    assert!(matches!(sandbox.run(&plugin, run("echo", "[]")).await, Ending::Returned(_)));
+}
+
+#[tokio::test]
 async fn a_plugin_describes_itself_while_all_places_are_taken() {
-    let sandbox = Sandbox::new(&Settings { cache: None, threads: 1, runs_max: 1 }).unwrap();
+    let sandbox =
+        Sandbox::new(&Settings { cache: None, threads: 1, runs_max: 1, memory_mib: 128 }).unwrap();
     let plugin = guest(&sandbox);
     let endless = sandbox.run(&plugin, run("loop", "[]"));
     tokio::select! {
@@ -265,7 +296,8 @@ fn what_was_compiled_apart_is_not_compiled_again() {
     };
     compile(&component, &cache).unwrap();
     assert_eq!(code(), 1);
-    let settings = Settings { cache: Some(cache.clone()), threads: 1, runs_max: 1 };
+    let settings =
+        Settings { cache: Some(cache.clone()), threads: 1, runs_max: 1, memory_mib: 128 };
     Sandbox::new(&settings).unwrap().load(&component).unwrap();
     assert_eq!(code(), 1, "both engines make the same code of it");
 }

@@ -1,9 +1,11 @@
 //! What a plugin may reach by WASI: what was granted, and nothing else.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use nightshift_guests as guests;
-use nightshift_sandbox::{Directory, Ending, FaultKind, Grants, Level, Run, Sandbox};
+use nightshift_sandbox::{Directory, Ending, FaultKind, Grants, Level, Limits, Run, Sandbox};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::{Heard, run, sandbox};
 
@@ -53,13 +55,42 @@ async fn a_directory_is_read_and_never_written() {
     assert!(!granted.join("new").exists());
 }
 
+fn granted(folder: &Path) -> Grants {
+    let directory = Directory { name: "images".to_owned(), path: folder.to_owned() };
+    Grants { directories: vec![directory], ..Grants::default() }
+}
+
+#[tokio::test]
+async fn a_pipe_is_not_opened_and_nobody_waits_for_it() {
+    const NOT_PERMITTED: u32 = 10 + 31;
+    const LOOP: u32 = 10 + 15;
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let run = || Run { time: Duration::from_secs(5), ..with("fifo", granted(folder.path())) };
+    assert_eq!(number(run()).await, NOT_PERMITTED);
+    std::fs::remove_file(&pipe).unwrap();
+    std::os::unix::fs::symlink("/etc", &pipe).unwrap();
+    assert_eq!(number(run()).await, LOOP, "links are not followed unless that is asked for");
+}
+
+#[tokio::test]
+async fn a_directory_is_listed_and_its_lists_count_as_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    for n in 0..250 {
+        std::fs::write(folder.path().join(format!("file-{n}")), "").unwrap();
+    }
+    assert_eq!(number(with("list", granted(folder.path()))).await, 25, "tens of entries");
+    let limits = Limits { memory_mib: 2 };
+    let run = Run { limits, ..with("overlists", granted(folder.path())) };
+    assert_eq!(number(run).await, 3, "tens of lists of 64 KiB beside a memory of 128 KiB");
+}
+
 #[tokio::test]
 async fn so_many_files_are_open_at_once() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("file"), "").unwrap();
-    let directory = Directory { name: "images".to_owned(), path: folder.path().to_owned() };
-    let grants = Grants { directories: vec![directory], ..Grants::default() };
-    let ending = ending(with("many", grants)).await;
+    let ending = ending(with("many", granted(folder.path()))).await;
     let Ending::Fault(fault) = ending else { panic!("{ending:?}") };
     assert_eq!(fault.kind, FaultKind::Trap);
     assert!(fault.message.contains("resource table"), "{fault:?}");

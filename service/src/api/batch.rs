@@ -17,12 +17,14 @@ use super::{
 use crate::{
     access::Caller,
     domain::{limits::BATCH_TASKS_MAX, task::NewTask},
+    store::Enqueued,
     traces::SpanKind,
 };
 
 /// Enqueue many tasks
 ///
-/// All are stored or none; a task that cannot be accepted is named by its index in `pointer`.
+/// All are stored or none; a task that cannot be accepted is named by its index in `pointer`. Those
+/// that were said before are not stored again; `existing` has their indexes.
 /// As `application/x-ndjson`, each line is one task. To make the request safe to repeat, give
 /// each task its own `id`.
 #[utoipa::path(
@@ -76,8 +78,14 @@ pub(super) async fn create_tasks(
     })?;
     span.set("batch.tasks", i64::try_from(enqueued.len()).unwrap_or(i64::MAX));
     span.end(state.clock.now());
-    Ok(HttpResponse::Created()
-        .json(wire::TaskIds { ids: enqueued.iter().map(|enqueued| enqueued.id().0).collect() }))
+    Ok(HttpResponse::Created().json(wire::TaskIds {
+        ids: enqueued.iter().map(|enqueued| enqueued.id().0).collect(),
+        existing: (0..)
+            .zip(&enqueued)
+            .filter(|(_, enqueued)| matches!(enqueued, Enqueued::Existing { .. }))
+            .map(|(index, _)| index)
+            .collect(),
+    }))
 }
 
 fn new_tasks(

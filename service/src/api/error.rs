@@ -12,7 +12,7 @@ use crate::{
         Invalid,
         limits::{DETAIL_BYTES_MAX, cut_end},
     },
-    store,
+    store::{self, Misplaced},
 };
 
 /// The seconds after which a client may try again when there was too much to do.
@@ -142,10 +142,25 @@ impl From<store::Error> for Error {
             store::Error::Closed => {
                 return Self::new(ErrorCode::ShuttingDown, "the service is stopping");
             }
-            store::Error::Unavailable(_) => {
-                (ErrorCode::Unavailable, "the database cannot be used at the moment")
+            store::Error::Unavailable(_) => (
+                ErrorCode::Unavailable,
+                match source.misplaced() {
+                    None => "the database cannot be used at the moment",
+                    Some(Misplaced::File(_)) => {
+                        "the database's file was moved, deleted or replaced, so nothing is read or \
+                         written; the service's log says what to do"
+                    }
+                    Some(Misplaced::Schema(_)) => {
+                        "the database was made anew and lacks its tables; the service's log says \
+                         what to do"
+                    }
+                },
+            ),
+            store::Error::Corrupt(what) => {
+                let detail = format!("the database holds {what}");
+                return Self { source: Some(source), ..Self::new(ErrorCode::Internal, detail) };
             }
-            store::Error::Corrupt(_) | store::Error::Statement(_) => {
+            store::Error::Statement(_) => {
                 (ErrorCode::Internal, "the cause is in the service's log")
             }
         };

@@ -7,18 +7,19 @@ use super::{
     cursor::ByName,
     extract::{Body, Query},
     params::OfExecutor,
-    responses::{NoSuchExecutor, Paged, Problems, Sent, Stored, Written},
+    responses::{Counted, NoSuchExecutor, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
     access::Caller,
     domain::{
         Invalid,
         executor::{Executor, Registration, Target},
+        limits::{EXECUTORS_MAX, TASK_PATHS_IN_ALL_MAX},
         names::ExecutorName,
         reach::Refusal,
         token::Scope,
     },
-    store::NoSuchPlugin,
+    store::NotRegistered,
 };
 
 fn not_found() -> Error {
@@ -77,7 +78,7 @@ fn known_name(name: &str) -> Result<ExecutorName, Error> {
 
 /// Register an executor
 ///
-/// Replaces what was registered under the name. Waiting tasks go to the executors that serve
+/// Replaces what was registered under the name, but for secrets that are left out. Waiting tasks go to the executors that serve
 /// their paths now. A token of scope `work` registers executors of kind `worker` only, and replaces
 /// no others; the rest is for `admin`.
 #[utoipa::path(
@@ -95,7 +96,7 @@ fn known_name(name: &str) -> Result<ExecutorName, Error> {
             example = json!(wire::examples::executor())),
         (status = 201, description = "The executor is registered", body = wire::Executor,
             example = json!(wire::examples::executor())),
-        Problems<(Sent, Written)>,
+        Problems<(Sent, Counted, Written)>,
     )
 )]
 #[put("/executors/{name}")]
@@ -105,9 +106,12 @@ pub(super) async fn put_executor(
     name: Path<String>,
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
-    let registration = convert::registration(name.parse()?, &body.0, &state.vault)?;
+    let name: ExecutorName = name.parse()?;
+    let before = state.store.executor(name.as_str().to_owned()).await?;
+    let before = before.map(|executor| executor.registration.target);
+    let registration = convert::registration(name, &body.0, &state.vault, before.as_ref())?;
     if !caller.may(Scope::Admin) {
-        check_worker(&state, &registration).await?;
+        check_worker(&registration, before.as_ref())?;
     }
     if let Target::Http { url, .. } = &registration.target {
         let refused = |refusal: Refusal| Invalid::new("url", format!("is refused: {refusal}"));
@@ -115,18 +119,30 @@ pub(super) async fn put_executor(
     }
     let note = caller.note("put_executor", &registration.name);
     let registered = state.store.put_executor(registration, note).await?;
-    let registered = registered.map_err(|NoSuchPlugin| {
-        Error::new(ErrorCode::InvalidField, "no plugin has this name").at("/plugin")
-    })?;
+    let registered = registered.map_err(not_registered)?;
     let mut answer = if registered.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_executor(registered.executor)))
 }
 
+pub(super) fn not_registered(refusal: NotRegistered) -> Error {
+    let limit = |detail: String| Error::new(ErrorCode::LimitReached, detail);
+    match refusal {
+        NotRegistered::NoSuchPlugin => {
+            Error::new(ErrorCode::InvalidField, "no plugin has this name").at("/plugin")
+        }
+        NotRegistered::TooManyExecutors => {
+            limit(format!("{EXECUTORS_MAX} executors are registered, and no more may be"))
+        }
+        NotRegistered::TooManyTaskPaths => limit(format!(
+            "all executors together may have {TASK_PATHS_IN_ALL_MAX} task paths; a pattern such as \
+             `myapp.tasks.*` takes the place of many"
+        )),
+    }
+}
+
 /// Workers may say for themselves what they serve.
-async fn check_worker(state: &Shared, registration: &Registration) -> Result<(), Error> {
-    let name = registration.name.as_str().to_owned();
-    let before = state.store.executor(name).await?.map(|executor| executor.registration);
-    if registration.target.is_worker() && before.is_none_or(|before| before.target.is_worker()) {
+fn check_worker(registration: &Registration, before: Option<&Target>) -> Result<(), Error> {
+    if registration.target.is_worker() && before.is_none_or(Target::is_worker) {
         return Ok(());
     }
     let detail = "the token needs the scope admin, for another executor than one of kind worker";

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     Error, Shared,
-    responses::{Problems, Written},
+    responses::{Alive, Problems, Written},
 };
 
 /// How long the database may take to show that it takes writes.
@@ -26,20 +26,31 @@ impl Health {
 }
 
 /// Is the process alive?
+///
+/// It is while each of the threads that it cannot do without is. Else it is about to end.
 #[utoipa::path(
     tag = "service",
     operation_id = "get_health",
     security(()),
-    responses((status = 200, description = "It answers", body = Health, example = json!(Health::OK)))
+    responses(
+        (status = 200, description = "It answers", body = Health, example = json!(Health::OK)),
+        Problems<Alive>,
+    )
 )]
 #[get("/healthz")]
-pub(super) async fn get_health() -> HttpResponse {
-    HttpResponse::Ok().json(Health::OK)
+pub(super) async fn get_health(state: Shared) -> Result<HttpResponse, Error> {
+    let ended = state.vital.ended();
+    if ended.is_empty() {
+        return Ok(HttpResponse::Ok().json(Health::OK));
+    }
+    let detail = format!("what this process cannot do without has ended: {}", ended.join(", "));
+    Err(Error::new(ErrorCode::Unavailable, detail))
 }
 
 /// Can it work?
 ///
-/// Yes when it can claim and commit, and is not about to stop.
+/// Yes when it can claim and commit, is not about to stop, and plugins can still read files and
+/// look names up.
 #[utoipa::path(
     tag = "service",
     operation_id = "get_readiness",
@@ -60,6 +71,10 @@ pub(super) async fn get_readiness(state: Shared) -> Result<HttpResponse, Error> 
             let detail = "the database did not commit within 2 s";
             return Err(Error::new(ErrorCode::Unavailable, detail));
         }
+    }
+    if state.plugins.hanging().all {
+        let detail = "all threads for plugins' file operations or name lookups hang";
+        return Err(Error::new(ErrorCode::Unavailable, detail));
     }
     Ok(HttpResponse::Ok().json(Health::OK))
 }

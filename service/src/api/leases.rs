@@ -156,9 +156,9 @@ pub(super) async fn renew_lease(
     let request = RenewRequest {
         token: token(&path)?,
         progress: body.0.progress.map(convert::progress).transpose()?,
-        logs: convert::log_lines(body.0.logs)?,
+        log: convert::log_lines(body.0.logs)?,
     };
-    let renewal = state.store.renew(request).await?.map_err(|_lost| lost())?;
+    let renewal = state.store.report(request).await?.map_err(|_lost| lost())?;
     Ok(HttpResponse::Ok().json(wire::LeaseRenewal {
         expires_at: renewal.expires_at.into(),
         cancel_requested: renewal.cancel_requested,

@@ -9,10 +9,9 @@ use super::{
     responses::{Failing, Problems},
 };
 use crate::{
-    clock::later,
     domain::{Timestamp, executor::Executor, queue::QueueState},
     metrics::{CONTENT_TYPE, Present, QueueSnapshot, Snapshot},
-    store::{self, Store},
+    store::{self, DeadRows, Store},
 };
 
 /// How long what the database said is shown again.
@@ -25,10 +24,11 @@ const EXAMPLE: &str = "# HELP nightshift_queue_tasks Tasks that could run (ready
     # TYPE nightshift_queue_tasks gauge\n\
     nightshift_queue_tasks{queue=\"default\",state=\"ready\"} 3\n";
 
-/// Lets one scrape at a time ask the database, and remembers until when its answer will do.
+/// Lets one scrape at a time ask the database, and remembers until when its answer will do, by the
+/// clock that nobody sets.
 #[derive(Debug, Default)]
 pub struct Scrape {
-    good_until: Mutex<Option<Timestamp>>,
+    good_until: Mutex<Option<Duration>>,
 }
 
 /// Read metrics
@@ -49,12 +49,14 @@ pub struct Scrape {
 #[get("/metrics")]
 pub(super) async fn get_metrics(state: Shared) -> Result<HttpResponse, Error> {
     let mut good_until = state.scrape.good_until.lock().await;
-    if good_until.is_none_or(|until| until <= state.clock.now()) {
+    if good_until.is_none_or(|until| until <= state.clock.elapsed()) {
         *good_until = ask(&state).await;
     }
+    let hanging = state.plugins.hanging();
     let present = Present {
         commands_waiting: state.store.commands_waiting(),
         event_readers: EVENT_STREAMS_MAX - state.event_streams.available_permits(),
+        plugin_calls_hanging: [("file", hanging.file_calls), ("name", hanging.name_lookups)],
         database_usable: state.store.is_usable(),
     };
     let text = state
@@ -66,13 +68,13 @@ pub(super) async fn get_metrics(state: Shared) -> Result<HttpResponse, Error> {
 
 /// Shows what the database says now, and returns how long that will do; nothing is shown if it
 /// cannot say it.
-async fn ask(state: &State) -> Option<Timestamp> {
+async fn ask(state: &State) -> Option<Duration> {
     let begun = Instant::now();
     match snapshot(&state.store, state.clock.now()).await {
         Ok(snapshot) => {
             state.metrics.show(&snapshot);
             let kept = KEPT_AT_LEAST.max(begun.elapsed() * KEPT_TIMES);
-            Some(later(state.clock.now(), kept))
+            Some(state.clock.elapsed() + kept)
         }
         // Said once already, by whoever lost the database.
         Err(error) => {
@@ -92,7 +94,8 @@ async fn snapshot(store: &Store, now: Timestamp) -> store::Result<Snapshot> {
         .into_iter()
         .map(|executor| (executor.registration.name.to_string(), held(&executor)))
         .collect();
-    Ok(Snapshot { queues, executors })
+    let DeadRows { rows, oldest } = store.dead_rows().await?;
+    Ok(Snapshot { queues, executors, dead_rows: rows, oldest_transaction: oldest })
 }
 
 fn shown(queue: QueueState, now: Timestamp) -> QueueSnapshot {

@@ -65,6 +65,7 @@ use crate::{
     store::Store,
     traces::Traces,
     vault::Vault,
+    vital::Vital,
 };
 
 /// What every handler may use.
@@ -89,6 +90,7 @@ pub struct State {
     pub metrics: Arc<Metrics>,
     pub traces: Traces,
     pub scrape: Arc<Scrape>,
+    pub vital: Vital,
     /// Set while the service stops: nobody waits any more, and `/readyz` says no.
     pub stopping: CancellationToken,
 }

@@ -8,9 +8,10 @@ use nightshift_openapi::ErrorCode;
 use super::{
     Error, Shared, convert,
     cursor::ByName,
+    executors::not_registered,
     extract::{self, Lot, Query, Report},
     params::OfPlugin,
-    responses::{InUse, Installed, NoSuchPlugin, Paged, Problems, Sent, Stored, Written},
+    responses::{Counted, InUse, Installed, NoSuchPlugin, Paged, Problems, Sent, Stored, Written},
 };
 use crate::{
     access::Caller,
@@ -89,7 +90,7 @@ pub(super) async fn get_plugin(state: Shared, name: Path<String>) -> Result<Http
             example = json!(wire::examples::plugin())),
         (status = 201, description = "The plugin is installed", body = wire::Plugin,
             example = json!(wire::examples::plugin())),
-        Problems<(Installed, Written)>,
+        Problems<(Installed, Counted, Written)>,
     )
 )]
 #[put("/plugins/{name}")]
@@ -112,7 +113,7 @@ pub(super) async fn put_plugin(
         state.plugins.inspect(&component).await.map_err(refused)?;
     let note = caller.note("put_plugin", &name);
     let new = NewPlugin { name, digest, description, component };
-    let installed = state.store.install_plugin(new, note).await?;
+    let installed = state.store.install_plugin(new, note).await?.map_err(not_registered)?;
     state.plugins.keep(&installed.plugin.name, digest, plugin);
     let mut answer = if installed.created { HttpResponse::Created() } else { HttpResponse::Ok() };
     Ok(answer.json(convert::wire_plugin(&installed.plugin)))

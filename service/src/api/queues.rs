@@ -7,9 +7,13 @@ use super::{
     cursor::ByName,
     extract::{Body, Query},
     params::OfQueue,
-    responses::{NoSuchQueue, Paged, Problems, Sent, Stored, Written},
+    responses::{Counted, NoSuchQueue, Paged, Problems, Sent, Stored, Written},
 };
-use crate::{access::Caller, domain::names::QueueName};
+use crate::{
+    access::Caller,
+    domain::{limits::QUEUES_SET_MAX, names::QueueName},
+    store::TooManyQueues,
+};
 
 fn not_found() -> Error {
     Error::new(ErrorCode::QueueNotFound, "no queue can have this name")
@@ -77,7 +81,7 @@ pub(super) async fn get_queue(
     responses(
         (status = 200, description = "The queue as it is now", body = wire::Queue,
             example = json!(wire::examples::queue())),
-        Problems<(Sent, NoSuchQueue, Written)>,
+        Problems<(Sent, NoSuchQueue, Counted, Written)>,
     )
 )]
 #[patch("/queues/{name}")]
@@ -89,7 +93,11 @@ pub(super) async fn update_queue(
 ) -> Result<HttpResponse, Error> {
     let name: QueueName = name.parse().map_err(|_malformed| not_found())?;
     let change = convert::queue_change(name.clone(), &body.0)?;
-    state.store.set_queue(change, caller.note("update_queue", &name)).await?;
+    let set = state.store.set_queue(change, caller.note("update_queue", &name)).await?;
+    set.map_err(|TooManyQueues| {
+        let detail = format!("{QUEUES_SET_MAX} queues are paused or limited, and no more may be");
+        Error::new(ErrorCode::LimitReached, detail)
+    })?;
     answer(&state, name).await
 }
 

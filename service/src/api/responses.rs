@@ -39,6 +39,8 @@ macro_rules! lists {
 lists! {
     /// Nothing can be wrong with the request.
     Failing: Internal;
+    /// The process is asked about itself.
+    Alive: Unavailable;
     /// The store is asked.
     Stored: Internal Unavailable ShuttingDown;
     /// The store is asked for a write.
@@ -64,6 +66,8 @@ lists! {
     NoSuchExecutor: ExecutorNotFound;
     NoSuchPlugin: PluginNotFound;
     NoSuchQueue: QueueNotFound;
+    /// One more is kept, of what there may be so many of.
+    Counted: LimitReached;
     InUse: PluginInUse;
     NoSuchToken: TokenNotFound;
     NameTaken: TokenNameTaken;

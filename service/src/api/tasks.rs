@@ -270,6 +270,7 @@ pub(super) async fn get_task_result(
         status: convert::wire_status(end.stage),
         return_value: end.return_value.as_ref().map(convert::wire_json).transpose()?,
         errors: end.errors.into_iter().map(convert::wire_error).collect(),
+        errors_dropped: end.errors_dropped,
         finished_at: end.finished_at.map(Into::into),
     });
     Ok(answer::holding(answer, share))

@@ -1,9 +1,9 @@
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::Cli;
+use super::{Cli, output::say};
 
 /// Print what a shell needs to complete commands and options.
 #[derive(Args)]
@@ -16,7 +16,7 @@ impl Completions {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "nightshift", &mut script);
-        std::io::stdout().lock().write_all(&script)?;
+        say(String::from_utf8(script)?.trim_end())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -2,12 +2,11 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use anyhow::Context;
 use clap::Args;
-use comfy_table::Cell;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nightshift_client::types::TaskStatus;
 use serde::Serialize;
 
-use super::output::{Output, table};
+use super::output::{Cell, Output, table};
 use crate::{
     config::{Config, Database},
     domain::state::Stage,

@@ -1,8 +1,6 @@
 //! Shows the whole way once: a service, an executor in Python, a plugin, and their tasks.
 
-use std::{
-    io::Write, net::SocketAddr, path::Path, process::ExitCode, process::Stdio, time::Duration,
-};
+use std::{net::SocketAddr, path::Path, process::ExitCode, process::Stdio, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -16,7 +14,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::executor::make_secret;
+use super::{executor::make_secret, output::say};
 use crate::{
     app::{App, Outside},
     config::Config,
@@ -154,10 +152,6 @@ impl Demo {
         app.stop().await?;
         Ok(if played { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    Ok(writeln!(std::io::stdout().lock(), "{line}")?)
 }
 
 async fn start_executor(folder: &Path, secret: &str) -> anyhow::Result<(Child, u16)> {

@@ -81,7 +81,7 @@ impl Enqueue {
         let id = enqueued.task.id;
         watch::task(client, id, None).await?;
         let task = client.get_task(id, None).await?;
-        out.print_errors(&task.errors)?;
+        out.print_errors(&task.errors);
         if out.json || task.return_value.is_some() {
             out.print(&task, |task| {
                 task.return_value.as_ref().map_or(String::new(), Json::to_string)

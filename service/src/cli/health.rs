@@ -4,6 +4,9 @@ use clap::Args;
 use nightshift_client::Client;
 use tokio::time::timeout;
 
+use super::{output::say, visible::visible};
+use crate::telemetry;
+
 /// Ask the service whether it is ready: exit status 0 if it is, else 1.
 ///
 /// For the health checks of containers, which know no other status than these two.
@@ -15,18 +18,18 @@ pub(super) struct Health {
 }
 
 impl Health {
-    #[expect(clippy::print_stdout, clippy::print_stderr, reason = "its answer goes there")]
     pub(super) async fn run(self, client: &Client, server: &str) -> ExitCode {
         let limit = Duration::from_secs(self.timeout);
         let why = match timeout(limit, client.get_readiness()).await {
             Ok(Ok(())) => {
-                println!("{server} is ready");
+                // The status is the answer; whether anybody reads the line does not matter.
+                say(&format!("{server} is ready")).ok();
                 return ExitCode::SUCCESS;
             }
             Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error)),
             Err(_) => format!("no answer within {} s", self.timeout),
         };
-        eprintln!("error: {server} is not ready: {why}");
+        telemetry::print(&format!("error: {server} is not ready: {}", visible(&why)));
         ExitCode::FAILURE
     }
 }

@@ -1,8 +1,8 @@
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigFile, DatabaseFlag};
+use super::{ConfigFile, DatabaseFlag, output::say};
 use crate::{config::Config, store};
 
 /// Bring the database's schema up to date, and stop.
@@ -18,12 +18,11 @@ impl Migrate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let config = Config::load(self.file.config, self.flags)?;
         let ran = store::migrate(&config.database()?)?;
-        let mut out = std::io::stdout().lock();
         for migration in &ran {
-            writeln!(out, "ran {migration}")?;
+            say(&format!("ran {migration}"))?;
         }
         if ran.is_empty() {
-            writeln!(out, "the schema is up to date")?;
+            say("the schema is up to date")?;
         }
         Ok(ExitCode::SUCCESS)
     }

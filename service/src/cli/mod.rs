@@ -20,6 +20,7 @@ mod service;
 mod tasks;
 mod token;
 mod top;
+mod visible;
 mod watch;
 mod worker;
 
@@ -28,8 +29,14 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Parser, Subcommand};
 use nightshift_client::{Client, Retry};
 
-use self::output::Output;
-use crate::plugin::{Bounds, compile_main};
+use self::{
+    output::{NOBODY_READS, NobodyReads, Output},
+    visible::visible_lines,
+};
+use crate::{
+    plugin::{Bounds, compile_main},
+    telemetry,
+};
 
 /// Where a service listens that nobody told otherwise.
 const SERVER: &str = "http://127.0.0.1:8700";
@@ -40,7 +47,7 @@ const FAILURE: u8 = 2;
 /// Background tasks for any web stack over plain HTTP.
 ///
 /// Exit status: 0 the task succeeded, 1 it failed or was cancelled, 2 the command could not do
-/// its work, 3 the task has not ended.
+/// its work, 3 the task has not ended, 141 nobody reads its output any more.
 #[derive(Parser)]
 #[command(name = "nightshift", version, about, max_term_width = 100)]
 struct Cli {
@@ -184,10 +191,11 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    match runtime.block_on(run(cli)) {
-        Ok(code) => code,
-        Err(error) => fail(&error),
-    }
+    let code = runtime.block_on(run(cli)).unwrap_or_else(|error| fail(&error));
+    // Not for a thread that waits for what may never come: all that counts has been waited for.
+    runtime.shutdown_background();
+    telemetry::flush();
+    code
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -248,8 +256,10 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
     }
 }
 
-#[expect(clippy::print_stderr, reason = "errors of the command line go there")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    if error.is::<NobodyReads>() {
+        return ExitCode::from(NOBODY_READS);
+    }
+    telemetry::print(&format!("error: {}", visible_lines(&format!("{error:#}"))));
     ExitCode::from(FAILURE)
 }

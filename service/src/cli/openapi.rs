@@ -1,7 +1,8 @@
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Args;
 
+use super::output::say;
 use crate::api;
 
 /// Print the OpenAPI document.
@@ -11,7 +12,7 @@ pub(super) struct OpenApi {}
 impl OpenApi {
     #[expect(clippy::unused_self, reason = "every command runs alike")]
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        writeln!(std::io::stdout().lock(), "{}", api::document().to_pretty_json()?)?;
+        say(&api::document().to_pretty_json()?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -5,14 +5,35 @@ use std::{
     process::ExitCode,
 };
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Color, ContentArrangement, Table, presets};
 use nightshift_client::types::{LogLine, Progress, TaskError, TaskStatus};
 use serde::Serialize;
+
+use super::visible::{coloured, visible, visible_lines};
+use crate::telemetry::print;
 
 /// Exit status when the task ended without success.
 const UNSUCCESSFUL: u8 = 1;
 /// Exit status when the task has not ended.
 const UNFINISHED: u8 = 3;
+
+/// Exit status when nobody reads standard output any more: what shells show for a program that ends
+/// by SIGPIPE, as most do then.
+pub(super) const NOBODY_READS: u8 = 141;
+
+/// Whoever read the first lines has seen enough: the command ends, and says nothing of it.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output")]
+pub(super) struct NobodyReads;
+
+/// Writes a line to standard output.
+pub(super) fn say(line: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(NobodyReads.into()),
+        written => Ok(written?),
+    }
+}
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -28,28 +49,25 @@ impl Output {
         text: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<()> {
         let line = if self.json { serde_json::to_string(value)? } else { text(value) };
-        match writeln!(io::stdout().lock(), "{line}") {
-            // Whoever read the first lines of a long list has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => Ok(written?),
-        }
+        let coloured_here = !self.json && io::stdout().is_terminal();
+        let line = if coloured_here { coloured(&line).into() } else { visible_lines(&line) };
+        say(&line)
     }
 
     /// Says on standard error why a task did not succeed.
-    pub(super) fn print_errors(self, errors: &[TaskError]) -> anyhow::Result<()> {
+    pub(super) fn print_errors(self, errors: &[TaskError]) {
         if self.json {
-            return Ok(());
+            return;
         }
-        let mut err = io::stderr().lock();
         for error in errors {
             let class = error.exception_class_path.as_deref().unwrap_or("");
             let kind = format!("{:?}", error.kind).to_lowercase();
-            writeln!(err, "attempt {}: {kind} {class}: {}", error.attempt, error.message)?;
+            let (class, message) = (visible(class), visible_lines(&error.message));
+            print(&format!("attempt {}: {kind} {class}: {message}", error.attempt));
             if let Some(traceback) = &error.traceback {
-                writeln!(err, "{}", traceback.trim_end())?;
+                print(&visible_lines(traceback.trim_end()));
             }
         }
-        Ok(())
     }
 }
 
@@ -62,6 +80,20 @@ pub(super) fn exit_code(status: TaskStatus) -> ExitCode {
     }
 }
 
+/// A cell of a table.
+pub(super) struct Cell(comfy_table::Cell);
+
+impl Cell {
+    #[expect(clippy::needless_pass_by_value, reason = "what is shown is had by value or not")]
+    pub(super) fn new(content: impl ToString) -> Self {
+        Self(comfy_table::Cell::new(visible(&content.to_string())))
+    }
+
+    pub(super) fn fg(self, color: Color) -> Self {
+        Self(self.0.fg(color))
+    }
+}
+
 /// A table without lines, whose colours go away where they would not be seen.
 pub(super) fn table(head: &[&str], rows: Vec<Vec<Cell>>) -> String {
     let mut table = Table::new();
@@ -69,8 +101,8 @@ pub(super) fn table(head: &[&str], rows: Vec<Vec<Cell>>) -> String {
     if !io::stdout().is_terminal() {
         table.force_no_tty();
     }
-    table.set_header(head.iter().map(|name| Cell::new(name.to_uppercase())));
-    table.add_rows(rows);
+    table.set_header(head.iter().map(|name| name.to_uppercase()));
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| cell.0)));
     table.trim_fmt()
 }
 
@@ -78,21 +110,23 @@ pub(super) fn table(head: &[&str], rows: Vec<Vec<Cell>>) -> String {
 pub(super) fn details(rows: Vec<(&str, Option<String>)>) -> String {
     let shown: Vec<_> = rows.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
     let width = shown.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines: Vec<String> =
-        shown.into_iter().map(|(name, value)| format!("{name:width$}  {value}")).collect();
+    let lines: Vec<String> = shown
+        .into_iter()
+        .map(|(name, value)| format!("{name:width$}  {}", visible(&value)))
+        .collect();
     lines.join("\n")
 }
 
 /// Per cent and message.
 pub(super) fn progress(progress: &Progress) -> String {
     let percent = progress.fraction.map_or(String::new(), |f| format!("{:.0} % ", f * 100.0));
-    percent + progress.message.as_deref().unwrap_or("")
+    percent + &visible(progress.message.as_deref().unwrap_or(""))
 }
 
 /// A line of a task's log.
 pub(super) fn log_line(line: &LogLine) -> String {
     let level = format!("{:?}", line.level).to_uppercase();
-    format!("{} {level:7} {}", line.at, line.message)
+    format!("{} {level:7} {}", line.at, visible(&line.message))
 }
 
 pub(super) fn status_cell(status: TaskStatus) -> Cell {

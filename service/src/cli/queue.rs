@@ -1,14 +1,13 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
     types::{Queue, QueueChange, QueueList},
 };
 
-use super::output::{Output, details, table};
+use super::output::{Cell, Output, details, table};
 
 #[derive(Subcommand)]
 pub(super) enum QueueCommand {

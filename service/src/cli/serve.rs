@@ -4,15 +4,19 @@ use clap::Args;
 use sd_notify::NotifyState;
 use serde::Serialize;
 
-use super::ConfigFile;
+use super::{ConfigFile, FAILURE};
 use crate::{
     app::{App, Outside},
-    config::{Config, LogFormat},
+    config::{LogFormat, Sources},
     shutdown::StopSignals,
     telemetry,
 };
 
 /// Run the service.
+///
+/// SIGTERM, SIGINT or SIGHUP: start no more tasks, wait for what runs, hand back the rest, and stop
+/// with status 0. A second one ends the wait. Under nohup, SIGHUP is ignored. Status 2: it could not
+/// start, or one of its parts has ended and it has to be started again.
 #[derive(Args)]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -84,19 +88,44 @@ pub(super) struct Flags {
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
-        let config = Config::load(self.file.config, self.flags)?;
+        let sources = Sources::new(self.file.config, self.flags);
+        let config = sources.config()?;
         telemetry::init(&config.log, config.log_format)?;
+        for exposed in sources.exposed(&config)? {
+            tracing::warn!("{exposed}");
+        }
         raise_open_files();
         // Listened for from the start: a signal must not find the default, which kills.
         let mut signals = StopSignals::listen()?;
-        let app = App::start(&config, Outside::real(&config)?)?;
+        let settings = config.clone();
+        // On a thread of its own: it waits for the database, and for others who migrate it.
+        let starting =
+            tokio::task::spawn_blocking(move || App::start(&settings, Outside::real(&settings)?));
+        let app = tokio::select! {
+            app = starting => app??,
+            () = signals.next() => {
+                tracing::info!("stopped before it was ready");
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
         tracing::info!(
             address = %app.address(),
             database = ?config.database()?.url,
             "nightshift is ready"
         );
         tell_systemd(NotifyState::Ready);
-        signals.next().await;
+        let vital = app.vital().clone();
+        tokio::select! {
+            () = signals.next() => {}
+            part = vital.lost() => {
+                tracing::error!(
+                    part,
+                    all = ?vital.ended(),
+                    "what the service cannot do without has ended, and so does the process"
+                );
+                return Ok(ExitCode::from(FAILURE));
+            }
+        }
         tracing::info!("stopping; a second signal stops at once");
         tell_systemd(NotifyState::Stopping);
         let hurry = app.hurry();

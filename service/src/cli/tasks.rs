@@ -4,14 +4,16 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
-use comfy_table::Cell;
 use nightshift_client::{
     Client, TaskFilter,
     types::{Explanation, Json, LogList, Task, TaskList, TaskStatus, Timestamp},
 };
 use uuid::Uuid;
 
-use super::output::{Output, details, exit_code, log_line, progress, status_cell, table};
+use super::{
+    output::{Cell, Output, details, exit_code, log_line, progress, status_cell, table},
+    visible::visible,
+};
 
 /// Names one task.
 #[derive(Args)]
@@ -38,7 +40,7 @@ impl OneWaiting {
     pub(super) async fn get(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
         let task = client.get_task(self.id, self.limit()).await?;
         out.print(&task, show)?;
-        out.print_errors(&task.errors)?;
+        out.print_errors(&task.errors);
         Ok(if self.wait.is_some() { exit_code(task.status) } else { ExitCode::SUCCESS })
     }
 
@@ -48,7 +50,7 @@ impl OneWaiting {
             Some(value) => value.to_string(),
             None => result.status.to_string(),
         })?;
-        out.print_errors(&result.errors)?;
+        out.print_errors(&result.errors);
         Ok(exit_code(result.status))
     }
 }
@@ -228,8 +230,9 @@ fn show(task: &Task) -> String {
 fn show_reasons(explanation: &Explanation) -> String {
     let lines = explanation.reasons.iter().map(|reason| {
         let until = reason.until.map_or(String::new(), |until| format!(" (until {until})"));
-        let executor = reason.executor.as_ref().map_or(String::new(), |name| format!(" [{name}]"));
-        format!("{}{executor}: {}{until}", explanation.status, reason.detail)
+        let executor =
+            reason.executor.as_ref().map_or(String::new(), |name| format!(" [{}]", visible(name)));
+        format!("{}{executor}: {}{until}", explanation.status, visible(&reason.detail))
     });
     lines.collect::<Vec<_>>().join("\n")
 }

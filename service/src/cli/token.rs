@@ -1,14 +1,13 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
-use comfy_table::Cell;
 use futures_util::{StreamExt, TryStreamExt};
 use nightshift_client::{
     Client,
     types::{AuditLog, CreatedToken, Timestamp, Token, TokenList, TokenRequest, TokenScope},
 };
 
-use super::output::{Output, table};
+use super::output::{Cell, Output, table};
 
 #[derive(Subcommand)]
 pub(super) enum TokenCommand {

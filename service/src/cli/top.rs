@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, process::ExitCode, time::Duration};
 
 use clap::Args;
-use comfy_table::Cell;
 use console::Term;
 use futures_util::{StreamExt, TryStreamExt};
 use nightshift_client::{
@@ -14,7 +13,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    output::{Output, progress, table},
+    output::{Cell, Output, progress, table},
     queue::queue_table,
 };
 use crate::{

@@ -7,12 +7,15 @@ use futures_util::{Stream, StreamExt};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nightshift_client::{
     Client, EventFilter, Heard,
-    types::{TaskEvent, TaskEventType, TaskStatus},
+    types::{TaskError, TaskEvent, TaskEventType, TaskStatus},
 };
 use serde_json::json;
 use uuid::Uuid;
 
-use super::output::{Output, exit_code, log_line, progress};
+use super::{
+    output::{Output, exit_code, log_line, progress},
+    visible::visible,
+};
 
 const BAR_LENGTH: u64 = 1_000;
 
@@ -116,7 +119,8 @@ fn draw(bar: &ProgressBar, event: &TaskEvent) {
     }
     let progress = event.progress.clone().unwrap_or_default();
     bar.set_position((progress.fraction.unwrap_or(0.0) * BAR_LENGTH as f64) as u64);
-    bar.set_message(format!("{} {}", event.status, progress.message.unwrap_or_default()));
+    let message = progress.message.unwrap_or_default();
+    bar.set_message(format!("{} {}", event.status, visible(&message)));
 }
 
 /// What people read of an event: a line, or one for each line of the log, with `id` before it.
@@ -130,14 +134,17 @@ fn lines(event: &TaskEvent, id: &str) -> String {
 
 fn what(event: &TaskEvent) -> String {
     let attempt = event.attempt;
-    let error = event.error.as_ref().map_or(String::new(), |error| format!(": {}", error.message));
+    let shown = |error: &TaskError| format!(": {}", visible(&error.message));
+    let error = event.error.as_ref().map_or(String::new(), shown);
     let until = event.run_after.map_or(String::new(), |at| format!(", not before {at}"));
     match event.event_type {
         TaskEventType::Enqueued => {
-            format!("enqueued {} in {}{until}", event.task_path, event.queue_name)
+            let (path, queue) = (visible(&event.task_path), visible(&event.queue_name));
+            format!("enqueued {path} in {queue}{until}")
         }
         TaskEventType::Started => {
-            let by = event.worker_id.as_ref().map_or(String::new(), |id| format!(" by {id}"));
+            let by =
+                event.worker_id.as_ref().map_or(String::new(), |id| format!(" by {}", visible(id)));
             format!("started attempt {attempt}{by}")
         }
         TaskEventType::Progress => event.progress.as_ref().map_or(String::new(), progress),

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +15,7 @@ use figment::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Config;
+use super::{Config, DatabaseUrl};
 
 /// Variables that begin like settings but belong to clients.
 const CLIENT_VARIABLES: &[&str] = &["server", "token", "secret"];
@@ -96,6 +97,35 @@ impl Sources {
         Ok(shown.collect())
     }
 
+    /// The files with secrets that everybody on the machine can read, a sentence each.
+    pub fn exposed(&self, config: &Config) -> anyhow::Result<Vec<String>> {
+        let mut files = vec![
+            ("admin_token_file".to_owned(), config.admin_token_file.clone()),
+            ("secrets_key_file".to_owned(), config.secrets_key_file.clone()),
+            ("tls_key".to_owned(), config.tls_key.clone()),
+        ];
+        if let DatabaseUrl::Sqlite(path) = config.database()?.url {
+            files.push(("the database".to_owned(), Some(path)));
+        }
+        let Value::Object(values) = serde_json::to_value(config)? else {
+            return Ok(Vec::new());
+        };
+        for (name, value) in values {
+            if let Source::File(path) = self.source(&name)
+                && !value.is_null()
+                && (is_hidden(&name) || presentable(&name, value.clone()) != value)
+            {
+                files.push((format!("with the setting {name}"), Some(path)));
+            }
+        }
+        let exposed = |(what, path): (String, Option<PathBuf>)| {
+            let path = path.filter(|path| is_for_everybody(path))?;
+            let path = path.display();
+            Some(format!("{path} ({what}) can be read by everybody on this machine: chmod o-r"))
+        };
+        Ok(files.into_iter().filter_map(exposed).collect())
+    }
+
     fn source(&self, name: &str) -> Source {
         if self.flags.contains(name) {
             return Source::Flag(format!("--{}", name.replace('_', "-")));
@@ -126,6 +156,16 @@ impl Sources {
         };
         format!("the setting {name} cannot be used: {what}; it comes from: {}", self.source(name))
     }
+}
+
+/// Whether others than owner and group can read the file, and come to it.
+fn is_for_everybody(path: &Path) -> bool {
+    let allows = |path: &Path, bits: u32| {
+        path.metadata().is_ok_and(|about| about.permissions().mode() & bits != 0)
+    };
+    path.canonicalize().is_ok_and(|path| {
+        allows(&path, 0o004) && path.ancestors().skip(1).all(|folder| allows(folder, 0o001))
+    })
 }
 
 /// A file that is no TOML, say.

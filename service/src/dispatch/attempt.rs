@@ -4,13 +4,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Dispatcher, trace::AttemptTrace};
 use crate::{
-    clock::later,
     domain::{
         attempt::{Failure, FailureKind, Outcome},
         lease::{Assignment, Claimed, Inputs, Lease, LeaseToken, Renewal},
     },
-    executor::{Answer, AnswerRoom, CancelNotice, Journal},
-    store::{self, LeaseLost, NewLogLine, RenewRequest},
+    executor::{Answer, AnswerRoom, CancelNotice, Journal, Said},
+    store::{self, LeaseLost, RenewRequest},
 };
 
 /// Renewals in the life of a lease: two may fail before it runs out.
@@ -23,6 +22,12 @@ const JOURNAL_PERIOD: Duration = Duration::from_millis(250);
 /// is.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
+/// A process that wakes up so late has stood still: it was stopped, or had no processor.
+const STOOD_STILL: Duration = Duration::from_secs(1);
+
+/// What it takes then to read an answer that has come meanwhile.
+const LATE_ANSWER: Duration = Duration::from_secs(2);
+
 /// How often the end of an attempt is stored again while the database is away, and after what
 /// time: about as long as a lease lasts.
 const FINISH_TRIES_MAX: u32 = 60;
@@ -30,6 +35,9 @@ const FINISH_RETRY: Duration = Duration::from_millis(500);
 
 /// How long a service that stops takes to tell an executor so.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The answer to a heartbeat.
+type Renewed = store::Result<std::result::Result<Renewal, LeaseLost>>;
 
 /// Stops an attempt from outside.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +60,8 @@ impl Stop {
 pub(super) struct Attempt<'a> {
     dispatcher: &'a Dispatcher,
     claimed: Claimed,
+    /// When that was, by the clock that nobody sets.
+    claimed_at: Duration,
     stop: Stop,
     journal: Arc<Journal>,
     /// Kept until the end is stored.
@@ -73,7 +83,8 @@ impl<'a> Attempt<'a> {
         let trace = AttemptTrace::begin(&dispatcher.traces, &mut claimed, dispatcher.clock.now());
         let journal = Arc::new(Journal::new(Arc::clone(&dispatcher.clock)));
         let room = AnswerRoom::new(Arc::clone(&dispatcher.memory));
-        Self { dispatcher, claimed, stop, journal, room, trace }
+        let claimed_at = dispatcher.clock.elapsed();
+        Self { dispatcher, claimed, claimed_at, stop, journal, room, trace }
     }
 
     pub(super) async fn run(mut self) {
@@ -126,34 +137,73 @@ impl<'a> Attempt<'a> {
             () = self.stop.cancelled.cancelled() => End::Cancelled,
             () = self.stop.shutdown.cancelled() => End::Shutdown,
             end = self.keep_alive() => end,
-            () = clock.sleep_until(assignment.deadline) => End::Over,
+            end = self.keep_journal() => end,
+            () = self.overtime() => End::Over,
         }
     }
 
-    /// Renews the lease as long as it is ours: at fixed times, so that a slow answer does not
-    /// push the next renewal away, and where the attempt has said something.
+    /// Returns when the attempt has had its time.
+    async fn overtime(&self) {
+        let Dispatcher { clock, .. } = self.dispatcher;
+        let asleep = clock.pulse();
+        let left = self.time_left();
+        clock.sleep(left).await;
+        // A process that stood still meanwhile has yet to read what the executor said in time.
+        if clock.pulse().saturating_sub(asleep).saturating_sub(left) >= STOOD_STILL {
+            clock.sleep(LATE_ANSWER).await;
+        }
+    }
+
+    fn time_left(&self) -> Duration {
+        let passed = self.dispatcher.clock.elapsed().saturating_sub(self.claimed_at);
+        self.claimed.assignment.time().saturating_sub(passed)
+    }
+
+    /// Renews the lease as long as it is ours, at fixed times, so that a slow answer does not
+    /// push the next renewal away.
     async fn keep_alive(&self) -> End {
         let clock = &self.dispatcher.clock;
         let period = self.claimed.executor.registration.lease / RENEWALS_PER_LEASE;
-        let mut due = later(clock.now(), period);
+        let mut due = clock.elapsed() + period;
         loop {
-            tokio::select! {
-                () = clock.sleep_until(due) => due = later(due, period).max(clock.now()),
-                () = self.news() => {}
+            clock.sleep(due.saturating_sub(clock.elapsed())).await;
+            due = (due + period).max(clock.elapsed());
+            if let Some(end) = self.is_over(&self.renew(Said::default()).await) {
+                return end;
             }
-            match self.renew().await {
-                // Asked through another process, whose word did not get here.
-                Ok(Ok(renewal)) if renewal.cancel_requested => return End::Cancelled,
-                Ok(Ok(_)) => {}
-                Ok(Err(_lost)) => return End::Over,
-                // Said once already, by whoever lost the database.
-                Err(error) => {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        task.id = %self.claimed.assignment.task.id,
-                        "a lease could not be renewed"
-                    );
+        }
+    }
+
+    /// Stores what the attempt says. Beside the heartbeats, which do not wait for the log's turn.
+    async fn keep_journal(&self) -> End {
+        loop {
+            self.news().await;
+            while !self.journal.is_empty() {
+                let renewed = self.store_piece().await;
+                if let Some(end) = self.is_over(&renewed) {
+                    return end;
                 }
+                if renewed.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Whether the answer to a heartbeat says that the attempt is.
+    fn is_over(&self, renewed: &Renewed) -> Option<End> {
+        match renewed {
+            // Asked through another process, whose word did not get here.
+            Ok(Ok(renewal)) => renewal.cancel_requested.then_some(End::Cancelled),
+            Ok(Err(LeaseLost)) => Some(End::Over),
+            // Said once already, by whoever lost the database.
+            Err(error) => {
+                tracing::debug!(
+                    error = error as &dyn std::error::Error,
+                    task.id = %self.claimed.assignment.task.id,
+                    "a lease could not be renewed"
+                );
+                None
             }
         }
     }
@@ -163,49 +213,54 @@ impl Attempt<'_> {
     /// Returns when the attempt has said something, and had time to say more.
     async fn news(&self) {
         self.journal.news().await;
-        let clock = &self.dispatcher.clock;
-        let deadline = self.claimed.assignment.deadline;
-        let last_call = deadline.saturating_sub(LAST_CALL).unwrap_or(deadline);
-        clock.sleep_until(later(clock.now(), JOURNAL_PERIOD).min(last_call)).await;
+        let last_call = self.time_left().saturating_sub(LAST_CALL);
+        self.dispatcher.clock.sleep(JOURNAL_PERIOD.min(last_call)).await;
     }
 
-    /// A heartbeat, with what the attempt has said since the last one. If it does not get through,
-    /// the next one takes that along.
-    async fn renew(&self) -> store::Result<std::result::Result<Renewal, LeaseLost>> {
-        let said = self.journal.take();
-        let line = |(at, level, message): &(_, _, String)| NewLogLine {
-            at: Some(*at),
-            level: *level,
-            message: message.clone(),
-        };
+    /// A heartbeat, with what the attempt has said.
+    async fn renew(&self, said: Said) -> Renewed {
         let request = RenewRequest {
             token: self.claimed.lease.token(),
-            progress: said.progress.clone(),
-            logs: said.lines.iter().map(line).collect(),
+            progress: said.progress,
+            log: said.log,
         };
-        let renewed = self.dispatcher.store.renew(request).await;
+        self.dispatcher.store.renew(request).await
+    }
+
+    /// Stores the next piece of what was said. If it does not get through, the next one takes it
+    /// along. Nothing is taken before there is room for it: whoever waits for room may be dropped.
+    async fn store_piece(&self) -> Renewed {
+        let room = self.dispatcher.store.log_room(self.journal.log_bytes()).await;
+        let said = self.journal.take(room.bytes);
+        let copy = said.clone();
+        let renewed = self.renew(said).await;
         if renewed.is_err() {
-            self.journal.put_back(said);
+            self.journal.put_back(copy);
         }
         renewed
     }
 
     /// What was said last is stored while the lease still holds.
     async fn store_last_words(&self) {
-        if self.journal.is_empty() {
-            return;
-        }
-        match self.renew().await {
-            Ok(Ok(_)) => {}
-            Ok(Err(LeaseLost)) => tracing::debug!(
-                task.id = %self.claimed.assignment.task.id,
-                "the last words of an attempt came after it was over"
-            ),
-            Err(error) => tracing::debug!(
-                error = &error as &dyn std::error::Error,
-                task.id = %self.claimed.assignment.task.id,
-                "the last words of an attempt could not be stored"
-            ),
+        while !self.journal.is_empty() {
+            match self.store_piece().await {
+                Ok(Ok(_)) => {}
+                Ok(Err(LeaseLost)) => {
+                    tracing::debug!(
+                        task.id = %self.claimed.assignment.task.id,
+                        "the last words of an attempt came after it was over"
+                    );
+                    return;
+                }
+                Err(error) => {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        task.id = %self.claimed.assignment.task.id,
+                        "the last words of an attempt could not be stored"
+                    );
+                    return;
+                }
+            }
         }
     }
 }

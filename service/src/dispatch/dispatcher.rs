@@ -12,7 +12,7 @@ use super::attempt::{Attempt, Stop};
 use crate::{
     clock::Clock,
     domain::lease::LeaseToken,
-    executor::{CancelNotice, Executors},
+    executor::{CancelNotice, Executors, PluginPlace},
     memory::{Held, Memory},
     metrics::Metrics,
     store::{self, Callee, CancelSignal, ClaimRequest, Claimer, Store},
@@ -120,7 +120,9 @@ impl Dispatcher {
             // The permit that comes free next wakes this loop again.
             return;
         }
-        let request = ClaimRequest { by: Claimer::Dispatcher, limit: free };
+        let plugins = self.executor.wasm.places.room();
+        let request =
+            ClaimRequest { by: Claimer::Dispatcher { plugins: plugins.clone() }, limit: free };
         let begun = match self.store.claim(request).await {
             Ok(claims) => claims.begun,
             Err(error) => {
@@ -141,16 +143,23 @@ impl Dispatcher {
             self.in_flight().insert(token, stop.clone());
             let this = Arc::clone(self);
             let permit = Arc::clone(&self.permits).try_acquire_owned();
+            let place = self.executor.wasm.places.take(&claimed.executor);
             self.attempts.spawn(async move {
                 Attempt::new(&this, claimed, stop).run().await;
                 this.in_flight().remove(&token);
                 drop((permit, share));
-                // The end itself told that there is work. But without a permit, or room for what
-                // it carries, it could not be claimed.
-                if this.permits.available_permits() <= 1 || this.memory.calls.was_refused() {
+                let has_room = this.memory.calls.was_refused();
+                let someone_waits = place.is_some_and(PluginPlace::give_back) || has_room;
+                // The end itself told that there is work. But without a permit it could not be
+                // claimed, nor without a place, or room for what it carries.
+                if someone_waits || this.permits.available_permits() <= 1 {
                     this.store.wake_dispatcher();
                 }
             });
+        }
+        // Places that were given back while the claim was made woke nobody for its sake.
+        if self.executor.wasm.places.is_to_claim_again(&plugins) {
+            self.store.wake_dispatcher();
         }
     }
 

@@ -1,12 +1,17 @@
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, time::Duration};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::{Clock, later},
+    clock::Clock,
+    domain::Timestamp,
     store::{self, Store},
 };
 
+/// The longest time between two sweeps: for what no alarm announced, and as a sign that the
+/// database takes reports.
+const PERIOD: Duration = Duration::from_secs(1);
 /// How long to leave the database alone after a sweep failed.
 const SWEEP_RETRY: Duration = Duration::from_secs(1);
 
@@ -15,33 +20,41 @@ const SWEEP_RETRY: Duration = Duration::from_secs(1);
 pub async fn reap(store: Store, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
     let mut alarm = store.alarm();
     // What a process before left behind rang no alarm.
-    let mut next_at = clock.now();
+    let mut rest = Duration::ZERO;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            changed = alarm.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                let at = *alarm.borrow_and_update();
-                next_at = at.map_or(next_at, |at| at.min(next_at));
-                continue;
-            }
-            () = clock.sleep_until(next_at) => {}
+            () = ring(&mut alarm, &*clock, rest) => {}
         }
-        let now = clock.now();
-        next_at = match store.sweep().await {
-            Ok(()) => {
-                let at = *alarm.borrow_and_update();
-                let latest = later(now, store.sweep_period());
-                at.map_or(latest, |at| at.min(latest))
+        rest = PERIOD;
+        if let Err(error) = store.sweep().await {
+            if !matches!(error, store::Error::Unavailable(_)) {
+                tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
             }
-            Err(error) => {
-                if !matches!(error, store::Error::Unavailable(_)) {
-                    tracing::error!(error = &error as &dyn std::error::Error, "a sweep failed");
-                }
-                later(now, SWEEP_RETRY)
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = clock.sleep(SWEEP_RETRY) => rest = Duration::ZERO,
+            }
+        }
+    }
+}
+
+/// Returns at the alarm's time, or after `rest` at the latest: the alarm is a time of day, which
+/// somebody may set back.
+async fn ring(alarm: &mut watch::Receiver<Option<Timestamp>>, clock: &dyn Clock, rest: Duration) {
+    let mut rested = pin!(clock.sleep(rest));
+    loop {
+        let at = *alarm.borrow_and_update();
+        let ringing = async {
+            match at {
+                Some(at) => clock.sleep_until(at).await,
+                None => pending().await,
             }
         };
+        tokio::select! {
+            () = ringing => return,
+            () = &mut rested => return,
+            Ok(()) = alarm.changed() => {}
+        }
     }
 }

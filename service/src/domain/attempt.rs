@@ -36,6 +36,18 @@ impl Outcome {
             Self::Cancelled => Event::CancelForced,
         }
     }
+
+    /// About how much it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Succeeded(value) => value.as_str().len(),
+            Self::Failed(failure) => {
+                failure.message.len() + failure.traceback.as_ref().map_or(0, String::len)
+            }
+            Self::Undelivered { reason, .. } => reason.len(),
+            Self::HandedBack | Self::Cancelled => 0,
+        }
+    }
 }
 
 /// Why an attempt, or a task, ended without a return value.
@@ -65,6 +77,12 @@ impl Failure {
             traceback: None,
             retryable,
         }
+    }
+
+    /// Of a task that cannot be run, because its row in the database holds `flaw`.
+    pub fn unreadable(flaw: &str) -> Self {
+        let message = format!("the task cannot be run: the database holds {flaw}");
+        Self::new(FailureKind::Rejected, message)
     }
 
     /// The same failure with its texts as the store can hold them, cut to their bounds.

@@ -58,7 +58,13 @@ impl Registration {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// The service calls it.
-    Http { url: CallUrl, secret: StoredSecret, previous_secret: Option<StoredSecret> },
+    Http {
+        url: CallUrl,
+        secret: StoredSecret,
+        previous_secret: Option<StoredSecret>,
+        /// Its answers carry the task's id; others at its address are not its own.
+        echoes_task_id: bool,
+    },
     /// It asks the service.
     Worker,
     /// The service runs it itself, in a sandbox.

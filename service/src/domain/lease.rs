@@ -1,4 +1,4 @@
-use std::{fmt, mem, str::FromStr, sync::Arc};
+use std::{fmt, mem, str::FromStr, sync::Arc, time::Duration};
 
 use super::{Timestamp, executor::Executor, json::JsonText, task::Task};
 
@@ -92,6 +92,12 @@ impl Assignment {
     /// The number of this attempt, from 1.
     pub fn attempt(&self) -> u32 {
         self.task.attempts
+    }
+
+    /// How long it may take from its claim on.
+    pub fn time(&self) -> Duration {
+        let claimed_at = self.task.times.last_attempted_at.unwrap_or(self.deadline);
+        Duration::try_from(self.deadline.duration_since(claimed_at)).unwrap_or_default()
     }
 }
 

@@ -29,6 +29,12 @@ pub const BACKOFF_FACTOR_MAX: f64 = 100.0;
 pub const BATCH_TASKS_MAX: usize = 10_000;
 /// Task paths of one executor.
 pub const TASK_PATHS_MAX: usize = 1_000;
+/// Executors that are registered at once.
+pub const EXECUTORS_MAX: usize = 1_000;
+/// Task paths of all executors together.
+pub const TASK_PATHS_IN_ALL_MAX: usize = 10_000;
+/// Queues that are paused or limited at once. A claim looks at each of them.
+pub const QUEUES_SET_MAX: usize = 1_000;
 /// Tasks of one executor that run at once.
 pub const CONCURRENCY_MAX: u32 = 10_000;
 /// Seconds that a lease may last.
@@ -62,10 +68,18 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 pub const TRACEBACK_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an exception's class path.
 pub const CLASS_PATH_BYTES_MAX: usize = 512;
+/// Errors kept of one task: of those that a retry by hand has let pile up, the newest.
+pub const ERRORS_PER_TASK_MAX: i64 = 100;
+/// Bytes of errors kept of one task. The newest is kept however large it is.
+pub const ERROR_BYTES_PER_TASK_MAX: i64 = 1024 * 1024;
+/// Workers kept of one task, that of the last attempt being the last.
+pub const WORKER_IDS_PER_TASK_MAX: usize = 100;
 /// Bytes of a progress message.
 pub const PROGRESS_BYTES_MAX: usize = 4_000;
 /// Log lines of one heartbeat.
 pub const LOG_LINES_PER_RENEWAL_MAX: usize = 1_000;
+/// Bytes of the lines of one heartbeat, and of those that wait for one; of more, the newest stay.
+pub const LOG_BYTES_PER_RENEWAL_MAX: usize = 1024 * 1024;
 /// Bytes of one log line.
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
 /// Log lines kept of one task.

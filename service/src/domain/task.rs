@@ -259,6 +259,8 @@ pub struct Task {
     pub progress: Option<Progress>,
     pub return_value: Option<JsonText>,
     pub errors: Vec<RecordedFailure>,
+    /// How many were left out before them.
+    pub errors_dropped: u32,
 }
 
 impl Task {
@@ -285,6 +287,7 @@ impl Task {
             progress: None,
             return_value: None,
             errors: Vec::new(),
+            errors_dropped: 0,
         }
     }
 }
@@ -343,6 +346,12 @@ pub struct TaskSummary {
 /// Why a waiting or running task is where it is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
+    /// Its row holds what cannot be read, so it fails when its turn comes.
+    Unreadable {
+        what: String,
+    },
+    /// The row of its executor does.
+    UnreadableExecutor,
     Finished,
     Leased {
         executor: Option<String>,

@@ -5,8 +5,8 @@ use tokio::sync::Notify;
 use crate::{
     clock::Clock,
     domain::{
-        Timestamp,
         attempt::{LogLevel, Progress},
+        log::{NewLog, NewLogLine},
     },
 };
 
@@ -17,10 +17,10 @@ pub struct Journal {
     news: Notify,
 }
 
-/// What an attempt has said since somebody came last.
-#[derive(Debug, Default, PartialEq)]
+/// What an attempt has said that nobody has come for yet.
+#[derive(Clone, Debug, Default)]
 pub struct Said {
-    pub lines: Vec<(Timestamp, LogLevel, String)>,
+    pub log: NewLog,
     pub progress: Option<Progress>,
 }
 
@@ -29,8 +29,9 @@ impl Journal {
         Self { clock, said: Mutex::default(), news: Notify::new() }
     }
 
-    pub fn log(&self, level: LogLevel, line: String) {
-        self.said().lines.push((self.clock.now(), level, line));
+    pub fn log(&self, level: LogLevel, message: String) {
+        let at = Some(self.clock.now());
+        self.said().log.push(NewLogLine { at, level, message });
         self.news.notify_one();
     }
 
@@ -46,19 +47,26 @@ impl Journal {
 
     pub fn is_empty(&self) -> bool {
         let said = self.said();
-        said.lines.is_empty() && said.progress.is_none()
+        said.log.is_empty() && said.progress.is_none()
     }
 
-    pub fn take(&self) -> Said {
-        std::mem::take(&mut self.said())
+    /// Bytes of the lines that wait.
+    pub fn log_bytes(&self) -> usize {
+        self.said().log.bytes()
+    }
+
+    /// What was said, of the log about so many bytes.
+    pub fn take(&self, log_bytes: usize) -> Said {
+        let mut said = self.said();
+        Said { log: said.log.take(log_bytes), progress: said.progress.take() }
     }
 
     /// What could not be stored, before what was said meanwhile.
     pub fn put_back(&self, earlier: Said) {
         let mut said = self.said();
-        let meanwhile = std::mem::replace(&mut *said, earlier);
-        said.lines.extend(meanwhile.lines);
-        said.progress = meanwhile.progress.or(said.progress.take());
+        said.log.put_back(earlier.log);
+        said.progress = said.progress.take().or(earlier.progress);
+        self.news.notify_one();
     }
 
     fn said(&self) -> MutexGuard<'_, Said> {

@@ -3,6 +3,7 @@
 mod answer_room;
 pub(crate) mod http;
 mod journal;
+mod places;
 mod returned;
 mod wasm;
 
@@ -18,7 +19,8 @@ use crate::domain::{
 
 pub use answer_room::AnswerRoom;
 pub use http::{HttpExecutor, HttpSettings};
-pub use journal::Journal;
+pub use journal::{Journal, Said};
+pub use places::{PluginPlace, PluginPlaces};
 pub use wasm::WasmExecutor;
 
 /// Runs attempts of every kind of executor that does not ask for its tasks.

@@ -12,7 +12,7 @@ use nightshift_sandbox::{
     Raised, Reach, Run,
 };
 
-use super::{Answer, Journal, returned::returned};
+use super::{Answer, Journal, PluginPlaces, returned::returned};
 use crate::{
     domain::{
         Timestamp,
@@ -28,6 +28,7 @@ use crate::{
 
 /// Runs plugins.
 pub struct WasmExecutor {
+    pub places: Arc<PluginPlaces>,
     pub plugins: Arc<Plugins>,
     pub components: Arc<dyn Components>,
     /// What may be granted, by its names.
@@ -77,15 +78,15 @@ impl WasmExecutor {
             .map_err(|_elapsed| format!("the plugin {plugin} is not ready yet"))?
             .map_err(cannot)?;
         let sandbox = self.plugins.sandbox().await.map_err(cannot)?;
-        let memory_bytes = usize::try_from(*memory_mib).unwrap_or(0).saturating_mul(1024 * 1024);
         let run = Run {
+            executor: executor.registration.name.to_string(),
             task_path: assignment.task.content.task_path.to_string(),
             args: inputs.args.as_str().to_owned(),
             kwargs: inputs.kwargs.as_str().to_owned(),
             about: about(assignment),
             time: time.saturating_sub(began.elapsed()),
             grants,
-            limits: Limits { memory_bytes },
+            limits: Limits { memory_mib: *memory_mib },
             journal: Arc::new(Record(journal)),
         };
         // The run has them now, and may take long.

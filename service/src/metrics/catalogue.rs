@@ -70,10 +70,16 @@ catalogue! {
         "Commands that wait for the writer; at 4096 requests are refused";
     DATABASE_USABLE Gauge "nightshift_database_usable" []
         "1 unless the last transaction failed because the database is away";
+    DEAD_ROWS Gauge "nightshift_database_dead_rows" []
+        "Rows of PostgreSQL that are dead and not yet cleaned away, as it estimates them; 0 on SQLite";
+    OLDEST_TRANSACTION Gauge "nightshift_database_oldest_transaction_seconds" []
+        "For how long a transaction on PostgreSQL has been open that keeps dead rows; 0 on SQLite";
     EVENTS Counter "nightshift_events_total" ["kind"]
         "Events written, by what happened to a task";
     EVENT_READERS Gauge "nightshift_event_readers" []
         "Connections that read events";
+    PLUGIN_CALLS_HANGING Gauge "nightshift_plugin_calls_hanging" ["kind"]
+        "File operations (file) and name lookups (name) of plugins' runs that have ended, which do not end and keep a thread each";
     REQUESTS Counter "nightshift_http_requests_total" ["method" "route" "status"]
         "Requests answered, by the pattern of their path; none where nothing is";
     REQUEST_DURATION Histogram "nightshift_http_request_duration_seconds" ["method" "route"]

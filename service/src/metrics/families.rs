@@ -68,6 +68,11 @@ pub(super) struct Told {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Blocking {
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Served {
     pub(super) method: &'static str,
     pub(super) route: String,
@@ -95,8 +100,11 @@ pub(super) struct Families {
     pub(super) commit_duration: Histogram,
     pub(super) commands_waiting: Gauge,
     pub(super) database_usable: Gauge,
+    pub(super) dead_rows: Gauge,
+    pub(super) oldest_transaction: Gauge<f64, AtomicU64>,
     pub(super) events: Family<Told, Counter>,
     pub(super) event_readers: Gauge,
+    pub(super) plugin_calls_hanging: Family<Blocking, Gauge>,
     pub(super) requests: Family<Answered, Counter>,
     pub(super) request_duration: Histograms<Served>,
 }
@@ -120,8 +128,11 @@ impl Families {
             commit_duration: Histogram::new(COMMIT_SECONDS),
             commands_waiting: Gauge::default(),
             database_usable: Gauge::default(),
+            dead_rows: Gauge::default(),
+            oldest_transaction: Gauge::default(),
             events: Family::default(),
             event_readers: Gauge::default(),
+            plugin_calls_hanging: Family::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(by_request),
         };
@@ -144,8 +155,11 @@ impl Families {
         add(registry, &catalogue::COMMIT_DURATION, &self.commit_duration);
         add(registry, &catalogue::COMMANDS_WAITING, &self.commands_waiting);
         add(registry, &catalogue::DATABASE_USABLE, &self.database_usable);
+        add(registry, &catalogue::DEAD_ROWS, &self.dead_rows);
+        add(registry, &catalogue::OLDEST_TRANSACTION, &self.oldest_transaction);
         add(registry, &catalogue::EVENTS, &self.events);
         add(registry, &catalogue::EVENT_READERS, &self.event_readers);
+        add(registry, &catalogue::PLUGIN_CALLS_HANGING, &self.plugin_calls_hanging);
         add(registry, &catalogue::REQUESTS, &self.requests);
         add(registry, &catalogue::REQUEST_DURATION, &self.request_duration);
     }

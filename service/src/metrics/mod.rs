@@ -41,6 +41,9 @@ pub struct Snapshot {
     pub queues: Vec<QueueSnapshot>,
     /// Names, and whether each is held because deliveries failed.
     pub executors: Vec<(String, bool)>,
+    pub dead_rows: u64,
+    /// For how long a transaction has been open that keeps them.
+    pub oldest_transaction: Duration,
 }
 
 /// What waits and runs in one queue.
@@ -60,6 +63,8 @@ pub struct QueueSnapshot {
 pub struct Present {
     pub commands_waiting: usize,
     pub event_readers: usize,
+    /// By what kind they are.
+    pub plugin_calls_hanging: [(&'static str, usize); 2],
     pub database_usable: bool,
 }
 
@@ -144,6 +149,8 @@ impl Metrics {
             self.show_queue(queue);
         }
         let families = &self.families;
+        families.dead_rows.set(i64::try_from(snapshot.dead_rows).unwrap_or(i64::MAX));
+        families.oldest_transaction.set(snapshot.oldest_transaction.as_secs_f64());
         for (name, open) in &snapshot.executors {
             let labels = Named { executor: self.executors.bounded(name) };
             families.circuit_open.get_or_create(&labels).inc_by(i64::from(*open));
@@ -156,6 +163,8 @@ impl Metrics {
         self.families.queue_oldest.clear();
         self.families.queue_paused.clear();
         self.families.circuit_open.clear();
+        self.families.dead_rows.set(0);
+        self.families.oldest_transaction.set(0.0);
     }
 
     /// Queues without a name of their own are added up; the oldest of all is the oldest.
@@ -183,6 +192,10 @@ impl Metrics {
         families.commands_waiting.set(families::whole(present.commands_waiting));
         families.event_readers.set(families::whole(present.event_readers));
         families.database_usable.set(i64::from(present.database_usable));
+        for (kind, calls) in present.plugin_calls_hanging {
+            let labels = families::Blocking { kind };
+            families.plugin_calls_hanging.get_or_create(&labels).set(families::whole(calls));
+        }
         let mut text = String::new();
         prometheus_text::encode(&mut text, &families.registry)?;
         Ok(text)

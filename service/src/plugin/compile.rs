@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use nix::sys::resource::{Resource, setrlimit};
 use tokio::{io::AsyncWriteExt, process::Command};
@@ -120,7 +120,12 @@ pub fn main(cache: &Path, bounds: Bounds) -> anyhow::Result<ExitCode> {
     let mut component = Vec::new();
     std::io::stdin().lock().read_to_end(&mut component)?;
     match nightshift_sandbox::compile(&component, cache) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        // The service would compile it by itself, with no bounds.
+        Ok(false) => bail!(
+            "the machine code cannot be kept in {}: is there room on its disk?",
+            cache.display()
+        ),
         Err(unfit) => {
             writeln!(std::io::stdout().lock(), "{unfit}")?;
             Ok(ExitCode::from(UNFIT))

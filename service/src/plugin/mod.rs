@@ -13,7 +13,9 @@ use std::{
 use anyhow::Context;
 use async_trait::async_trait;
 use bytes::Bytes;
-use nightshift_sandbox::{Plugin, Reach, Sandbox, Settings as SandboxSettings, TaskInfo, Unfit};
+use nightshift_sandbox::{
+    Hanging, Plugin, Reach, Sandbox, Settings as SandboxSettings, TaskInfo, Unfit,
+};
 use sha2::Digest as _;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use url::Url;
@@ -46,6 +48,8 @@ pub struct Settings {
     pub threads: usize,
     /// Runs at once, of all plugins.
     pub runs_max: u32,
+    /// MiB that they may have, all together.
+    pub memory_mib: u32,
 }
 
 /// What a component turned out to be.
@@ -201,6 +205,11 @@ impl Plugins {
         Ok(&self.place().await?.sandbox)
     }
 
+    /// What plugins wait for, and does not end.
+    pub fn hanging(&self) -> Hanging {
+        self.place.get().map(|place| place.sandbox.hanging()).unwrap_or_default()
+    }
+
     /// Compiles it in another process, which takes no time where that was done before, and reads
     /// the machine code.
     async fn load(&self, component: &Bytes, line: &Semaphore) -> Result<Plugin, Refusal> {
@@ -226,6 +235,7 @@ impl Plugins {
                     cache: Some(cache.code()),
                     threads: self.settings.threads,
                     runs_max: self.settings.runs_max,
+                    memory_mib: self.settings.memory_mib,
                 };
                 let sandbox = Sandbox::new(&settings)
                     .map_err(|error| anyhow::anyhow!("no sandbox can be made: {error:#}"))?;

@@ -16,11 +16,11 @@ use crate::{
         executor::LEASE_DEFAULT,
         lease::{LeaseToken, Renewal},
         limits::CANCEL_GRACE,
+        log::NewLog,
         state::Stage,
         task::TaskId,
     },
 };
-pub use logs::NewLogLine;
 
 /// The attempt is over; whoever still worked on it has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct LeaseLost;
 pub struct RenewRequest {
     pub token: LeaseToken,
     pub progress: Option<Progress>,
-    pub logs: Vec<NewLogLine>,
+    pub log: NewLog,
 }
 
 /// The end of an attempt.
@@ -78,7 +78,7 @@ fn renew_one(tx: &mut Tx<'_>, mut row: TaskRow, request: &RenewRequest) -> Resul
     }
     extend(tx, &mut row)?;
     let expires_at = row.now.lease_expires_at.unwrap_or_else(|| micros(tx.now));
-    let lines = logs::append(tx, &row, &request.logs)?;
+    let lines = logs::append(tx, &row, &request.log)?;
     if !lines.is_empty() {
         tx.tell(&mut row, &Change::Log(lines))?;
     }
@@ -98,7 +98,9 @@ fn extend(tx: &Tx<'_>, row: &mut TaskRow) -> Result<()> {
     };
     let mut expires_at = micros(later(tx.now, lease));
     if let Some(deadline) = row.now.deadline_at {
-        expires_at = expires_at.min(deadline);
+        // A lease that goes on past it was given to whoever could not report in time.
+        expires_at =
+            expires_at.min(row.now.lease_expires_at.map_or(deadline, |at| at.max(deadline)));
     }
     if let Some(requested_at) = row.now.cancel_requested_at {
         expires_at = expires_at.min(micros(later(time(requested_at)?, CANCEL_GRACE)));

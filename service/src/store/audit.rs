@@ -8,7 +8,7 @@ use super::{
     dialect::bulk,
     error::Result,
     link::{Link, on_engine},
-    rows::{micros, time},
+    rows::{micros, nearest_time},
     schema::audit_log,
     tx::Tx,
 };
@@ -79,9 +79,9 @@ pub(super) fn page(link: &mut Link<'_>, before: Option<i64>, limit: u32) -> Resu
     let next = rows.last().filter(|_| more).map(|row| row.seq);
     let entry = |row: EntryRow| {
         let EntryRow { at, actor, address, action, object, .. } = row;
-        Ok(AuditEntry { at: time(at)?, actor, address, action, object })
+        AuditEntry { at: nearest_time(at), actor, address, action, object }
     };
-    Ok(AuditPage { entries: rows.into_iter().map(entry).collect::<Result<_>>()?, next })
+    Ok(AuditPage { entries: rows.into_iter().map(entry).collect(), next })
 }
 
 /// Whether there are entries from before a time.

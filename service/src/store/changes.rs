@@ -3,12 +3,13 @@
 //! A row is read once, changed in memory, and written together with all others: on PostgreSQL
 //! each statement is a round trip, so there is one for many rows and none for each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     dialect::{self, bulk},
     error::{Error, Result},
     link::Link,
+    mend::mend,
     rows::{ErrorRow, ResultRow, TaskRow},
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Changes {
 /// A locked row.
 struct Held {
     row: TaskRow,
+    /// What it holds that cannot be read.
+    flaw: Option<String>,
     /// The stage that the database has.
     stored: i16,
     changed: bool,
@@ -46,11 +49,17 @@ impl Changes {
 
     /// Takes rows in that were locked otherwise.
     pub(super) fn hold(&mut self, rows: Vec<TaskRow>) {
-        for row in rows {
+        for mut row in rows {
             self.seqs.insert(row.id.clone(), row.seq);
             let stored = row.now.stage;
-            self.rows.entry(row.seq).or_insert(Held { row, stored, changed: false });
+            let flaw = mend(&mut row);
+            self.rows.entry(row.seq).or_insert(Held { row, flaw, stored, changed: false });
         }
+    }
+
+    /// What the row at a place holds that cannot be read.
+    pub(super) fn flaw(&self, seq: i64) -> Option<&str> {
+        self.rows.get(&seq)?.flaw.as_deref()
     }
 
     /// The row at a place, as this transaction has left it so far.
@@ -88,6 +97,11 @@ impl Changes {
         self.results.push(result);
     }
 
+    /// What the next flush writes.
+    pub(super) fn changed(&self) -> impl Iterator<Item = &TaskRow> {
+        self.rows.values().filter(|held| held.changed).map(|held| &held.row)
+    }
+
     /// Writes what changed since the last time.
     pub(super) fn flush(&mut self, link: &mut Link<'_>) -> Result<()> {
         let changed: Vec<&mut Held> = self.rows.values_mut().filter(|held| held.changed).collect();
@@ -100,7 +114,20 @@ impl Changes {
             held.stored = held.row.now.stage;
             held.changed = false;
         }
-        bulk::insert_errors(link, &std::mem::take(&mut self.errors))?;
+        self.store_errors(link)?;
         bulk::insert_results(link, &std::mem::take(&mut self.results))
+    }
+
+    /// Adds errors, and leaves the oldest out where a task has too many.
+    fn store_errors(&mut self, link: &mut Link<'_>) -> Result<()> {
+        let errors = std::mem::take(&mut self.errors);
+        bulk::insert_errors(link, &errors)?;
+        let tasks: BTreeSet<i64> = errors.iter().map(|error| error.task_seq).collect();
+        for (seq, dropped) in bulk::drop_old_errors(link, &tasks)? {
+            if let Some(held) = self.rows.get_mut(&seq) {
+                held.row.errors_dropped = dropped;
+            }
+        }
+        Ok(())
     }
 }

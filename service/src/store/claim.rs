@@ -1,13 +1,14 @@
 //! Hands out the tasks that may start now.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     circuit, dialect,
     error::Result,
-    lanes::{self, Room},
+    lanes,
     load::Load,
-    reads,
+    reads::{self, Record},
+    room::Room,
     rows::{TaskRow, corrupt, count, micros, time, to_json},
     sizes, transition,
     tx::Tx,
@@ -16,8 +17,10 @@ use crate::{
     clock::later,
     domain::{
         event::Change,
-        executor::{Executor, ExecutorId},
+        executor::{Executor, ExecutorId, Target},
         lease::{Assignment, Claimed, Lease, LeaseToken},
+        limits::WORKER_IDS_PER_TASK_MAX,
+        places::PluginRoom,
         queue::QueueFilter,
         state::{Event, Stage},
     },
@@ -38,8 +41,8 @@ pub struct ClaimRequest {
 /// Who is going to run the tasks.
 #[derive(Clone, Debug)]
 pub enum Claimer {
-    /// This process, by calling executors.
-    Dispatcher,
+    /// This process, by calling executors, and with so much room for plugins.
+    Dispatcher { plugins: PluginRoom },
     /// A worker of one executor.
     Worker { executor: ExecutorId, worker_id: String, queues: QueueFilter },
 }
@@ -61,11 +64,15 @@ pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<C
         return Ok(answers);
     }
     dialect::lock_claims(&mut tx.link)?;
+    let apart = tx.registry.queues_with_settings();
+    tx.floors.prepare(&mut tx.link, tx.now, apart)?;
     let mut room = Room::count(tx)?;
     let mut groups: Vec<Group<'_>> = Vec::new();
     for ((index, request), answer) in requests.iter().enumerate().zip(&mut answers) {
         match &request.by {
-            Claimer::Dispatcher => *answer = claim_to_call(tx, request.limit, &mut room)?,
+            Claimer::Dispatcher { plugins } => {
+                *answer = claim_to_call(tx, request.limit, plugins, &mut room)?;
+            }
             Claimer::Worker { executor, worker_id, queues } => {
                 let load = Load::new(&tx.memory.requests, COPIES);
                 let hand = Hand { index, left: request.limit, worker_id, load };
@@ -108,9 +115,16 @@ struct Hand<'a> {
     load: Load<'a>,
 }
 
-/// For the dispatcher: what each executor that is called has room for.
-fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Claims> {
+/// For the dispatcher: what each executor that is called has room for, and what each that is a
+/// plugin has a place for: a task that waited for one would do so at the cost of its attempt.
+fn claim_to_call(
+    tx: &mut Tx<'_>,
+    permits: u32,
+    plugins: &PluginRoom,
+    room: &mut Room,
+) -> Result<Claims> {
     let mut begun = Vec::new();
+    let mut places = plugins.places.clone();
     // A call carries its task once: its message is made of it, and it is dropped.
     let mut load = Load::new(&tx.memory.calls, 1);
     let called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
@@ -120,10 +134,18 @@ fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Claim
     executors.rotate_left(first);
     for executor in executors {
         let left = permits.saturating_sub(u32::try_from(begun.len()).unwrap_or(u32::MAX));
-        let rows = claim_rows(tx, &executor, &QueueFilter::default(), left, room)?;
+        let plugin_mib = match executor.registration.target {
+            Target::Wasm { memory_mib, .. } => Some(memory_mib),
+            Target::Http { .. } | Target::Worker => None,
+        };
+        let free = plugin_mib.map_or(u32::MAX, |mib| places.room(executor.id, mib));
+        let rows = claim_rows(tx, &executor, &QueueFilter::default(), left.min(free), room)?;
+        let found = rows.len();
+        if free < left && u32::try_from(found) == Ok(free) {
+            plugins.was_short();
+        }
         let sizes = sizes_of(tx, &rows)?;
         let worker_id = executor.registration.name.as_str();
-        let found = rows.len();
         let fitting: Vec<Start<'_>> = rows
             .into_iter()
             .zip(sizes)
@@ -133,10 +155,16 @@ fn claim_to_call(tx: &mut Tx<'_>, permits: u32, room: &mut Room) -> Result<Claim
         if fitting.len() < found && !load.no_room {
             tx.work_for(Some(executor.id));
         }
-        if executor.circuit.is_probing() && !fitting.is_empty() {
+        let started = start(tx, &executor, fitting, room)?;
+        let before = begun.len();
+        begun.extend(started.into_iter().flatten());
+        let started = u32::try_from(begun.len() - before).unwrap_or(u32::MAX);
+        if let Some(mib) = plugin_mib {
+            places.take(executor.id, mib, started);
+        }
+        if executor.circuit.is_probing() && started > 0 {
             circuit::probe(tx, &executor);
         }
-        begun.extend(start(tx, &executor, fitting, room)?);
         if load.no_room {
             break;
         }
@@ -171,7 +199,8 @@ fn claim_for_workers(
     if dealt.len() < found {
         tx.work_for(Some(executor.id));
     }
-    Ok(indexes.into_iter().zip(start(tx, &executor, dealt, room)?).collect())
+    let started = indexes.into_iter().zip(start(tx, &executor, dealt, room)?);
+    Ok(started.filter_map(|(index, begun)| Some((index, begun?))).collect())
 }
 
 /// Gives rows to hands one by one, as much as each can carry; the order of the rows is kept.
@@ -218,7 +247,12 @@ fn claim_rows(
     let mut startable = Vec::with_capacity(chosen.seqs.len());
     let mut mended = false;
     for row in chosen.seqs.iter().filter_map(|seq| tx.changes.row(*seq)).collect::<Vec<_>>() {
-        if is_startable(tx, executor, &row)? {
+        let is_waiting = row.now.stage == Stage::Available as i16;
+        let flaw = tx.changes.flaw(row.seq).filter(|_| is_waiting).map(str::to_owned);
+        if let Some(flaw) = flaw {
+            end_unreadable(tx, row, &flaw)?;
+            mended = true;
+        } else if is_startable(tx, executor, &row)? {
             startable.push(row);
         } else {
             mended |= mend(tx, row)?;
@@ -229,6 +263,12 @@ fn claim_rows(
         tx.work_for(Some(executor.id));
     }
     Ok(startable)
+}
+
+/// A waiting task that cannot be read has failed, so that it keeps no place in line.
+fn end_unreadable(tx: &mut Tx<'_>, mut row: TaskRow, flaw: &str) -> Result<()> {
+    transition::unreadable(tx, &mut row, flaw)?;
+    tx.changes.save(row)
 }
 
 fn is_startable(tx: &Tx<'_>, executor: &Executor, row: &TaskRow) -> Result<bool> {
@@ -260,52 +300,50 @@ struct Start<'a> {
     share: Share,
 }
 
-/// Begins attempts.
+/// Begins attempts. In place of one whose task's args cannot be read there is nothing: that task has
+/// failed.
 fn start(
     tx: &mut Tx<'_>,
     executor: &Arc<Executor>,
     starts: Vec<Start<'_>>,
     room: &mut Room,
-) -> Result<Vec<Held<Claimed>>> {
-    if starts.is_empty() {
-        return Ok(Vec::new());
-    }
+) -> Result<Vec<Option<Held<Claimed>>>> {
+    let seqs: Vec<i64> = starts.iter().map(|start| start.row.seq).collect();
+    let mut parts = reads::parts(&mut tx.link, &seqs)?;
     let mut begun = Vec::with_capacity(starts.len());
-    let mut grants = HashMap::with_capacity(starts.len());
     for Start { mut row, worker_id, share } in starts {
+        let mut parts = parts.remove(&row.seq).unwrap_or_default();
+        if let Some(flaw) = parts.flaw.take() {
+            end_unreadable(tx, row, &flaw)?;
+            tx.work_for(Some(executor.id));
+            begun.push(None);
+            continue;
+        }
+        room.take(executor, &row);
         transition::consider(tx, &row, Event::Claimed)?.map_err(transition::impossible)?;
         let token = LeaseToken { seq: row.seq, secret: tx.entropy.bytes() };
         let max_attempts = begin(tx, executor, &mut row, token, worker_id)?;
         let deadline = row.now.deadline_at.ok_or_else(|| corrupt("no deadline"))?;
-        grants.insert(transition::task_id(&row.id)?, (token, max_attempts, deadline, share));
         tx.changes.save(row.clone())?;
-        begun.push(row);
+        let Record { task, traceparent } = reads::assemble(row, parts, Some(executor), None)?;
+        let lease = task.lease.ok_or_else(|| corrupt("an attempt without a lease"))?;
+        let value = Claimed {
+            lease: Lease::claimed(token),
+            assignment: Box::new(Assignment {
+                max_attempts,
+                deadline: time(deadline)?,
+                expires_at: lease.expires_at,
+                traceparent,
+                token,
+                task,
+            }),
+            executor: Arc::clone(executor),
+        };
+        begun.push(Some(Held { value, share }));
     }
-    room.take(executor, &begun);
-    // The errors of attempts before may still be unwritten.
+    // Whoever claims next in this batch is not to find these again.
     tx.flush()?;
-    let records = reads::records(&mut tx.link, begun, |_| Some(executor))?;
-    records
-        .into_iter()
-        .map(|record| {
-            let (token, max_attempts, deadline, share) =
-                grants.remove(&record.task.id).ok_or_else(|| corrupt("a claim without a row"))?;
-            let lease = record.task.lease.ok_or_else(|| corrupt("an attempt without a lease"))?;
-            let value = Claimed {
-                lease: Lease::claimed(token),
-                assignment: Box::new(Assignment {
-                    max_attempts,
-                    deadline: time(deadline)?,
-                    expires_at: lease.expires_at,
-                    traceparent: record.traceparent,
-                    token,
-                    task: record.task,
-                }),
-                executor: Arc::clone(executor),
-            };
-            Ok(Held { value, share })
-        })
-        .collect()
+    Ok(begun)
 }
 
 /// Turns a waiting row into a running one and says how many attempts it has in all.
@@ -321,6 +359,8 @@ fn begin(
     let expires_at = later(tx.now, executor.registration.lease).min(deadline);
     let mut worker_ids = row.worker_ids()?;
     worker_ids.push(worker_id.to_owned());
+    // As many attempts as the record has errors of.
+    worker_ids.drain(..worker_ids.len().saturating_sub(WORKER_IDS_PER_TASK_MAX));
     let now = micros(tx.now);
     tx.count_start(row, executor);
     row.now.stage = Stage::Running as i16;

@@ -9,10 +9,10 @@ use super::{
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
     events,
-    executors::{self, NoSuchPlugin, Registered},
+    executors::{self, NotRegistered, Registered},
     plugins::{self, ActivateAnswer, ActivateRequest, Installed, UninstallAnswer},
     prune::{self, PruneRequest, Pruned},
-    queues::{self, QueueChange},
+    queues::{self, QueueChange, SetAnswer},
     steer::{self, CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer},
     sweep::{self, SweepRequest},
     tokens::{
@@ -25,7 +25,6 @@ use crate::domain::{
     lease::{LeaseToken, Renewal},
     names::{ExecutorName, PluginName},
     plugin::NewPlugin,
-    queue::QueueSettings,
     task::{NewTask, TaskId},
 };
 
@@ -172,20 +171,40 @@ impl Batch {
 impl Command {
     /// What it carries, where that may be much.
     pub(super) fn bytes(&self) -> usize {
-        let Self::Enqueue(pending) = self else {
-            return 0;
-        };
-        pending.input.iter().map(NewTask::bytes).sum()
+        match self {
+            Self::Enqueue(pending) => pending.input.iter().map(NewTask::bytes).sum(),
+            // Once for the task, once for those who watch.
+            Self::Renew(pending) => 2 * pending.input.log.bytes(),
+            Self::Finish(pending) => pending.input.outcome.bytes(),
+            Self::Install(pending) => pending.input.component.len(),
+            Self::Put(_)
+            | Self::Remove(_)
+            | Self::Activate(_)
+            | Self::Uninstall(_)
+            | Self::SetQueue(_)
+            | Self::Cancel(_)
+            | Self::Retry(_)
+            | Self::Delete(_)
+            | Self::Detach(_)
+            | Self::Sweep(_)
+            | Self::Prune(_)
+            | Self::Trim(_)
+            | Self::CreateToken(_)
+            | Self::RevokeToken(_)
+            | Self::NoteUses(_)
+            | Self::TrimAudit(_)
+            | Self::Claim(_) => 0,
+        }
     }
 }
 
 commands! {
-    Put put: Registration => std::result::Result<Registered, NoSuchPlugin>, executors::put;
+    Put put: Registration => std::result::Result<Registered, NotRegistered>, executors::put;
     Remove remove: ExecutorName => bool, executors::remove;
-    Install install: NewPlugin => Installed, plugins::install;
+    Install install: NewPlugin => std::result::Result<Installed, NotRegistered>, plugins::install;
     Activate activate: ActivateRequest => ActivateAnswer, plugins::activate;
     Uninstall uninstall: PluginName => UninstallAnswer, plugins::uninstall;
-    SetQueue set_queue: QueueChange => QueueSettings, queues::set;
+    SetQueue set_queue: QueueChange => SetAnswer, queues::set;
     Enqueue enqueue: Vec<NewTask> => EnqueueAnswer, enqueue::enqueue;
     Cancel cancel: CancelRequest => CancelAnswer, steer::cancel;
     Retry retry: TaskId => RetryAnswer, steer::retry;
@@ -201,4 +220,31 @@ commands! {
     NoteUses note_uses: Uses => (), tokens::note_uses;
     TrimAudit trim_audit: i64 => bool, audit::trim;
     Claim claim: ClaimRequest => Claims, claim::claim;
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::{Command, FinishRequest, LeaseToken, Pending, RenewRequest};
+    use crate::domain::{
+        attempt::{Failure, FailureKind, LogLevel, Outcome},
+        log::{NewLog, NewLogLine},
+    };
+
+    #[test]
+    fn what_reports_carry_counts_for_the_transaction() {
+        let token = LeaseToken { seq: 1, secret: [0; 16] };
+        let mut log = NewLog::default();
+        for _ in 0..10 {
+            let message = "x".repeat(8_000);
+            log.push(NewLogLine { at: None, level: LogLevel::Info, message });
+        }
+        let renew = RenewRequest { token, progress: None, log };
+        let failure = Failure::new(FailureKind::Exception, "x".repeat(9_000));
+        let finish = FinishRequest { token, outcome: Outcome::Failed(failure) };
+        let renew = Command::Renew(Pending::new(renew, oneshot::channel().0));
+        assert!(renew.bytes() >= 160_000, "once for the task, once for those who watch");
+        assert!(Command::Finish(Pending::new(finish, oneshot::channel().0)).bytes() >= 9_000);
+    }
 }

@@ -8,6 +8,7 @@ use super::{
     dialect::{self, bulk},
     error::Result,
     link::on_engine,
+    mend,
     rows::{Changing, InputRow, LabelRow, TaskRow, micros, options_columns},
     schema::{stage, task_inputs, tasks},
     transition,
@@ -178,12 +179,14 @@ fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
     let fingerprint = new.content.fingerprint();
     let said = |(id, stored): (Vec<u8>, Option<Vec<u8>>)| {
         let same = stored.as_deref() == Some(&fingerprint);
-        Ok(Some(Known::Said { id: transition::task_id(&id)?, same }))
+        Ok(Some(Known::Said { id: readable(id)?, same }))
     };
     let with_fingerprint =
         tasks::table.inner_join(task_inputs::table).select((tasks::id, task_inputs::fingerprint));
     if let Some(key) = new.repeat.key() {
-        let by_key = with_fingerprint.filter(tasks::idempotency_key.eq(key));
+        let by_key = with_fingerprint
+            .filter(tasks::idempotency_key.eq(key))
+            .filter(tasks::queue_name.eq(new.content.queue_name.as_str()));
         let found = on_engine!(&mut tx.link, c => by_key.first(c).optional())?;
         if let Some(found) = found {
             return said(found);
@@ -204,10 +207,15 @@ fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
         .filter(stage::is_live())
         .select((tasks::id, tasks::queue_name));
     let found: Option<(Vec<u8>, String)> = on_engine!(&mut tx.link, c => live.first(c).optional())?;
-    let live = |(id, queue_name): (Vec<u8>, String)| {
-        Ok(Known::Live { id: transition::task_id(&id)?, queue_name })
-    };
+    let live =
+        |(id, queue_name): (Vec<u8>, String)| Ok(Known::Live { id: readable(id)?, queue_name });
     found.map(live).transpose()
+}
+
+/// An id as records show it.
+fn readable(mut id: Vec<u8>) -> Result<TaskId> {
+    mend::id(&mut id);
+    transition::task_id(&id)
 }
 
 fn insert(tx: &mut Tx<'_>, new: &[&NewTask]) -> Result<()> {
@@ -235,6 +243,7 @@ fn insert(tx: &mut Tx<'_>, new: &[&NewTask]) -> Result<()> {
     }
     bulk::insert_tasks(&mut tx.link, &rows, &inputs, &labels)?;
     for (row, new) in rows.iter_mut().zip(new) {
+        tx.floors.note(row, tx.now);
         tx.tell(row, &Change::Enqueued { run_after: new.content.run_after })?;
     }
     Ok(())
@@ -269,6 +278,7 @@ fn task_row(tx: &mut Tx<'_>, seq: i64, new: &NewTask) -> Result<TaskRow> {
         backoff,
         unique_key: content.unique_key.clone(),
         idempotency_key: new.repeat.key().map(str::to_owned),
+        errors_dropped: 0,
         now: Changing::waiting(stage, executor_id, micros(due_at)),
     })
 }

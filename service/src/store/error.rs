@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use thiserror::Error;
 
@@ -24,7 +26,37 @@ pub enum Error {
     Statement(#[source] DieselError),
 }
 
+/// The database that is there is not the one that the service was started on: a cause of
+/// [`Error::Unavailable`] that somebody has to look into.
+#[derive(Clone, Debug, Error)]
+pub enum Misplaced {
+    #[error(
+        "{} was moved, deleted or replaced, or its -wal was: whatever is written would be lost. \
+         Move back what was there, or stop the service, put the file there that is to be used, \
+         and start it again",
+        .0.display()
+    )]
+    File(PathBuf),
+    #[error(
+        "it holds no tables of this nightshift ({0}); if it was made anew on purpose, start the \
+         service again, which makes them"
+    )]
+    Schema(String),
+}
+
 impl Error {
+    /// Whether somebody has put another database in its place.
+    pub fn misplaced(&self) -> Option<&Misplaced> {
+        match self {
+            Self::Unavailable(cause) => cause.downcast_ref(),
+            Self::Overloaded
+            | Self::NoRoom
+            | Self::Closed
+            | Self::Corrupt(_)
+            | Self::Statement(_) => None,
+        }
+    }
+
     /// Another process stored the same id or key at the same moment: what was looked for before
     /// is there now.
     pub(super) fn is_race(&self) -> bool {

@@ -11,7 +11,7 @@ use super::{
     error::Result,
     event_text,
     link::{Link, on_engine},
-    rows::{TaskRow, micros, time},
+    rows::{TaskRow, micros, nearest_time},
     schema::{event_log, events},
     tx::Tx,
 };
@@ -32,8 +32,9 @@ const ROW_EXTRA_BYTES: usize = 50;
 /// Rows read at once, and bytes of them, about.
 const PAGE_ROWS: i64 = 256;
 const PAGE_BYTES: usize = 1024 * 1024;
-/// Rows deleted by one step.
+/// Rows deleted by one step, and bytes, since a row may be large.
 const TRIM_ROWS: i64 = 500;
+const TRIM_BYTES: i64 = 4 * 1024 * 1024;
 
 /// What the present transaction has to tell.
 #[derive(Default)]
@@ -86,6 +87,8 @@ impl Tx<'_> {
         let bytes = |row: &String| i64::try_from(row.len() + ROW_EXTRA_BYTES).unwrap_or(i64::MAX);
         let rows: Vec<(i64, &str)> =
             news.rows.iter().map(|row| (bytes(row), row.as_str())).collect();
+        let written: i64 = rows.iter().map(|(bytes, _)| bytes).sum();
+        self.effects.news_bytes = u64::try_from(written).unwrap_or(0);
         bulk::insert_events(&mut self.link, micros(self.now), &rows)?;
         Ok(())
     }
@@ -154,13 +157,13 @@ pub(super) fn page(
         full,
     };
     for row in rows {
-        read_row(&mut page.chunk, &row)?;
+        read_row(&mut page.chunk, &row);
     }
     Ok(page)
 }
 
-fn read_row(chunk: &mut EventChunk, row: &EventRow) -> Result<()> {
-    let at = time(row.at)?;
+fn read_row(chunk: &mut EventChunk, row: &EventRow) {
+    let at = nearest_time(row.at);
     let mut lines = (0..).zip(row.text.split('\n')).peekable();
     while let Some((index, line)) = lines.next() {
         let index = if lines.peek().is_some() { index } else { EventPlace::LAST };
@@ -172,7 +175,6 @@ fn read_row(chunk: &mut EventChunk, row: &EventRow) -> Result<()> {
     }
     chunk.until = row.seq;
     chunk.bytes += row.text.len();
-    Ok(())
 }
 
 /// Up to where events have been deleted.
@@ -194,16 +196,22 @@ pub(super) fn trim_until(
     now: Timestamp,
 ) -> Result<Option<i64>> {
     let cutoff = micros(now.saturating_sub(retention.age).unwrap_or(Timestamp::MIN));
-    let first_young =
-        events::table.filter(events::at.gt(cutoff)).order(events::seq).select(events::seq);
+    // What was deleted may still lie at the beginning, as long as somebody could see it.
+    let trimmed = trimmed(link)?;
+    let first_young = events::table
+        .filter(events::seq.gt(trimmed))
+        .filter(events::at.gt(cutoff))
+        .order(events::seq)
+        .select(events::seq);
     let first_young: Option<i64> = on_engine!(&mut *link, c => first_young.first(c).optional())?;
     let by_age = match first_young {
         Some(seq) => seq - 1,
         None => last(link)?,
     };
-    let by_bytes = dialect::seq_of_bytes(link, i64::try_from(retention.bytes).unwrap_or(i64::MAX))?;
+    let by_bytes =
+        dialect::seq_of_bytes(link, trimmed, i64::try_from(retention.bytes).unwrap_or(i64::MAX))?;
     let until = by_bytes.map_or(by_age, |seq| seq.max(by_age));
-    Ok((until > trimmed(link)?).then_some(until))
+    Ok((until > trimmed).then_some(until))
 }
 
 /// Deletes some of the events up to a seq each, and says whether there are more.
@@ -212,15 +220,27 @@ pub(super) fn trim(tx: &mut Tx<'_>, untils: &[&i64]) -> Result<Vec<bool>> {
 }
 
 fn trim_step(link: &mut Link<'_>, until: i64) -> Result<bool> {
+    let trimmed = trimmed(link)?;
     let oldest = events::table
+        .filter(events::seq.gt(trimmed))
         .filter(events::seq.le(until))
         .order(events::seq)
         .limit(TRIM_ROWS)
-        .select(events::seq);
-    let oldest: Vec<i64> = on_engine!(&mut *link, c => oldest.load(c))?;
-    let more = i64::try_from(oldest.len()).unwrap_or(TRIM_ROWS) == TRIM_ROWS;
-    let reached = if more { oldest.last().copied().unwrap_or(until) } else { until };
-    let gone = diesel::delete(events::table.filter(events::seq.le(reached)));
+        .select((events::seq, events::bytes));
+    let oldest: Vec<(i64, i64)> = on_engine!(&mut *link, c => oldest.load(c))?;
+    let mut bytes = 0;
+    let enough = oldest.iter().position(|(_, row)| {
+        bytes += row;
+        bytes >= TRIM_BYTES
+    });
+    let full = i64::try_from(oldest.len()).unwrap_or(TRIM_ROWS) == TRIM_ROWS;
+    let last = enough.or(full.then_some(oldest.len().saturating_sub(1)));
+    let reached = last.and_then(|index| oldest.get(index)).map(|(seq, _)| *seq);
+    let more = reached.is_some();
+    let reached = reached.unwrap_or(until);
+    let gone = diesel::delete(events::table)
+        .filter(events::seq.gt(trimmed))
+        .filter(events::seq.le(reached));
     let mark = diesel::update(event_log::table)
         .filter(event_log::trimmed_seq.lt(reached))
         .set(event_log::trimmed_seq.eq(reached));

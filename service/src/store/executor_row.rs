@@ -6,8 +6,8 @@ use super::{
     error::{Error, Result},
     plugin_row::{self, digest},
     rows::{
-        corrupt, count, duration, duration_micros, from_json, micros, number, options,
-        options_columns, time, times, to_json,
+        corrupt, count, duration, duration_micros, from_json, micros, nearest_time, number,
+        options, options_columns, to_json,
     },
     schema::executors,
 };
@@ -15,6 +15,7 @@ use crate::domain::{
     Timestamp,
     executor::{CallUrl, Circuit, Executor, ExecutorId, Registration, StoredSecret, Target},
     plugin::ActiveVersion,
+    route::Pattern,
 };
 
 /// A `concurrency` without a limit, in a column that has to hold a number.
@@ -41,6 +42,7 @@ pub(super) struct RegistrationRow<'a> {
     plugin_defaults: Option<String>,
     memory_mib: Option<i32>,
     grants: Option<String>,
+    echoes_task_id: bool,
     updated_at: i64,
 }
 
@@ -54,11 +56,11 @@ impl<'a> RegistrationRow<'a> {
         let patterns: Vec<String> =
             registration.task_paths.iter().map(ToString::to_string).collect();
         let (timeout_us, max_attempts, backoff) = options_columns(&registration.defaults)?;
-        let (url, secret, previous_secret) = match &registration.target {
-            Target::Http { url, secret, previous_secret } => {
-                (Some(url), Some(secret), previous_secret.as_ref())
+        let (url, secret, previous_secret, echoes_task_id) = match &registration.target {
+            Target::Http { url, secret, previous_secret, echoes_task_id } => {
+                (Some(url), Some(secret), previous_secret.as_ref(), *echoes_task_id)
             }
-            Target::Worker | Target::Wasm { .. } => (None, None, None),
+            Target::Worker | Target::Wasm { .. } => (None, None, None, false),
         };
         let (plugin, memory_mib, grants) = match &registration.target {
             Target::Wasm { plugin, memory_mib, grants } => (
@@ -86,6 +88,7 @@ impl<'a> RegistrationRow<'a> {
             plugin_defaults: version.map(plugin_row::defaults_text).transpose()?,
             memory_mib,
             grants,
+            echoes_task_id,
             updated_at: micros(now),
         })
     }
@@ -117,6 +120,16 @@ pub(super) struct ExecutorRow {
     plugin_defaults: Option<String>,
     memory_mib: Option<i32>,
     grants: Option<String>,
+    echoes_task_id: bool,
+}
+
+impl ExecutorRow {
+    /// Which one it is and what it serves, as far as that can be read.
+    pub(super) fn outline(&self) -> (ExecutorId, String, Vec<Pattern>) {
+        let patterns: Vec<String> = from_json(&self.task_paths, "task_paths").unwrap_or_default();
+        let patterns = patterns.iter().filter_map(|text| text.parse().ok()).collect();
+        (ExecutorId(self.id), self.name.clone(), patterns)
+    }
 }
 
 impl TryFrom<ExecutorRow> for Executor {
@@ -133,6 +146,7 @@ impl TryFrom<ExecutorRow> for Executor {
                     .previous_secret
                     .map(|secret| secret.parse().map_err(|_invalid| wrong("previous_secret")))
                     .transpose()?,
+                echoes_task_id: row.echoes_task_id,
             },
             (1, None, None, None) => Target::Worker,
             (2, None, None, Some(plugin)) => Target::Wasm {
@@ -168,12 +182,12 @@ impl TryFrom<ExecutorRow> for Executor {
             version,
             circuit: Circuit {
                 failures: count(row.failures),
-                failed_at: times(row.failed_at)?,
-                held_until: times(row.held_until)?,
+                failed_at: row.failed_at.map(nearest_time),
+                held_until: row.held_until.map(nearest_time),
                 reason: row.hold_reason,
             },
-            created_at: time(row.created_at)?,
-            updated_at: time(row.updated_at)?,
+            created_at: nearest_time(row.created_at),
+            updated_at: nearest_time(row.updated_at),
         })
     }
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::{
     error::Result,
     link::{Link, on_engine},
+    mend::mend,
     reads, registry,
     rows::{TaskRow, corrupt, time},
     schema::{stage, tasks},
@@ -14,12 +15,31 @@ use crate::domain::{
     Timestamp, executor::Executor, limits::AHEAD_COUNTED_MAX, state::Stage, task::Reason,
 };
 
+/// Where the task is, and why: what cannot be read in it comes first.
+pub(super) fn explain(
+    link: &mut Link<'_>,
+    mut row: TaskRow,
+    now: Timestamp,
+) -> Result<(Stage, Vec<Reason>)> {
+    let flaw = mend(&mut row);
+    let flaw = match flaw {
+        Some(flaw) => Some(flaw),
+        None => reads::parts(link, &[row.seq])?.remove(&row.seq).and_then(|parts| parts.flaw),
+    };
+    let mut reasons: Vec<Reason> =
+        flaw.map(|what| Reason::Unreadable { what }).into_iter().collect();
+    reasons.extend(self::reasons(link, &row, now)?);
+    Ok((row.stage()?, reasons))
+}
+
 /// The reasons, the most important first.
-pub(super) fn reasons(link: &mut Link<'_>, row: &TaskRow, now: Timestamp) -> Result<Vec<Reason>> {
+fn reasons(link: &mut Link<'_>, row: &TaskRow, now: Timestamp) -> Result<Vec<Reason>> {
     let executor = reads::executor(link, row.now.executor_id)?;
+    let unreadable = executor.is_none() && reads::has_executor(link, row.now.executor_id)?;
     match row.stage()? {
         Stage::Successful | Stage::Failed | Stage::Cancelled => Ok(vec![Reason::Finished]),
         Stage::Running => running(row, executor),
+        Stage::Scheduled | Stage::Available if unreadable => Ok(vec![Reason::UnreadableExecutor]),
         Stage::Scheduled => {
             let until = time(row.now.due_at)?;
             let mut reasons = vec![Reason::WaitsForTime { until }];

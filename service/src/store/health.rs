@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    error::{Error, Result},
+    error::{Error, Misplaced, Result},
     link::Connection,
 };
 use crate::entropy::Entropy;
@@ -48,8 +48,11 @@ impl Health {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.last.is_none_or(|last| last.elapsed() >= SAY_AGAIN) {
             *said = Said { down: true, last: Some(Instant::now()) };
+            // With its causes, which the JSON log leaves out of an error.
+            let error =
+                anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
             tracing::error!(
-                error = error as &dyn std::error::Error,
+                error,
                 "the database cannot be used; requests are refused until it can"
             );
         }
@@ -80,6 +83,8 @@ impl Health {
 pub(super) struct Reconnect {
     failures: u32,
     not_before: Option<Instant>,
+    /// What was found the last time, if that was another database.
+    misplaced: Option<Misplaced>,
 }
 
 impl Reconnect {
@@ -89,7 +94,10 @@ impl Reconnect {
         connect: &dyn Fn() -> anyhow::Result<Connection>,
     ) -> Result<Connection> {
         if self.not_before.is_some_and(|not_before| Instant::now() < not_before) {
-            return Err(Error::Unavailable("the database is away".into()));
+            return Err(self.misplaced.clone().map_or_else(
+                || Error::Unavailable("the database is away".into()),
+                |misplaced| Error::Unavailable(misplaced.into()),
+            ));
         }
         match connect() {
             Ok(connection) => {
@@ -101,7 +109,11 @@ impl Reconnect {
                 let pause = doubled.min(PAUSE_MAX).mul_f64(0.5 + entropy.chance());
                 self.failures = self.failures.saturating_add(1);
                 self.not_before = Some(Instant::now() + pause);
-                Err(Error::Unavailable(error.into()))
+                self.misplaced = error.downcast_ref().cloned();
+                Err(Error::Unavailable(match &self.misplaced {
+                    Some(misplaced) => misplaced.clone().into(),
+                    None => error.into(),
+                }))
             }
         }
     }

@@ -9,7 +9,7 @@ use super::{
     error::Result,
     link::Link,
     logs, reads,
-    rows::{TaskRow, corrupt, time, times},
+    rows::{TaskRow, time, times},
 };
 use crate::domain::{
     Timestamp,
@@ -58,8 +58,8 @@ pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result
 
 /// The steps of a row. Rows of before there were histories have none.
 fn history(row: &TaskRow) -> Result<History> {
-    let mut history =
-        History::parse(&row.now.history).ok_or_else(|| corrupt("a history that is none"))?;
+    // What cannot be read is as if it was forgotten.
+    let mut history = History::parse(&row.now.history).unwrap_or_default();
     let attempt = row.attempt();
     if history.steps.is_empty()
         && let Some(at) = times(row.now.last_attempted_at)?
@@ -152,8 +152,12 @@ impl Telling<'_> {
     }
 
     fn worker_id(&self, attempt: u32) -> Result<Option<String>> {
-        let index = usize::try_from(attempt).unwrap_or(usize::MAX).saturating_sub(1);
-        Ok(self.row.worker_ids()?.get(index).cloned())
+        // The last one is that of the last attempt; the first ones may have been left out.
+        let Some(later) = self.row.attempt().checked_sub(attempt) else {
+            return Ok(None);
+        };
+        let later = usize::try_from(later).unwrap_or(usize::MAX);
+        Ok(self.row.worker_ids()?.into_iter().rev().nth(later))
     }
 
     fn failure(&self, step: Step) -> Option<Failure> {

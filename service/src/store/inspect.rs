@@ -14,10 +14,14 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness};
 use jiff::SignedDuration;
 
 use super::{
+    file,
+    flaws::{self, Flaws},
+    guard::Guard,
     link::{Connection, Link, on_engine},
-    migrate, pool,
+    migrate, pool, postgres,
     rows::micros,
     schema::executors,
+    snapshots::{self, Holder},
     tokens,
 };
 use crate::{
@@ -33,12 +37,20 @@ pub struct Inspection {
     pub schema: Schema,
     /// Why it cannot be written, if it cannot.
     pub unwritable: Option<String>,
+    /// A pooler stands before it, of which the settings say nothing.
+    pub unsaid_pooler: bool,
     /// Seconds by which the database's clock is ahead of this machine's, where it has one.
     pub clock_ahead: Option<f64>,
     /// Those that are called.
     pub executors: Vec<Called>,
+    /// The transactions that are open longest.
+    pub holders: Vec<Holder>,
+    /// Replication slots that keep what is dead, and from how many transactions ago.
+    pub slots: Vec<(String, u64)>,
     /// Whether a token was ever made.
     pub has_tokens: bool,
+    /// What it holds that cannot be read.
+    pub flaws: Flaws,
 }
 
 /// How the schema compares with what this program needs.
@@ -74,20 +86,41 @@ struct Moment {
 
 /// Looks at a database that is there. An SQLite file that is missing is an error.
 pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspection> {
-    let mut connection = pool::open_visitor(database)?;
+    let guard = Guard::of(&database.url)?;
+    let unsaid_pooler = has_unsaid_pooler(database, &guard)?;
+    // To be able to look on, it has to be treated as what it is.
+    let database = &Database { pooled: database.pooled || unsaid_pooler, ..database.clone() };
+    let mut connection = pool::open_visitor(database, &guard)?;
     let schema = schema(&mut connection)?;
     let mut link = connection.link();
     let unwritable = match schema {
         Schema::Current => try_to_write(&mut link).err().map(|error| error.to_string()),
         Schema::Pending(_) | Schema::Newer(_) => None,
     };
-    let (executors, has_tokens) = match schema {
-        Schema::Current => (called(&mut link)?, !tokens::load(&mut link)?.tokens.is_empty()),
-        Schema::Pending(_) | Schema::Newer(_) => (Vec::new(), false),
+    let (executors, has_tokens, flaws) = match schema {
+        Schema::Current => (
+            called(&mut link)?,
+            !tokens::load(&mut link)?.tokens.is_empty(),
+            flaws::find(&mut link)?,
+        ),
+        Schema::Pending(_) | Schema::Newer(_) => (Vec::new(), false, Flaws::default()),
     };
     let engine = engine(&mut link)?;
     let clock_ahead = clock_ahead(&mut link, clock)?;
-    Ok(Inspection { engine, schema, unwritable, clock_ahead, executors, has_tokens })
+    let holders = snapshots::holders(&mut link)?;
+    let slots = snapshots::slots(&mut link)?;
+    Ok(Inspection {
+        engine,
+        schema,
+        unwritable,
+        unsaid_pooler,
+        clock_ahead,
+        executors,
+        holders,
+        slots,
+        has_tokens,
+        flaws,
+    })
 }
 
 fn schema(connection: &mut Connection) -> anyhow::Result<Schema> {
@@ -126,12 +159,24 @@ where
     })
 }
 
+/// Whether a pooler stands before it that nobody has told this program of.
+pub(super) fn has_unsaid_pooler(database: &Database, guard: &Guard) -> anyhow::Result<bool> {
+    match &database.url {
+        DatabaseUrl::Postgres(url) if !database.pooled => postgres::is_pooled(url, guard),
+        DatabaseUrl::Postgres(_) | DatabaseUrl::Sqlite(_) => Ok(false),
+    }
+}
+
 /// A change that changes nothing, and is not even committed.
 fn try_to_write(link: &mut Link<'_>) -> Result<(), DieselError> {
-    let written = on_engine!(link, c => c.transaction::<(), DieselError, _>(|c| {
+    fn try_on(c: &mut impl SimpleConnection) -> Result<(), DieselError> {
         c.batch_execute("UPDATE routing SET version = version")?;
         Err(DieselError::RollbackTransaction)
-    }));
+    }
+    let written = match link {
+        Link::Sqlite(c) => c.transaction(|c| try_on(c)),
+        Link::Postgres(c) => postgres::transaction(c).run(|c| try_on(c)),
+    };
     match written {
         Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),
         Err(error) => Err(error),
@@ -170,6 +215,14 @@ fn clock_ahead(link: &mut Link<'_>, clock: &dyn Clock) -> anyhow::Result<Option<
             .get_result(*c)?;
     let ahead = there.micros - before.midpoint(micros(clock.now()));
     Ok(Some(SignedDuration::from_micros(ahead).as_secs_f64()))
+}
+
+/// Whether a service runs that has, or had, the SQLite file.
+pub fn is_in_use(database: &Database) -> bool {
+    match &database.url {
+        DatabaseUrl::Sqlite(path) => file::is_held(path),
+        DatabaseUrl::Postgres(_) => false,
+    }
 }
 
 /// Whether there is a database to look at: an SQLite file is made by the first start.

@@ -1,104 +1,48 @@
 //! Chooses which due tasks come next: across the queues that may start something, in the order
 //! of priority, due time and enqueuing, and within the limits of executors and queues.
 //!
-//! The due tasks of an executor lie in one lane for each queue. A lane that is paused, full or
-//! not asked for is not looked into, so nothing that lies in it costs anything.
+//! The tasks of an executor lie in one order over all queues. Queues that somebody has paused or
+//! limited are left out of it and looked at one by one, if they may start something at all: so
+//! neither does it cost anything how many queues there are, nor what lies in one that is paused or
+//! full.
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
 };
 
-use diesel::{dsl::count_star, prelude::*};
-
 use super::{
+    cells::{Cells, Parts},
     dialect::{self, Head},
     error::Result,
-    link::on_engine,
-    rows::TaskRow,
-    schema::{stage, tasks},
+    floors::Scan,
+    room::Room,
     tx::Tx,
 };
 use crate::domain::{
-    Timestamp,
-    executor::{Executor, ExecutorId},
-    queue::QueueFilter,
+    executor::Executor,
+    names::QueueName,
+    queue::{QueueFilter, QueueSettings},
 };
 
-/// Queues of one executor that a claim looks into.
-const LANES_MAX: i64 = 10_000;
 /// With up to so many lanes, each is read as far as one lane alone could be needed.
 const FEW_LANES: u32 = 4;
 /// What is read of each lane at least where there are many.
 const HEADS_MIN: u32 = 8;
-
-/// What runs already, where somebody limits it.
-pub(super) struct Room {
-    executors: HashMap<ExecutorId, u32>,
-    queues: HashMap<String, u32>,
-}
-
-impl Room {
-    pub(super) fn count(tx: &mut Tx<'_>) -> Result<Self> {
-        let mut room = Self { executors: HashMap::new(), queues: HashMap::new() };
-        let limited: Vec<i64> = tx
-            .registry
-            .all()
-            .filter(|executor| executor.registration.concurrency.is_some())
-            .map(|executor| executor.id.0)
-            .collect();
-        let queues: Vec<String> =
-            tx.registry.limited_queues().map(|(name, _)| name.clone()).collect();
-        if limited.is_empty() && queues.is_empty() {
-            return Ok(room);
-        }
-        let running = tasks::table
-            .filter(stage::is_running())
-            .filter(tasks::executor_id.eq_any(limited).or(tasks::queue_name.eq_any(queues)))
-            .filter(tasks::executor_id.is_not_null())
-            .group_by((tasks::executor_id, tasks::queue_name))
-            .select((tasks::executor_id.assume_not_null(), tasks::queue_name, count_star()));
-        let rows: Vec<(i64, String, i64)> = on_engine!(&mut tx.link, c => running.load(c))?;
-        for (executor, queue, running) in rows {
-            room.add(ExecutorId(executor), &queue, u32::try_from(running).unwrap_or(u32::MAX));
-        }
-        Ok(room)
-    }
-
-    fn add(&mut self, executor: ExecutorId, queue: &str, running: u32) {
-        let of_executor = self.executors.entry(executor).or_default();
-        *of_executor = of_executor.saturating_add(running);
-        if let Some(of_queue) = self.queues.get_mut(queue) {
-            *of_queue = of_queue.saturating_add(running);
-        } else {
-            self.queues.insert(queue.to_owned(), running);
-        }
-    }
-
-    /// How many tasks more an executor may run.
-    pub(super) fn of_executor(&self, executor: &Executor, now: Timestamp) -> u32 {
-        let running = self.executors.get(&executor.id).copied().unwrap_or(0);
-        executor.circuit.room(now, executor.registration.concurrency, running)
-    }
-
-    /// These are going to run.
-    pub(super) fn take(&mut self, executor: &Executor, rows: &[TaskRow]) {
-        for row in rows {
-            self.add(executor.id, &row.queue_name, 1);
-        }
-    }
-
-    fn of_queue(&self, name: &str, limit: Option<u32>) -> u32 {
-        let running = self.queues.get(name).copied().unwrap_or(0);
-        limit.map_or(u32::MAX, |limit| limit.saturating_sub(running))
-    }
-}
 
 /// Tasks in the order in which they are to start.
 pub(super) struct Chosen {
     pub(super) seqs: Vec<i64>,
     /// There are more, which have to be chosen anew.
     pub(super) more: bool,
+}
+
+/// Tasks in their order, of which so many may start.
+struct Lane {
+    heads: VecDeque<Head>,
+    /// There may be more after them.
+    cut: bool,
+    room: u32,
 }
 
 pub(super) fn choose(
@@ -108,60 +52,117 @@ pub(super) fn choose(
     limit: u32,
     room: &Room,
 ) -> Result<Chosen> {
-    let names = match &queues.only {
+    let mut lanes = Vec::new();
+    let alone = match &queues.only {
         Some(only) => only.iter().map(|name| name.as_str().to_owned()).collect(),
-        None => dialect::lanes(&mut tx.link, executor.id.0, LANES_MAX)?,
+        None => {
+            lanes.push(whole(tx, executor, &queues.except, limit)?);
+            tx.floors.apart().to_vec()
+        }
     };
-    let mut rooms = HashMap::new();
-    for name in queues.pass(names) {
-        let settings = tx.registry.queue(&name);
-        let left = room.of_queue(&name, settings.concurrency);
-        if !settings.paused && left > 0 {
+    let mut rooms = BTreeMap::new();
+    for name in queues.pass(alone) {
+        let QueueSettings { paused, concurrency } = tx.registry.queue(&name);
+        let left = room.of_queue(&name, concurrency);
+        if !paused && left > 0 {
             rooms.insert(name, left);
         }
     }
-    let names: Vec<String> = rooms.keys().cloned().collect();
-    let count = u32::try_from(names.len()).unwrap_or(u32::MAX);
+    lanes.extend(one_by_one(tx, executor, rooms, limit)?);
+    Ok(merge(lanes, limit))
+}
+
+/// What lies in all queues without settings, but for these.
+fn whole(tx: &mut Tx<'_>, executor: &Executor, except: &[QueueName], limit: u32) -> Result<Lane> {
+    let except: Vec<String> = except.iter().map(|name| name.as_str().to_owned()).collect();
+    let passed_over = [tx.floors.apart(), &except].concat();
+    let scan = Scan::Whole { except };
+    let cells = match tx.floors.cells(executor.id, &scan) {
+        Some(cells) => cells.clone(),
+        None if passed_over.is_empty() => Cells::default(),
+        // Of a priority of which only such tasks are found as are passed over, nothing is learnt:
+        // it would be read from its beginning each time.
+        None => Cells::of(dialect::priorities(&mut tx.link, executor.id.0)?),
+    };
+    let parts = cells.parts();
+    let mut heads =
+        dialect::whole_heads(&mut tx.link, executor.id.0, &parts, &passed_over, i64::from(limit))?;
+    heads.sort_by_key(place);
+    tx.floors.learn(executor.id, scan, cells, &heads);
+    Ok(Lane::new(heads, limit, u32::MAX))
+}
+
+/// What lies in each of these queues, which may start so many tasks.
+fn one_by_one(
+    tx: &mut Tx<'_>,
+    executor: &Executor,
+    rooms: BTreeMap<String, u32>,
+    limit: u32,
+) -> Result<Vec<Lane>> {
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let count = u32::try_from(rooms.len()).unwrap_or(u32::MAX);
     let depth = if count <= FEW_LANES {
         limit
     } else {
         (limit.saturating_mul(FEW_LANES) / count).max(HEADS_MIN).min(limit)
     };
-    let heads = dialect::heads(&mut tx.link, executor.id.0, &names, i64::from(depth))?;
-    Ok(merge(heads, depth, limit, &mut rooms))
+    let mut cells: BTreeMap<String, Cells> = BTreeMap::new();
+    for name in rooms.keys() {
+        let known = tx.floors.cells(executor.id, &Scan::Queue(name.clone()));
+        cells.insert(name.clone(), known.cloned().unwrap_or_default());
+    }
+    let parts: BTreeMap<String, Parts> =
+        cells.iter().map(|(name, cells)| (name.clone(), cells.parts())).collect();
+    let mut heads = dialect::queue_heads(&mut tx.link, executor.id.0, &parts, i64::from(depth))?;
+    heads.sort_by_key(place);
+    let mut by_queue: BTreeMap<String, Vec<Head>> = BTreeMap::new();
+    for head in heads {
+        by_queue.entry(head.queue_name.clone()).or_default().push(head);
+    }
+    let mut lanes = Vec::with_capacity(rooms.len());
+    for ((name, room), (_, cells)) in rooms.into_iter().zip(cells) {
+        let heads = by_queue.remove(&name).unwrap_or_default();
+        tx.floors.learn(executor.id, Scan::Queue(name), cells, &heads);
+        lanes.push(Lane::new(heads, depth, room));
+    }
+    Ok(lanes)
+}
+
+/// Where a task stands in the order.
+fn place(head: &Head) -> (Reverse<i16>, i64, i64) {
+    (Reverse(head.priority), head.due_at, head.seq)
+}
+
+impl Lane {
+    /// Of which up to `depth` tasks were read.
+    fn new(mut heads: Vec<Head>, depth: u32, room: u32) -> Self {
+        let depth = usize::try_from(depth).unwrap_or(usize::MAX);
+        let cut = heads.len() >= depth;
+        heads.truncate(depth);
+        Self { heads: heads.into(), cut, room }
+    }
 }
 
 /// Takes the first of all lanes, again and again. Where a lane was not read to its end, nobody
 /// knows what comes after the last task read of it, so that the choice ends there.
-fn merge(heads: Vec<Head>, depth: u32, limit: u32, rooms: &mut HashMap<String, u32>) -> Chosen {
-    let depth = usize::try_from(depth).unwrap_or(usize::MAX);
+fn merge(mut lanes: Vec<Lane>, limit: u32) -> Chosen {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut lanes: HashMap<String, (VecDeque<Head>, bool)> = HashMap::new();
-    for head in heads {
-        lanes.entry(head.queue_name.clone()).or_default().0.push_back(head);
-    }
-    let place = |head: &Head| Reverse((Reverse(head.priority), head.due_at, head.seq));
-    let mut first = BinaryHeap::new();
-    for (name, (lane, cut)) in &mut lanes {
-        *cut = lane.len() >= depth;
-        first.extend(lane.front().map(|head| (place(head), name.clone())));
-    }
+    let mut first: BinaryHeap<_> = (0..)
+        .zip(&lanes)
+        .filter_map(|(index, lane)| Some(Reverse((place(lane.heads.front()?), index))))
+        .collect();
     let mut seqs = Vec::new();
-    while let Some((_, name)) = first.pop() {
-        let (Some((lane, cut)), Some(left)) = (lanes.get_mut(&name), rooms.get_mut(&name)) else {
-            continue;
-        };
-        if seqs.len() == limit {
-            break;
-        }
-        if *left == 0 {
-            continue;
-        }
-        *left -= 1;
-        seqs.extend(lane.pop_front().map(|head| head.seq));
-        match lane.front() {
-            Some(head) => first.push((place(head), name)),
-            None if *cut => return Chosen { more: seqs.len() < limit, seqs },
+    while seqs.len() < limit {
+        let Some(Reverse((_, index))) = first.pop() else { break };
+        let Some(lane) = lanes.get_mut::<usize>(index) else { continue };
+        seqs.extend(lane.heads.pop_front().map(|head| head.seq));
+        lane.room -= 1;
+        match lane.heads.front() {
+            _ if lane.room == 0 => {}
+            Some(head) => first.push(Reverse((place(head), index))),
+            None if lane.cut => return Chosen { more: seqs.len() < limit, seqs },
             None => {}
         }
     }
@@ -170,43 +171,39 @@ fn merge(heads: Vec<Head>, depth: u32, limit: u32, rooms: &mut HashMap<String, u
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use super::{Chosen, Head, Lane, merge};
 
-    use super::{Chosen, Head, merge};
-
-    fn heads(of: &[(&str, i16, i64)]) -> Vec<Head> {
-        let head = |(seq, (queue_name, priority, due_at)): (i64, &(&str, i16, i64))| Head {
-            queue_name: (*queue_name).to_owned(),
+    /// A lane of which up to `depth` tasks were read, by priority, due time and place.
+    fn lane(of: &[(i16, i64, i64)], depth: u32, room: u32) -> Lane {
+        let head = |(priority, due_at, seq): &(i16, i64, i64)| Head {
+            queue_name: String::new(),
             priority: *priority,
             due_at: *due_at,
-            seq,
+            seq: *seq,
         };
-        (0..).zip(of).map(head).collect()
-    }
-
-    fn rooms(of: &[(&str, u32)]) -> HashMap<String, u32> {
-        of.iter().map(|(name, room)| ((*name).to_owned(), *room)).collect()
+        Lane::new(of.iter().map(head).collect(), depth, room)
     }
 
     #[test]
     fn the_order_holds_across_queues() {
-        let heads = heads(&[("a", 5, 9), ("a", 0, 1), ("a", 0, 3), ("b", 9, 9), ("b", 0, 2)]);
-        let mut rooms = rooms(&[("a", 100), ("b", 100)]);
-        let Chosen { seqs, more } = merge(heads, 100, 4, &mut rooms);
+        let a = lane(&[(5, 9, 0), (0, 1, 1), (0, 3, 2)], 100, 100);
+        let b = lane(&[(9, 9, 3), (0, 2, 4)], 100, 100);
+        let Chosen { seqs, more } = merge(vec![a, b], 4);
         assert_eq!((seqs, more), (vec![3, 0, 1, 4], false));
     }
 
     #[test]
     fn a_full_queue_is_passed_over() {
-        let heads = heads(&[("a", 5, 1), ("a", 5, 2), ("b", 0, 1)]);
-        let Chosen { seqs, .. } = merge(heads, 100, 3, &mut rooms(&[("a", 1), ("b", 100)]));
-        assert_eq!(seqs, [0, 2]);
+        let a = lane(&[(5, 1, 0), (5, 2, 1)], 2, 1);
+        let b = lane(&[(0, 1, 2)], 100, 100);
+        assert_eq!(merge(vec![a, b], 3).seqs, [0, 2]);
     }
 
     #[test]
     fn what_comes_after_a_lane_that_was_cut_is_not_guessed() {
-        let heads = heads(&[("a", 5, 1), ("a", 5, 2), ("b", 0, 1), ("b", 0, 2)]);
-        let Chosen { seqs, more } = merge(heads, 2, 4, &mut rooms(&[("a", 100), ("b", 100)]));
+        let a = lane(&[(5, 1, 0), (5, 2, 1)], 2, 100);
+        let b = lane(&[(0, 1, 2), (0, 2, 3)], 2, 100);
+        let Chosen { seqs, more } = merge(vec![a, b], 4);
         assert_eq!((seqs, more), (vec![0, 1], true), "a might have a third of priority 5");
     }
 }

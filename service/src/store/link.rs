@@ -1,15 +1,26 @@
 //! One connection of either engine.
 
-use diesel::{
-    Connection as _, connection::SimpleConnection, pg::PgConnection, sqlite::SqliteConnection,
-};
+use diesel::{connection::SimpleConnection, pg::PgConnection, sqlite::SqliteConnection};
 
-use super::error::{Error, Result};
+use super::{
+    error::{Error, Result},
+    postgres,
+};
 
 /// A borrowed connection.
 pub(super) enum Link<'a> {
     Sqlite(&'a mut SqliteConnection),
     Postgres(&'a mut PgConnection),
+}
+
+impl Link<'_> {
+    /// Whether other processes may write, too, and old snapshots keep what is dead.
+    pub(super) fn is_shared(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => false,
+            Self::Postgres(_) => true,
+        }
+    }
 }
 
 /// Stamps one body out for both engines; `$c` is the engine's own connection in it.
@@ -77,7 +88,7 @@ impl Connection {
         };
         let ended: Result<T> = match self {
             Self::Sqlite(c) => c.immediate_transaction(|c| body(Link::Sqlite(c))),
-            Self::Postgres(c) => c.transaction(|c| body(Link::Postgres(c))),
+            Self::Postgres(c) => postgres::transaction(c).run(|c| body(Link::Postgres(c))),
         };
         ended.map_err(|error| if complete { Failed::Unknown(error) } else { Failed::Undone(error) })
     }

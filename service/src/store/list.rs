@@ -7,13 +7,19 @@ use diesel::{define_sql_function, prelude::*};
 use super::{
     error::Result,
     link::{Link, on_engine},
-    reads,
+    mend, reads,
     rows::{corrupt, count, micros, time, times},
     schema::{executors, stage, task_labels, tasks},
     sizes, transition,
 };
 use crate::{
-    domain::{Timestamp, limits::PAGE_BYTES_MAX, state::Stage, task::TaskSummary},
+    domain::{
+        Timestamp,
+        limits::PAGE_BYTES_MAX,
+        names::{QueueName, TaskPath},
+        state::Stage,
+        task::TaskSummary,
+    },
     memory::{Held, Share},
 };
 
@@ -104,6 +110,9 @@ pub(super) fn page(
     let share = room(bytes)?;
     let more = rows.len() > fitting;
     rows.truncate(fitting);
+    for row in &mut rows {
+        row.mend();
+    }
     let next = rows.last().filter(|_| more).map(|row| row.seq);
     let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
     let mut labels = reads::labels_of(link, &seqs)?;
@@ -123,6 +132,20 @@ impl SummaryRow {
     /// About how much its line takes beside labels.
     fn bytes(&self) -> usize {
         ROW_BYTES + self.task_path.len() + self.queue_name.len()
+    }
+
+    /// Makes it readable, as claims make whole rows.
+    fn mend(&mut self) {
+        mend::id(&mut self.id);
+        mend::stage(&mut self.stage);
+        mend::name::<TaskPath>(&mut self.task_path);
+        mend::name::<QueueName>(&mut self.queue_name);
+        mend::number(&mut self.attempts);
+        let times = [&mut self.enqueued_at, &mut self.due_at].into_iter();
+        let ends = [&mut self.started_at, &mut self.finished_at];
+        for at in times.chain(ends.into_iter().flatten()) {
+            mend::time(at);
+        }
     }
 
     fn summary(

@@ -21,6 +21,7 @@ use uuid::Uuid;
 
 use super::{
     error::{Error, Result},
+    guard,
     health::Reconnect,
     link::Connection,
     signals::{CancelSignal, Effects, Signals, Work},
@@ -37,6 +38,9 @@ pub(super) const OUTBOX_MAX: usize = 1_024;
 const LOOK: Duration = Duration::from_millis(10);
 /// How often others are told that there are events; who reads them takes many at once anyway.
 const NEWS_PACE: Duration = Duration::from_millis(50);
+/// How often, at the least, the connection shows that it lives: one that only listens would not be
+/// missed.
+const PROOF: Duration = Duration::from_secs(3);
 /// Ids in one message; PostgreSQL takes 8,000 bytes.
 const IDS_MAX: usize = 150;
 const CHANNEL: &str = "nightshift";
@@ -56,6 +60,7 @@ impl Listener {
     pub(super) fn run(self) {
         let mut reconnect = Reconnect::default();
         let mut connection: Option<PgConnection> = None;
+        let mut proved = Instant::now();
         let mut waiting = Waiting::default();
         loop {
             match self.outbox.recv_timeout(LOOK) {
@@ -74,7 +79,7 @@ impl Listener {
                 waiting = Waiting::default();
                 continue;
             };
-            match self.exchange(&mut open, waiting.take()) {
+            match self.exchange(&mut open, waiting.take(), &mut proved) {
                 Ok(()) => connection = Some(open),
                 Err(error) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "listening ended");
@@ -97,8 +102,19 @@ impl Listener {
         }
     }
 
-    fn exchange(&self, c: &mut PgConnection, messages: Vec<String>) -> Result<()> {
-        if !messages.is_empty() {
+    fn exchange(
+        &self,
+        c: &mut PgConnection,
+        messages: Vec<String>,
+        proved: &mut Instant,
+    ) -> Result<()> {
+        if messages.is_empty() {
+            if proved.elapsed() >= PROOF {
+                *proved = Instant::now();
+                guard::prove(c)?;
+            }
+        } else {
+            *proved = Instant::now();
             let said: Vec<String> =
                 messages.into_iter().map(|message| format!("{} {message}", self.name)).collect();
             sql_query(format!("SELECT pg_notify('{CHANNEL}', said) FROM UNNEST($1) AS said"))

@@ -3,6 +3,7 @@
 use diesel::prelude::*;
 
 use super::{
+    dialect::bulk,
     error::Result,
     link::{Link, on_engine},
     rows::{LogRow, TaskRow, micros},
@@ -10,24 +11,15 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
-    Timestamp,
-    attempt::{LogLevel, LogLine},
-    limits::{
-        LOG_BYTES_PER_TASK_MAX, LOG_LINE_BYTES_MAX, LOG_LINES_PER_TASK_MAX, PAGE_BYTES_MAX,
-        cut_end, storable,
-    },
+    attempt::LogLine,
+    limits::{LOG_BYTES_PER_TASK_MAX, LOG_LINES_PER_TASK_MAX, PAGE_BYTES_MAX},
+    log::{NewLog, NewLogLine},
 };
 
 /// What a line takes beside its text.
 const LINE_BYTES: usize = 100;
-
-/// A line as the executor sent it.
-#[derive(Clone, Debug)]
-pub struct NewLogLine {
-    pub at: Option<Timestamp>,
-    pub level: LogLevel,
-    pub message: String,
-}
+/// Lines of a full log that are looked at together to make room.
+const DROPPED_AT_ONCE: i64 = 500;
 
 /// One page of a log.
 #[derive(Clone, Debug)]
@@ -39,74 +31,102 @@ pub struct LogPage {
 }
 
 /// Adds lines, and returns them as they are kept.
-pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, lines: &[NewLogLine]) -> Result<Vec<LogLine>> {
-    if lines.is_empty() {
+pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, log: &NewLog) -> Result<Vec<LogLine>> {
+    if log.is_empty() {
         return Ok(Vec::new());
     }
-    let mut bytes = 0_i64;
-    let mut kept = Vec::with_capacity(lines.len());
-    for line in lines {
-        let message = storable(cut_end(&line.message, LOG_LINE_BYTES_MAX)).into_owned();
-        let length = i32::try_from(message.len()).unwrap_or(i32::MAX);
-        bytes += i64::from(length);
-        let entry = LogRow {
-            task_seq: row.seq,
-            attempt: row.now.attempts,
-            at: micros(line.at.unwrap_or(tx.now)),
-            level: line.level as i16,
-            bytes: length,
-            message,
-        };
-        on_engine!(&mut tx.link, c => diesel::insert_into(task_logs::table).values(&entry).execute(c))?;
-        kept.push(entry.try_into()?);
-    }
-    let added = i64::try_from(lines.len()).unwrap_or(i64::MAX);
-    let (lines, bytes) = add_to_totals(tx, row.seq, added, bytes)?;
-    drop_oldest(tx, row.seq, lines, bytes)?;
-    Ok(kept)
+    let entry = |line: &NewLogLine| LogRow {
+        task_seq: row.seq,
+        attempt: row.now.attempts,
+        at: micros(line.at.unwrap_or(tx.now)),
+        level: line.level as i16,
+        bytes: i32::try_from(line.message.len()).unwrap_or(i32::MAX),
+        message: line.message.clone(),
+    };
+    let entries: Vec<LogRow> = log.lines().iter().map(entry).collect();
+    bulk::insert_logs(&mut tx.link, &entries)?;
+    let added = Totals {
+        lines: i64::try_from(entries.len()).unwrap_or(i64::MAX),
+        bytes: entries.iter().map(|entry| i64::from(entry.bytes)).sum(),
+        dropped: i64::try_from(log.dropped()).unwrap_or(i64::MAX),
+    };
+    let totals = add_to_totals(tx, row.seq, &added)?;
+    drop_oldest(tx, row.seq, totals)?;
+    Ok(entries.into_iter().map(LogLine::from).collect())
 }
 
-fn add_to_totals(tx: &mut Tx<'_>, seq: i64, lines: i64, bytes: i64) -> Result<(i64, i64)> {
+/// How large a log is.
+struct Totals {
+    lines: i64,
+    bytes: i64,
+    dropped: i64,
+}
+
+impl Totals {
+    fn is_too_large(&self) -> bool {
+        self.lines > LOG_LINES_PER_TASK_MAX || self.bytes > LOG_BYTES_PER_TASK_MAX
+    }
+}
+
+fn add_to_totals(tx: &mut Tx<'_>, seq: i64, added: &Totals) -> Result<Totals> {
     use task_log_totals::dsl;
-    let first =
-        (dsl::task_seq.eq(seq), dsl::lines.eq(lines), dsl::bytes.eq(bytes), dsl::dropped.eq(0_i64));
-    let more = (dsl::lines.eq(dsl::lines + lines), dsl::bytes.eq(dsl::bytes + bytes));
-    Ok(on_engine!(&mut tx.link, c => diesel::insert_into(dsl::task_log_totals)
-        .values(first)
-        .on_conflict(dsl::task_seq)
-        .do_update()
-        .set(more)
-        .returning((dsl::lines, dsl::bytes))
-        .get_result(c))?)
+    let first = (
+        dsl::task_seq.eq(seq),
+        dsl::lines.eq(added.lines),
+        dsl::bytes.eq(added.bytes),
+        dsl::dropped.eq(added.dropped),
+    );
+    let more = (
+        dsl::lines.eq(dsl::lines + added.lines),
+        dsl::bytes.eq(dsl::bytes + added.bytes),
+        dsl::dropped.eq(dsl::dropped + added.dropped),
+    );
+    let (lines, bytes, dropped) = on_engine!(&mut tx.link, c => {
+        diesel::insert_into(dsl::task_log_totals)
+            .values(first)
+            .on_conflict(dsl::task_seq)
+            .do_update()
+            .set(more)
+            .returning((dsl::lines, dsl::bytes, dsl::dropped))
+            .get_result(c)
+    })?;
+    Ok(Totals { lines, bytes, dropped })
 }
 
 /// Deletes from the old end until the log is within its bounds, and counts what went.
-fn drop_oldest(tx: &mut Tx<'_>, seq: i64, mut lines: i64, mut bytes: i64) -> Result<()> {
-    let before = lines;
-    while lines > LOG_LINES_PER_TASK_MAX || bytes > LOG_BYTES_PER_TASK_MAX {
+fn drop_oldest(tx: &mut Tx<'_>, seq: i64, mut totals: Totals) -> Result<()> {
+    if !totals.is_too_large() {
+        return Ok(());
+    }
+    while totals.is_too_large() {
         let oldest = task_logs::table
             .filter(task_logs::task_seq.eq(seq))
             .order(task_logs::id)
-            .limit((lines - LOG_LINES_PER_TASK_MAX).max(1))
+            .limit(DROPPED_AT_ONCE)
             .select((task_logs::id, task_logs::bytes));
         let oldest: Vec<(i64, i32)> = on_engine!(&mut tx.link, c => oldest.load(c))?;
-        let Some((last, _)) = oldest.last() else { break };
+        let mut last = None;
+        for (id, bytes) in oldest {
+            if !totals.is_too_large() {
+                break;
+            }
+            totals.lines -= 1;
+            totals.bytes -= i64::from(bytes);
+            totals.dropped += 1;
+            last = Some(id);
+        }
+        let Some(last) = last else { break };
         let gone = diesel::delete(task_logs::table)
             .filter(task_logs::task_seq.eq(seq))
-            .filter(task_logs::id.le(*last));
+            .filter(task_logs::id.le(last));
         on_engine!(&mut tx.link, c => gone.execute(c))?;
-        lines -= i64::try_from(oldest.len()).unwrap_or(lines);
-        bytes -= oldest.iter().map(|(_, bytes)| i64::from(*bytes)).sum::<i64>();
     }
-    if lines == before {
-        return Ok(());
-    }
-    let totals = diesel::update(task_log_totals::table.find(seq)).set((
-        task_log_totals::lines.eq(lines),
-        task_log_totals::bytes.eq(bytes),
-        task_log_totals::dropped.eq(task_log_totals::dropped + (before - lines)),
+    let change = diesel::update(task_log_totals::table.find(seq)).set((
+        task_log_totals::lines.eq(totals.lines),
+        task_log_totals::bytes.eq(totals.bytes),
+        task_log_totals::dropped.eq(totals.dropped),
     ));
-    on_engine!(&mut tx.link, c => totals.execute(c))?;
+    on_engine!(&mut tx.link, c => change.execute(c))?;
     Ok(())
 }
 
@@ -150,8 +170,7 @@ pub(super) fn lines(link: &mut Link<'_>, seq: i64, after: i64, portion: Portion)
     let rows: Vec<(i64, LogRow)> = on_engine!(link, c => {
         query.select((task_logs::id, LogRow::as_select())).load(c)
     })?;
-    let with_id = |(id, row): (i64, LogRow)| Ok((id, row.try_into()?));
-    Ok(Lines { lines: rows.into_iter().map(with_id).collect::<Result<_>>()?, more })
+    Ok(Lines { lines: rows.into_iter().map(|(id, row)| (id, row.into())).collect(), more })
 }
 
 /// How many lines were dropped from the old end.

@@ -1,13 +1,15 @@
 use anyhow::{Context, bail};
 use diesel::{
-    Connection as _, backend::Backend, connection::SimpleConnection, migration::MigrationSource,
-    prelude::*, sql_query, sql_types::Text, sqlite::Sqlite,
+    backend::Backend, connection::SimpleConnection, migration::MigrationSource, prelude::*,
+    sql_query, sql_types::Text, sqlite::Sqlite,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::{
     dialect,
+    error::Misplaced,
     link::{Connection, on_engine},
+    pool, postgres,
 };
 
 pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
@@ -20,22 +22,25 @@ pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
     // together one does it while the others wait.
     let ran = match connection {
         Connection::Sqlite(c) => c.exclusive_transaction(|c| pending_after_check(c, SQLITE)),
-        Connection::Postgres(c) => c.transaction(|c| {
+        Connection::Postgres(c) => postgres::transaction(c).run(|c| {
             // Both the turn and a change of a large table may take as long as they take.
             c.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")?;
             dialect::lock_migrations(c)?;
             pending_after_check(c, POSTGRES)
         }),
     };
-    ran.context("cannot bring the schema up to date (is there room on the database's disk?)")
+    ran.map_err(|error| {
+        let advice = match connection {
+            Connection::Sqlite(_) => format!(": {}", pool::advice(&format!("{error:#}"))),
+            Connection::Postgres(_) => String::new(),
+        };
+        error.context(format!("cannot bring the schema up to date{advice}"))
+    })
 }
 
 /// Refuses a schema of another version, and changes nothing.
 pub(super) fn check(connection: &mut Connection) -> anyhow::Result<()> {
-    let query = sql_query("SELECT version FROM __diesel_schema_migrations ORDER BY version");
-    let applied: Vec<Applied> = on_engine!(&mut connection.link(), c => query.load(c))
-        .context("it holds no tables of nightshift")?;
-    let applied: Vec<String> = applied.into_iter().map(|row| row.version).collect();
+    let applied = applied(connection).context("it holds no tables of nightshift")?;
     // Both engines have the same.
     let known = known::<Sqlite>(&SQLITE)?;
     refuse_newer(&known, &applied)?;
@@ -43,6 +48,29 @@ pub(super) fn check(connection: &mut Connection) -> anyhow::Result<()> {
         bail!("it lacks migration {missing}: run `nightshift migrate` on it first");
     }
     Ok(())
+}
+
+/// Refuses a database that was made anew while the service ran. One that is newer by now is the
+/// same one: other replicas are being upgraded.
+///
+/// It does not get its schema here: without the tokens of before, anybody could come in, which a
+/// start refuses where it matters.
+pub(super) fn check_still_there(connection: &mut Connection) -> anyhow::Result<()> {
+    if !dialect::has_schema(&mut connection.link())? {
+        bail!(Misplaced::Schema("it is empty".to_owned()));
+    }
+    let applied = applied(connection)?;
+    let known = known::<Sqlite>(&SQLITE)?;
+    if let Some(missing) = known.iter().find(|version| !applied.contains(version)) {
+        bail!(Misplaced::Schema(format!("it lacks migration {missing}")));
+    }
+    Ok(())
+}
+
+fn applied(connection: &mut Connection) -> QueryResult<Vec<String>> {
+    let query = sql_query("SELECT version FROM __diesel_schema_migrations ORDER BY version");
+    let applied: Vec<Applied> = on_engine!(&mut connection.link(), c => query.load(c))?;
+    Ok(applied.into_iter().map(|row| row.version).collect())
 }
 
 #[derive(QueryableByName)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     error::{Error, Result},
-    rows::{corrupt, count, duration, duration_micros, from_json, number, time, to_json},
+    rows::{corrupt, count, duration, duration_micros, from_json, nearest_time, number, to_json},
     schema::plugin_versions,
 };
 use crate::domain::{
@@ -42,8 +42,8 @@ impl TryFrom<VersionRow> for PluginVersion {
             digest: digest(&row.digest)?,
             bytes: u64::try_from(row.bytes).unwrap_or(0),
             description: description(&row.tasks)?,
-            installed_at: time(row.installed_at)?,
-            activated_at: time(row.activated_at)?,
+            installed_at: nearest_time(row.installed_at),
+            activated_at: nearest_time(row.activated_at),
         })
     }
 }

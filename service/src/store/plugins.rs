@@ -3,11 +3,11 @@
 use diesel::prelude::*;
 
 use super::{
-    error::Result,
-    executors,
+    error::{Error, Result},
+    executors::{self, NotRegistered},
     link::{Link, on_engine},
     plugin_row::{PluginRow, VersionRow, description_text},
-    rows::{corrupt, micros, time},
+    rows::{corrupt, micros, nearest_time},
     schema::{plugin_versions, plugins},
     tx::Tx,
 };
@@ -16,7 +16,7 @@ use crate::domain::{
     grants::Grants,
     limits::OLD_VERSIONS_MAX,
     names::{ExecutorName, PluginName},
-    plugin::{Digest, MEMORY_MIB_DEFAULT, NewPlugin, Plugin, PluginVersion},
+    plugin::{Description, Digest, MEMORY_MIB_DEFAULT, NewPlugin, Plugin, PluginVersion},
     route::Pattern,
     task::Options,
 };
@@ -54,8 +54,23 @@ pub enum UninstallAnswer {
 }
 
 /// Stores components and lets them run. What runs goes on with the version that it has.
-pub(super) fn install(tx: &mut Tx<'_>, news: &[&NewPlugin]) -> Result<Vec<Installed>> {
-    news.iter().map(|new| install_one(tx, new)).collect()
+pub(super) fn install(
+    tx: &mut Tx<'_>,
+    news: &[&NewPlugin],
+) -> Result<Vec<std::result::Result<Installed, NotRegistered>>> {
+    let install = |new: &&NewPlugin| {
+        let mut own = own_registration(&new.name)?;
+        own.task_paths = described(&new.description);
+        match executors::refusal(tx, &own).filter(|_| !is_registered(tx, &own)) {
+            Some(refusal) => Ok(Err(refusal)),
+            None => install_one(tx, new).map(Ok),
+        }
+    };
+    news.iter().map(install).collect()
+}
+
+fn is_registered(tx: &Tx<'_>, registration: &Registration) -> bool {
+    tx.registry.all().any(|executor| executor.registration.name == registration.name)
 }
 
 fn install_one(tx: &mut Tx<'_>, new: &NewPlugin) -> Result<Installed> {
@@ -90,7 +105,7 @@ fn install_one(tx: &mut Tx<'_>, new: &NewPlugin) -> Result<Installed> {
     let plugin = activate_version(tx, &new.name, new.digest, before.as_ref())?;
     drop_old_versions(tx, &plugin)?;
     let own = own_registration(&new.name)?;
-    if tx.registry.all().all(|executor| executor.registration.name != own.name) {
+    if !is_registered(tx, &own) {
         executors::put_one(tx, &own)?.map_err(|_gone| corrupt("no such plugin"))?;
     }
     Ok(Installed { plugin: stored(tx, &new.name)?, created: before.is_none() })
@@ -150,7 +165,11 @@ fn activate_version(
 
 /// The task paths that a version describes.
 pub(super) fn patterns(version: &PluginVersion) -> Vec<Pattern> {
-    version.description.tasks().iter().map(|task| Pattern::Exact(task.path.clone())).collect()
+    described(&version.description)
+}
+
+fn described(description: &Description) -> Vec<Pattern> {
+    description.tasks().iter().map(|task| Pattern::Exact(task.path.clone())).collect()
 }
 
 fn executors_of(tx: &Tx<'_>, name: &PluginName) -> Vec<Registration> {
@@ -227,7 +246,15 @@ pub(super) fn one(link: &mut Link<'_>, name: &str) -> Result<Option<Plugin>> {
 pub(super) fn all(link: &mut Link<'_>) -> Result<Vec<Plugin>> {
     let rows: Vec<PluginRow> =
         on_engine!(&mut *link, c => plugins::table.order(plugins::name).load(c))?;
-    rows.iter().map(|row| with_versions(link, row)).collect()
+    let mut plugins = Vec::with_capacity(rows.len());
+    for row in &rows {
+        match with_versions(link, row) {
+            // It can still be asked for, and says what is wrong.
+            Err(Error::Corrupt(_)) => {}
+            read => plugins.push(read?),
+        }
+    }
+    Ok(plugins)
 }
 
 fn with_versions(link: &mut Link<'_>, row: &PluginRow) -> Result<Plugin> {
@@ -239,8 +266,8 @@ fn with_versions(link: &mut Link<'_>, row: &PluginRow) -> Result<Plugin> {
     Ok(Plugin {
         name: row.name.parse().map_err(|_invalid| corrupt("a plugin's name"))?,
         versions: versions.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
-        created_at: time(row.created_at)?,
-        updated_at: time(row.updated_at)?,
+        created_at: nearest_time(row.created_at),
+        updated_at: nearest_time(row.updated_at),
     })
 }
 

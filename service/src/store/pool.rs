@@ -1,18 +1,11 @@
 //! Opens databases: one connection for the writer, a pool for the readers.
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow};
 use diesel::{
-    Connection as _,
-    connection::{CacheSize, SimpleConnection},
-    pg::PgConnection,
-    prelude::*,
+    Connection as _, ConnectionError,
+    connection::SimpleConnection,
     r2d2::{
         ConnectionManager, CustomizeConnection, NopErrorHandler, Pool as R2d2Pool, PooledConnection,
     },
@@ -21,7 +14,10 @@ use diesel::{
 
 use super::{
     error::{Error, Result},
+    file::{self, DatabaseFile},
+    guard::{Guard, Patience},
     link::{Connection, Link},
+    postgres::{self, Manager, Session},
 };
 use crate::config::{Database, DatabaseUrl};
 
@@ -32,23 +28,27 @@ const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub(super) enum Pool {
     Sqlite(R2d2Pool<ConnectionManager<SqliteConnection>>),
-    Postgres(R2d2Pool<ConnectionManager<PgConnection>>),
+    Postgres(R2d2Pool<Manager>),
 }
 
 pub(super) enum Reader {
     Sqlite(PooledConnection<ConnectionManager<SqliteConnection>>),
-    Postgres(PooledConnection<ConnectionManager<PgConnection>>),
+    Postgres(PooledConnection<Manager>),
 }
 
 impl Pool {
-    pub(super) fn open(database: &Database) -> anyhow::Result<Self> {
+    pub(super) fn open(
+        database: &Database,
+        file: Arc<DatabaseFile>,
+        guard: &Arc<Guard>,
+    ) -> anyhow::Result<Self> {
         Ok(match &database.url {
             DatabaseUrl::Sqlite(path) => Self::Sqlite(
                 R2d2Pool::builder()
                     .max_size(database.readers)
                     .min_idle(Some(1))
                     .connection_timeout(CHECKOUT_TIMEOUT)
-                    .connection_customizer(Box::new(ReadOnly))
+                    .connection_customizer(Box::new(ReadOnly { file }))
                     .build(ConnectionManager::new(sqlite_name(path)?))?,
             ),
             DatabaseUrl::Postgres(url) => Self::Postgres(
@@ -56,10 +56,13 @@ impl Pool {
                     .max_size(database.readers)
                     .min_idle(Some(1))
                     .connection_timeout(CHECKOUT_TIMEOUT)
-                    .connection_customizer(Box::new(Session { pooled: database.pooled }))
                     // The writer says once that the database is away.
                     .error_handler(Box::new(NopErrorHandler))
-                    .build(ConnectionManager::new(with_defaults(url)))?,
+                    .build(Manager {
+                        url: url.clone(),
+                        session: Session { pooled: database.pooled },
+                        guard: Arc::clone(guard),
+                    })?,
             ),
         })
     }
@@ -98,14 +101,18 @@ impl Reader {
     pub(super) fn transaction<T>(&mut self, body: impl FnOnce(Link<'_>) -> Result<T>) -> Result<T> {
         match self {
             Self::Sqlite(c) => c.transaction::<_, Error, _>(|c| body(Link::Sqlite(c))),
-            Self::Postgres(c) => c.transaction::<_, Error, _>(|c| body(Link::Postgres(c))),
+            Self::Postgres(c) => {
+                postgres::transaction(c).run::<_, Error, _>(|c| body(Link::Postgres(c)))
+            }
         }
     }
 }
 
 /// SQLite's readers cannot write, whatever a statement says.
 #[derive(Debug)]
-struct ReadOnly;
+struct ReadOnly {
+    file: Arc<DatabaseFile>,
+}
 
 impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
     fn on_acquire(
@@ -114,39 +121,21 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
     ) -> std::result::Result<(), diesel::r2d2::Error> {
         connection
             .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;")
-            .map_err(diesel::r2d2::Error::QueryError)
-    }
-}
-
-/// How PostgreSQL's readers are set up.
-#[derive(Clone, Copy, Debug)]
-struct Session {
-    /// A pooler stands in between, which gives each transaction another connection.
-    pooled: bool,
-}
-
-impl CustomizeConnection<PgConnection, diesel::r2d2::Error> for Session {
-    fn on_acquire(&self, c: &mut PgConnection) -> std::result::Result<(), diesel::r2d2::Error> {
-        self.apply(c).map_err(diesel::r2d2::Error::QueryError)
-    }
-}
-
-impl Session {
-    fn apply(self, c: &mut PgConnection) -> diesel::QueryResult<()> {
-        if self.pooled {
-            // What one connection has prepared, the next does not know.
-            c.set_prepared_statement_cache_size(CacheSize::Disabled);
-            return Ok(());
-        }
-        c.batch_execute("SET statement_timeout = '30s'")
+            .map_err(diesel::r2d2::Error::QueryError)?;
+        // One that was opened while another file had the name would be kept, and read later.
+        self.file.check().map_err(|misplaced| {
+            diesel::r2d2::Error::ConnectionError(ConnectionError::BadConnection(
+                misplaced.to_string(),
+            ))
+        })
     }
 }
 
 /// Opens the connection that writes.
-pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
+pub(super) fn open_writer(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
-            make_private(path);
+            file::make_private(path);
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
                 .with_context(|| format!("cannot open {}", path.display()))?;
             // First of all: a process that is just closing the file holds it for a moment.
@@ -159,36 +148,42 @@ pub(super) fn open_writer(database: &Database) -> anyhow::Result<Connection> {
                      PRAGMA foreign_keys = ON; PRAGMA cache_size = -65536; \
                      PRAGMA journal_size_limit = 67108864;",
                 ))
-                .with_context(|| {
-                    let path = path.display();
-                    format!("cannot use {path}: is there room on its disk, and may it be written?")
+                .map_err(|error| {
+                    let advice = advice(&error.to_string());
+                    anyhow!(error).context(format!("cannot use {}: {advice}", path.display()))
                 })?;
             Connection::Sqlite(connection)
         }
         DatabaseUrl::Postgres(url) => {
-            let mut c = connect_postgres(url)?;
+            let mut c = postgres::connect(url, guard, "writer", Patience::Statement)?;
+            postgres::refuse_unusable(&mut c)?;
             Session { pooled: database.pooled }.apply(&mut c)?;
-            refuse_standby(&mut c)?;
             Connection::Postgres(c)
         }
     })
 }
 
 /// Opens a connection for LISTEN, which no pooler may stand before.
-pub(super) fn open_listener(url: &str) -> anyhow::Result<Connection> {
-    Ok(Connection::Postgres(connect_postgres(url)?))
+pub(super) fn open_listener(url: &str, guard: &Guard) -> anyhow::Result<Connection> {
+    let mut c = postgres::connect(url, guard, "listener", Patience::Prompt)?;
+    Session { pooled: false }.apply(&mut c)?;
+    Ok(Connection::Postgres(c))
 }
 
 /// Opens a connection for what takes long: without the time limits of the others.
-pub(super) fn open_sweeper(database: &Database) -> anyhow::Result<Connection> {
+pub(super) fn open_sweeper(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     match &database.url {
-        DatabaseUrl::Sqlite(_) => open_writer(database),
-        DatabaseUrl::Postgres(url) => Ok(Connection::Postgres(connect_postgres(url)?)),
+        DatabaseUrl::Sqlite(_) => open_writer(database, guard),
+        DatabaseUrl::Postgres(url) => {
+            let mut c = postgres::connect(url, guard, "sweeper", Patience::Endless)?;
+            Session { pooled: database.pooled }.apply_without_limits(&mut c)?;
+            Ok(Connection::Postgres(c))
+        }
     }
 }
 
 /// Opens a connection for a look, which leaves the database as it is.
-pub(super) fn open_visitor(database: &Database) -> anyhow::Result<Connection> {
+pub(super) fn open_visitor(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
@@ -197,115 +192,29 @@ pub(super) fn open_visitor(database: &Database) -> anyhow::Result<Connection> {
             Connection::Sqlite(connection)
         }
         DatabaseUrl::Postgres(url) => {
-            let mut c = connect_postgres(url)?;
+            let mut c = postgres::connect(url, guard, "visitor", Patience::Prompt)?;
             Session { pooled: database.pooled }.apply(&mut c)?;
             Connection::Postgres(c)
         }
     })
 }
 
-/// Makes a new file that its owner alone can read: it holds tasks and executors' secrets. SQLite's
-/// other files get the same. Why it cannot be made, SQLite says.
-fn make_private(path: &Path) {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).ok();
-}
-
-fn connect_postgres(url: &str) -> anyhow::Result<PgConnection> {
-    PgConnection::establish(&with_defaults(url)).map_err(|error| {
-        let text = error.to_string();
-        let advice = if text.contains("authentication failed") || text.contains("no password") {
-            "user and password in database_url are not accepted"
-        } else if text.contains("does not exist") {
-            "create the database and the role that database_url names (createdb, createuser)"
-        } else if text.contains("SSL") || text.contains("certificate") {
-            "see sslmode and sslrootcert in database_url"
-        } else {
-            "is PostgreSQL running where database_url says?"
-        };
-        // Of an address that it cannot read, libpq shows parts, such as the password.
-        if !["connection to server", "could not"].iter().any(|said| text.starts_with(said)) {
-            return anyhow!(
-                "database_url is no address that PostgreSQL's library reads; in a password, @ : / \
-                 ? # and % are written %40 %3A %2F %3F %23 %25"
-            );
-        }
-        anyhow::Error::new(error).context(format!("cannot connect to PostgreSQL: {advice}"))
-    })
-}
-
-fn refuse_standby(c: &mut PgConnection) -> anyhow::Result<()> {
-    #[derive(QueryableByName)]
-    struct Setting {
-        #[diesel(sql_type = diesel::sql_types::Text)]
-        transaction_read_only: String,
+/// What may be done about an SQLite file that cannot be used.
+pub(super) fn advice(error: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|words| error.contains(words));
+    if says(&["not a database"]) {
+        "it is no SQLite file (does database_url name the right one?), or a damaged one"
+    } else if says(&["malformed", "corrupt"]) {
+        "it is damaged; restore a backup"
+    } else if says(&["locked"]) {
+        "another program holds it locked"
+    } else if says(&["readonly", "unable to open"]) {
+        "this user may not write it, or its folder"
+    } else {
+        "is there room on its disk, and is the disk in order?"
     }
-    let setting: Setting = diesel::sql_query("SHOW transaction_read_only").get_result(c)?;
-    if setting.transaction_read_only == "on" {
-        bail!(
-            "the database takes no writes: it is a standby, or set to read only; \
-             database_url has to name the primary (target_session_attrs=read-write)"
-        );
-    }
-    Ok(())
-}
-
-/// Adds what libpq would leave out: without these, a connection to a machine that vanished hangs
-/// for hours.
-fn with_defaults(url: &str) -> String {
-    let mut url = url.to_owned();
-    for (key, value) in [
-        ("connect_timeout", "5"),
-        ("keepalives_idle", "10"),
-        ("keepalives_interval", "5"),
-        ("keepalives_count", "3"),
-        ("tcp_user_timeout", "15000"),
-        ("application_name", "nightshift"),
-    ] {
-        if !url.contains(&format!("{key}=")) {
-            let joint = if url.contains('?') { "&" } else { "?" };
-            url.extend([joint, key, "=", value]);
-        }
-    }
-    url
 }
 
 fn sqlite_name(path: &Path) -> anyhow::Result<&str> {
     path.to_str().context("the path of the SQLite file must be UTF-8")
-}
-
-/// Held as long as the store is open: a second process on one SQLite file would believe the
-/// first one dead and run its tasks again.
-#[derive(Debug)]
-pub(super) struct FileLock(File);
-
-impl Drop for FileLock {
-    /// Closing the file would do, if no child process had just been forked with a copy of it.
-    fn drop(&mut self) {
-        if let Err(error) = self.0.unlock() {
-            tracing::warn!(%error, "the lock on the database file could not be given up");
-        }
-    }
-}
-
-impl FileLock {
-    /// Nothing to lock on PostgreSQL, which replicas share.
-    pub(super) fn take(url: &DatabaseUrl) -> anyhow::Result<Option<Self>> {
-        let DatabaseUrl::Sqlite(path) = url else {
-            return Ok(None);
-        };
-        let mut name = path.clone().into_os_string();
-        name.push(".lock");
-        let name = PathBuf::from(name);
-        let file =
-            File::create(&name).with_context(|| format!("cannot write {}", name.display()))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self(file))),
-            Err(TryLockError::WouldBlock) => {
-                bail!("{} is in use by another nightshift; several need PostgreSQL", path.display())
-            }
-            Err(TryLockError::Error(error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", name.display()))
-            }
-        }
-    }
 }

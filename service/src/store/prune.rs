@@ -38,15 +38,10 @@ fn step(tx: &mut Tx<'_>, retention: Retention) -> Result<Pruned> {
     }
     let (ended, failed) = retention.cutoffs(tx.now);
     let mut left = STEP_ROWS;
-    let mut delete = |stage, before| -> Result<u64> {
-        let deleted = dialect::delete_ended(&mut tx.link, stage, micros(before), left)?;
-        left = left.saturating_sub(deleted);
-        Ok(deleted)
-    };
     let deleted = EndedCounts {
-        successful: delete(Stage::Successful, ended)?,
-        cancelled: delete(Stage::Cancelled, ended)?,
-        failed: delete(Stage::Failed, failed)?,
+        successful: delete(tx, Stage::Successful, ended, &mut left)?,
+        cancelled: delete(tx, Stage::Cancelled, ended, &mut left)?,
+        failed: delete(tx, Stage::Failed, failed, &mut left)?,
     };
     if let Link::Sqlite(c) = &mut tx.link
         && deleted.total() > 0
@@ -54,6 +49,21 @@ fn step(tx: &mut Tx<'_>, retention: Retention) -> Result<Pruned> {
         c.batch_execute(&format!("PRAGMA incremental_vacuum({VACUUM_PAGES})"))?;
     }
     Ok(Pruned { deleted, more: left == 0 })
+}
+
+/// Deletes up to `left` tasks that ended before a time.
+fn delete(tx: &mut Tx<'_>, stage: Stage, before: Timestamp, left: &mut u64) -> Result<u64> {
+    let horizon = tx.floors.find_horizon(&mut tx.link, tx.now)?;
+    let floor = tx.floors.ended.entry(stage as i16).or_insert(i64::MIN);
+    let first = dialect::first_ended(&mut tx.link, stage, *floor)?;
+    *floor = first.map_or(horizon, |first| first.min(horizon));
+    let span = (*floor, micros(before));
+    if *left == 0 || span.0 > span.1 {
+        return Ok(0);
+    }
+    let deleted = dialect::delete_ended(&mut tx.link, stage, span, *left)?;
+    *left = left.saturating_sub(deleted);
+    Ok(deleted)
 }
 
 /// How many tasks all steps together would delete.

@@ -1,23 +1,22 @@
 //! What can be asked of the store. Reads take a connection from the pool and see one snapshot.
 
-use std::{pin::pin, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use super::{
-    AuditPage, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskNews,
-    TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history,
+    AuditPage, DeadRows, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter,
+    TaskNews, TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history,
     link::Link,
     list, logs, plugins,
     pool::Reader,
     prune, queues, reads, registry,
     rows::{self, TaskRow},
     sizes::Take,
-    stats, sweep, tokens,
+    snapshots, stats, sweep, tokens,
     writes::{ANSWER_TIMEOUT, ROOM_LOOK},
 };
 use crate::{
-    clock::later,
     domain::{
         Timestamp,
         event::{EventPlace, TaskPlace},
@@ -44,7 +43,7 @@ impl Store {
     async fn record(&self, id: TaskId, take: Take) -> Result<Option<Held<Task>>> {
         let store = self.clone();
         self.read(move |mut link| {
-            let row = reads::row(&mut link, id)?;
+            let row = reads::stored_row(&mut link, id)?;
             row.map(|row| store.read_held(&mut link, row, take, reads::record)).transpose()
         })
         .await
@@ -53,10 +52,12 @@ impl Store {
     /// The record of a task that was just written to: has the room that is kept, and waits for it,
     /// since it is done already, and whoever asked for it would do it again.
     pub async fn task_written(&self, id: TaskId) -> Result<Option<Held<Task>>> {
-        let until = later(self.clock.now(), ANSWER_TIMEOUT);
+        let until = self.clock.elapsed() + ANSWER_TIMEOUT;
         loop {
             match self.record(id, Lane::take_urgent).await {
-                Err(Error::NoRoom) if self.clock.now() < until => self.clock.sleep(ROOM_LOOK).await,
+                Err(Error::NoRoom) if self.clock.elapsed() < until => {
+                    self.clock.sleep(ROOM_LOOK).await;
+                }
                 read => return read,
             }
         }
@@ -95,6 +96,7 @@ impl Store {
                     stage: row.stage()?,
                     return_value: reads::return_value(link, &row)?,
                     errors: reads::errors(link, row.seq)?,
+                    errors_dropped: rows::count(row.errors_dropped),
                     finished_at: row.times()?.finished_at,
                 })
             };
@@ -106,10 +108,10 @@ impl Store {
     pub async fn explain(&self, id: TaskId) -> Result<Option<(Stage, Vec<Reason>)>> {
         let now = self.clock.now();
         self.read(move |mut link| {
-            let Some(row) = reads::row(&mut link, id)? else {
+            let Some(row) = reads::stored_row(&mut link, id)? else {
                 return Ok(None);
             };
-            Ok(Some((row.stage()?, explain::reasons(&mut link, &row, now)?)))
+            explain::explain(&mut link, row, now).map(Some)
         })
         .await
     }
@@ -135,7 +137,7 @@ impl Store {
 
     /// All executors, by name.
     pub async fn executors(&self) -> Result<Vec<Executor>> {
-        let mut executors = self.read(|mut link| registry::load(&mut link)).await?;
+        let mut executors = self.read(|mut link| Ok(registry::load(&mut link)?.executors)).await?;
         executors.sort_by(|a, b| a.registration.name.cmp(&b.registration.name));
         Ok(executors)
     }
@@ -151,6 +153,11 @@ impl Store {
         let _turn = self.counting.lock().await;
         let now = self.clock.now();
         self.read(move |mut link| stats::stats(&mut link, now)).await
+    }
+
+    /// What PostgreSQL cannot clean away, and for how long.
+    pub async fn dead_rows(&self) -> Result<DeadRows> {
+        self.read(|mut link| snapshots::dead_rows(&mut link)).await
     }
 
     /// How many commands wait for the writer.
@@ -253,11 +260,6 @@ impl Store {
         self.signals.wake_dispatcher();
     }
 
-    /// The longest time between two sweeps, for what no alarm announced.
-    pub fn sweep_period(&self) -> Duration {
-        self.polls.sweep
-    }
-
     /// The time at which [`Store::sweep`] has something to do, as far as is known.
     pub fn alarm(&self) -> watch::Receiver<Option<Timestamp>> {
         self.signals.alarm()
@@ -292,8 +294,11 @@ impl Store {
         if !self.pool.is_local() {
             self.health.check()?;
         }
-        let pool = self.pool.clone();
-        let reading = tokio::task::spawn_blocking(move || body(&mut pool.reader()?));
+        let (pool, file) = (self.pool.clone(), Arc::clone(&self.file));
+        let reading = tokio::task::spawn_blocking(move || {
+            file.check()?;
+            body(&mut pool.reader()?)
+        });
         match tokio::time::timeout(ANSWER_TIMEOUT, reading).await {
             Ok(read) => read.unwrap_or_else(|error| Err(Error::Unavailable(Box::new(error)))),
             Err(_elapsed) => Err(Error::Unavailable("the database does not answer".into())),

@@ -12,11 +12,12 @@ use super::{
     error::Result,
     link::{Link, on_engine},
     registry,
-    rows::{corrupt, micros, number, times},
+    rows::{corrupt, micros, nearest_time, number},
     schema::queues,
     tx::Tx,
 };
 use crate::domain::{
+    limits::QUEUES_SET_MAX,
     names::QueueName,
     queue::{QueueSettings, QueueState},
     state::Stage,
@@ -30,19 +31,28 @@ pub struct QueueChange {
     pub concurrency: Option<Option<u32>>,
 }
 
+/// As many queues are paused or limited as may be: [`QUEUES_SET_MAX`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyQueues;
+
+pub(super) type SetAnswer = std::result::Result<QueueSettings, TooManyQueues>;
+
 /// Changes settings and returns what holds now.
-pub(super) fn set(tx: &mut Tx<'_>, changes: &[&QueueChange]) -> Result<Vec<QueueSettings>> {
+pub(super) fn set(tx: &mut Tx<'_>, changes: &[&QueueChange]) -> Result<Vec<SetAnswer>> {
     changes.iter().map(|change| set_one(tx, change)).collect()
 }
 
-fn set_one(tx: &mut Tx<'_>, change: &QueueChange) -> Result<QueueSettings> {
+fn set_one(tx: &mut Tx<'_>, change: &QueueChange) -> Result<SetAnswer> {
     let before = tx.registry.queue(change.name.as_str());
     let after = QueueSettings {
         paused: change.paused.unwrap_or(before.paused),
         concurrency: change.concurrency.unwrap_or(before.concurrency),
     };
     if after == before {
-        return Ok(after);
+        return Ok(Ok(after));
+    }
+    if before == QueueSettings::default() && tx.registry.queues_set() >= QUEUES_SET_MAX {
+        return Ok(Err(TooManyQueues));
     }
     let values = (
         queues::paused.eq(after.paused),
@@ -57,10 +67,10 @@ fn set_one(tx: &mut Tx<'_>, change: &QueueChange) -> Result<QueueSettings> {
         .set(values)
         .execute(c))?;
     let version = registry::bump(&mut tx.link)?;
-    tx.registry.forget();
-    tx.registry.refresh(&mut tx.link, version)?;
+    tx.registry.set_queue(change.name.as_str(), after);
+    tx.registry.moved_on(version);
     tx.effects.work.everybody = true;
-    Ok(after)
+    Ok(Ok(after))
 }
 
 #[derive(QueryableByName)]
@@ -96,7 +106,7 @@ pub(super) fn states(link: &mut Link<'_>, only: Option<&str>) -> Result<Vec<Queu
             Some(Stage::Scheduled) => state.scheduled = number,
             Some(Stage::Available) => {
                 state.available = number;
-                state.oldest_due_at = times(row.oldest)?;
+                state.oldest_due_at = row.oldest.map(nearest_time);
             }
             Some(Stage::Running) => state.running = number,
             Some(Stage::Successful | Stage::Failed | Stage::Cancelled) | None => {

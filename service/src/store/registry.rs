@@ -8,7 +8,7 @@ use std::{
 use diesel::prelude::*;
 
 use super::{
-    error::Result,
+    error::{Error, Result},
     executor_row::ExecutorRow,
     link::{Link, on_engine},
     rows::{count, micros, number},
@@ -17,13 +17,15 @@ use super::{
 use crate::domain::{
     executor::{Circuit, Executor, ExecutorId},
     queue::QueueSettings,
-    route::Routes,
+    route::{Pattern, Routes},
 };
 
 #[derive(Debug)]
 pub(super) struct Registry {
     version: Option<i64>,
     executors: BTreeMap<ExecutorId, Arc<Executor>>,
+    /// What those serve that cannot be read: it is not for the others.
+    unreadable: BTreeMap<ExecutorId, Vec<Pattern>>,
     routes: Routes<ExecutorId>,
     queues: HashMap<String, QueueSettings>,
     /// Executors whose circuit this transaction has changed.
@@ -35,6 +37,7 @@ impl Registry {
         Self {
             version: None,
             executors: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             routes: Routes::new([]),
             queues: HashMap::new(),
             learned: BTreeSet::new(),
@@ -46,14 +49,63 @@ impl Registry {
         if self.version == Some(version) {
             return Ok(());
         }
-        let executors = load(link)?;
-        self.routes = Routes::new(executors.iter().flat_map(|executor| {
-            executor.registration.task_paths.iter().map(|pattern| (pattern, executor.id))
-        }));
+        let Loaded { executors, unreadable } = load(link)?;
+        for Unreadable { name, error, .. } in &unreadable {
+            let error = error as &dyn std::error::Error;
+            tracing::error!(
+                executor = name,
+                error,
+                "an executor cannot be read: its tasks wait until it is registered again"
+            );
+        }
         self.executors = executors.into_iter().map(|e| (e.id, Arc::new(e))).collect();
+        self.unreadable = unreadable.into_iter().map(|e| (e.id, e.task_paths)).collect();
+        self.find_routes();
         self.queues = load_queues(link)?;
         self.version = Some(version);
         Ok(())
+    }
+
+    /// Those who were registered first come first.
+    fn find_routes(&mut self) {
+        let readable =
+            self.executors.values().map(|e| (e.id, e.registration.task_paths.as_slice()));
+        let unreadable = self.unreadable.iter().map(|(id, paths)| (*id, paths.as_slice()));
+        let mut served: Vec<(ExecutorId, &[Pattern])> = readable.chain(unreadable).collect();
+        served.sort_by_key(|(id, _)| *id);
+        self.routes = Routes::new(
+            served.into_iter().flat_map(|(id, paths)| paths.iter().map(move |path| (path, id))),
+        );
+    }
+
+    /// This executor was registered, by this transaction.
+    pub(super) fn insert(&mut self, executor: Executor) {
+        self.unreadable.remove(&executor.id);
+        self.executors.insert(executor.id, Arc::new(executor));
+        self.find_routes();
+    }
+
+    /// This executor was forgotten, by this transaction.
+    pub(super) fn remove(&mut self, id: ExecutorId) {
+        self.executors.remove(&id);
+        self.unreadable.remove(&id);
+        self.find_routes();
+    }
+
+    /// This transaction has set the queue so.
+    pub(super) fn set_queue(&mut self, name: &str, settings: QueueSettings) {
+        self.queues.insert(name.to_owned(), settings);
+    }
+
+    /// This transaction has brought the version here. Where another process changed something in
+    /// between, its change has yet to be read.
+    pub(super) fn moved_on(&mut self, version: i64) {
+        self.version = self.version.filter(|before| before + 1 == version).map(|_| version);
+    }
+
+    /// How many queues somebody has paused or limited.
+    pub(super) fn queues_set(&self) -> usize {
+        self.queues.values().filter(|queue| **queue != QueueSettings::default()).count()
     }
 
     /// Makes the next refresh read everything: what a rolled-back transaction saw is void.
@@ -76,6 +128,15 @@ impl Registry {
 
     pub(super) fn queue(&self, name: &str) -> QueueSettings {
         self.queues.get(name).copied().unwrap_or_default()
+    }
+
+    /// The queues that are paused or limited, by name.
+    pub(super) fn queues_with_settings(&self) -> Vec<String> {
+        let set = |queue: &QueueSettings| *queue != QueueSettings::default();
+        let named = self.queues.iter().filter(|(_, queue)| set(queue));
+        let mut names: Vec<String> = named.map(|(name, _)| name.clone()).collect();
+        names.sort();
+        names
     }
 
     /// The queues whose tasks that run have to be counted.
@@ -112,17 +173,38 @@ impl Registry {
             on_engine!(&mut *link, c => change.execute(c))?;
         }
         let version = bump(link)?;
-        // Where another process changed something in between, its change has yet to be read.
-        self.version = self.version.filter(|before| before + 1 == version).map(|_| version);
+        self.moved_on(version);
         Ok(())
     }
 }
 
 /// All executors, first registered first.
-pub(super) fn load(link: &mut Link<'_>) -> Result<Vec<Executor>> {
+pub(super) struct Loaded {
+    pub(super) executors: Vec<Executor>,
+    pub(super) unreadable: Vec<Unreadable>,
+}
+
+/// An executor whose row no version of this program has written so.
+pub(super) struct Unreadable {
+    id: ExecutorId,
+    pub(super) name: String,
+    /// Those of its patterns that can be read.
+    task_paths: Vec<Pattern>,
+    pub(super) error: Error,
+}
+
+pub(super) fn load(link: &mut Link<'_>) -> Result<Loaded> {
     let rows: Vec<ExecutorRow> =
         on_engine!(link, c => executors::table.order(executors::id).load(c))?;
-    rows.into_iter().map(Executor::try_from).collect()
+    let mut loaded = Loaded { executors: Vec::new(), unreadable: Vec::new() };
+    for row in rows {
+        let (id, name, task_paths) = row.outline();
+        match Executor::try_from(row) {
+            Ok(executor) => loaded.executors.push(executor),
+            Err(error) => loaded.unreadable.push(Unreadable { id, name, task_paths, error }),
+        }
+    }
+    Ok(loaded)
 }
 
 /// The executor with this name.

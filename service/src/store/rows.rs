@@ -27,6 +27,21 @@ pub(super) fn time(microseconds: i64) -> Result<Timestamp> {
         .map_err(|_invalid| corrupt(format!("the time {microseconds}")))
 }
 
+/// The times that RFC 3339 can write, from the year 0 to 9999.
+const MICROS_MIN: i64 = -62_167_219_200_000_000;
+const MICROS_MAX: i64 = 253_402_207_200_000_000;
+
+/// A time that can be told, of which another one may have been stored.
+pub(super) fn nearest_micros(microseconds: i64) -> i64 {
+    microseconds.clamp(MICROS_MIN, MICROS_MAX)
+}
+
+/// The same where one bad row must not keep anybody from the others.
+pub(super) fn nearest_time(microseconds: i64) -> Timestamp {
+    let clamped = Timestamp::from_microsecond(nearest_micros(microseconds));
+    clamped.unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
 pub(super) fn times(microseconds: Option<i64>) -> Result<Option<Timestamp>> {
     microseconds.map(time).transpose()
 }
@@ -67,6 +82,10 @@ pub(super) struct TaskRow {
     pub(super) backoff: Option<String>,
     pub(super) unique_key: Option<String>,
     pub(super) idempotency_key: Option<String>,
+    /// Written by [`dialect::bulk::drop_old_errors`] alone.
+    ///
+    /// [`dialect::bulk::drop_old_errors`]: super::dialect::bulk::drop_old_errors
+    pub(super) errors_dropped: i32,
     #[diesel(embed)]
     pub(super) now: Changing,
 }
@@ -262,21 +281,19 @@ pub(super) struct ErrorRow {
     pub(super) traceback: Option<String>,
 }
 
-impl TryFrom<ErrorRow> for RecordedFailure {
-    type Error = Error;
-
-    fn try_from(row: ErrorRow) -> Result<Self> {
-        let kind = FailureKind::from_number(row.kind)
-            .ok_or_else(|| corrupt(format!("the kind of failure {}", row.kind)))?;
-        Ok(Self {
+impl From<ErrorRow> for RecordedFailure {
+    fn from(row: ErrorRow) -> Self {
+        // A later version that runs beside this one may know more kinds.
+        let kind = FailureKind::from_number(row.kind).unwrap_or(FailureKind::Exception);
+        Self {
             attempt: count(row.attempt),
             failure: Failure {
                 exception_class_path: row.exception_class_path,
                 traceback: row.traceback,
                 ..Failure::new(kind, row.message)
             },
-            at: time(row.at)?,
-        })
+            at: nearest_time(row.at),
+        }
     }
 }
 
@@ -291,16 +308,13 @@ pub(super) struct LogRow {
     pub(super) message: String,
 }
 
-impl TryFrom<LogRow> for LogLine {
-    type Error = Error;
-
-    fn try_from(row: LogRow) -> Result<Self> {
-        Ok(Self {
-            at: time(row.at)?,
-            level: LogLevel::from_number(row.level)
-                .ok_or_else(|| corrupt(format!("the log level {}", row.level)))?,
+impl From<LogRow> for LogLine {
+    fn from(row: LogRow) -> Self {
+        Self {
+            at: nearest_time(row.at),
+            level: LogLevel::from_number(row.level).unwrap_or(LogLevel::Info),
             attempt: count(row.attempt),
             message: row.message,
-        })
+        }
     }
 }

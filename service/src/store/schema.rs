@@ -29,6 +29,7 @@ table! {
         plugin_defaults -> Nullable<Text>,
         memory_mib -> Nullable<Integer>,
         grants -> Nullable<Text>,
+        echoes_task_id -> Bool,
     }
 }
 
@@ -58,6 +59,7 @@ table! {
         version -> BigInt,
         next_seq -> BigInt,
         end_seq -> BigInt,
+        clock_steps -> BigInt,
     }
 }
 
@@ -103,6 +105,7 @@ table! {
         progress_fraction -> Nullable<Double>,
         progress_message -> Nullable<Text>,
         history -> Text,
+        errors_dropped -> Integer,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Encrypts what is stored of executors' secrets, when the service starts.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use diesel::prelude::*;
 
 use super::{
@@ -58,8 +58,9 @@ fn renew_one(
     let Some(stored) = stored else {
         return Ok(None);
     };
+    // Such an executor is left alone by the registry, which says so; the others are not kept.
     let Ok(stored) = stored.parse::<StoredSecret>() else {
-        bail!("its stored secret is not one of ours");
+        return Ok(None);
     };
     let renewed = vault.renew(executor, &stored);
     renewed.map_err(|locked: Locked| anyhow::anyhow!("its secret {locked}"))

@@ -55,6 +55,8 @@ pub(super) struct Effects {
     pub(super) finished: Vec<TaskId>,
     /// Events were written.
     pub(super) news: bool,
+    /// So many bytes of them.
+    pub(super) news_bytes: u64,
     pub(super) cancels: Vec<CancelSignal>,
     /// Cancellations of before, in case this process has not heard of them.
     pub(super) recalls: Vec<CancelSignal>,
@@ -82,6 +84,8 @@ pub(super) struct Signals {
     cancels: mpsc::Sender<CancelSignal>,
     waiting: Mutex<HashMap<TaskId, Arc<Notify>>>,
     news: Notify,
+    /// Bytes of events that this process has written.
+    news_bytes: watch::Sender<u64>,
 }
 
 impl Signals {
@@ -94,6 +98,7 @@ impl Signals {
             cancels,
             waiting: Mutex::new(HashMap::new()),
             news: Notify::new(),
+            news_bytes: watch::Sender::new(0),
         };
         (Arc::new(signals), receiver)
     }
@@ -108,6 +113,7 @@ impl Signals {
         self.tell_waiting(&effects.finished);
         if effects.news {
             self.tell_news();
+            self.news_bytes.send_modify(|bytes| *bytes += effects.news_bytes);
         }
     }
 
@@ -155,6 +161,11 @@ impl Signals {
     /// Returns once events may have been written since the last call.
     pub(super) async fn news(&self) {
         self.news.notified().await;
+    }
+
+    /// Bytes of events that this process has written, as they grow.
+    pub(super) fn news_bytes(&self) -> watch::Receiver<u64> {
+        self.news_bytes.subscribe()
     }
 
     /// Something may have been missed: everybody is to look for himself.

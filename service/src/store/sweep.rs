@@ -8,8 +8,9 @@ use diesel::{dsl::min, prelude::*};
 use super::{
     dialect,
     error::Result,
+    floors::Floors,
     link::{Link, on_engine},
-    rows::{TaskRow, micros, time},
+    rows::{TaskRow, micros, nearest_time},
     schema::{executors, routing, stage, tasks},
     signals::CancelSignal,
     steer, transition,
@@ -47,6 +48,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>, requests: &[&SweepRequest]) -> Result<Vec<(
         changed += reap(tx)?;
         changed += reroute(tx)?;
         tx.flush()?;
+        trim_rewinds(tx)?;
     }
     probe(tx);
     look_for_news(tx)?;
@@ -71,7 +73,7 @@ fn free_rows(tx: &mut Tx<'_>, seqs: &[i64]) -> Result<Vec<TaskRow>> {
 fn promote(tx: &mut Tx<'_>) -> Result<usize> {
     let due = tasks::table
         .filter(stage::is_scheduled())
-        .filter(tasks::due_at.le(micros(tx.now)))
+        .filter(tasks::due_at.between(tx.floors.due, micros(tx.now)))
         .order(tasks::due_at)
         .limit(STEP_ROWS)
         .select(tasks::seq);
@@ -92,7 +94,7 @@ fn promote(tx: &mut Tx<'_>) -> Result<usize> {
 fn expire(tx: &mut Tx<'_>) -> Result<usize> {
     let late = tasks::table
         .filter(stage::is_waiting())
-        .filter(tasks::expires_at.le(micros(tx.now)))
+        .filter(tasks::expires_at.between(tx.floors.expiring, micros(tx.now)))
         .order(tasks::expires_at)
         .limit(STEP_ROWS)
         .select(tasks::seq);
@@ -113,7 +115,7 @@ fn reap(tx: &mut Tx<'_>) -> Result<usize> {
     let now = micros(tx.now);
     let over = tasks::table
         .filter(stage::is_running())
-        .filter(tasks::lease_expires_at.le(now))
+        .filter(tasks::lease_expires_at.between(tx.floors.leased, now))
         .order(tasks::lease_expires_at)
         .limit(STEP_ROWS)
         .select(tasks::seq);
@@ -179,6 +181,15 @@ fn reroute(tx: &mut Tx<'_>) -> Result<usize> {
     Ok(rows.len())
 }
 
+/// Nobody reads these any more.
+fn trim_rewinds(tx: &mut Tx<'_>) -> Result<()> {
+    if let Link::Postgres(c) = &mut tx.link {
+        let trimmed = &mut tx.floors.rewinds_trimmed;
+        *trimmed = dialect::trim_rewinds(c, *trimmed, micros(tx.now))?;
+    }
+    Ok(())
+}
+
 /// Executors that were held may be tried again.
 fn probe(tx: &mut Tx<'_>) {
     tx.effects.work.dispatcher |= tx
@@ -217,19 +228,32 @@ pub(super) fn is_routed(link: &mut Link<'_>) -> Result<bool> {
 
 /// The next time at which one of the above has something to do.
 fn next_at(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
-    let due = tasks::table.filter(stage::is_scheduled()).select(min(tasks::due_at));
-    let late = tasks::table
+    let horizon = tx.floors.find_horizon(&mut tx.link, tx.now)?;
+    let Floors { due, leased, expiring, .. } = &mut *tx.floors;
+    let first_due = tasks::table
+        .filter(stage::is_scheduled())
+        .filter(tasks::due_at.ge(*due))
+        .select(min(tasks::due_at));
+    let first_late = tasks::table
         .filter(stage::is_waiting())
-        .filter(tasks::expires_at.is_not_null())
+        .filter(tasks::expires_at.ge(*expiring))
         .select(min(tasks::expires_at));
-    let over = tasks::table.filter(stage::is_running()).select(min(tasks::lease_expires_at));
+    let first_over = tasks::table
+        .filter(stage::is_running())
+        .filter(tasks::lease_expires_at.ge(*leased))
+        .select(min(tasks::lease_expires_at));
     let held = executors::table
         .filter(executors::held_until.gt(micros(tx.now)))
         .select(min(executors::held_until));
     let routed = is_routed(&mut tx.link)?;
     let times: [Option<i64>; 4] = on_engine!(&mut tx.link, c => [
-        due.first(c)?, late.first(c)?, over.first(c)?, held.first(c)?
+        first_due.first(c)?, first_late.first(c)?, first_over.first(c)?, held.first(c)?
     ]);
-    let soonest = times.into_iter().flatten().min().map(time).transpose()?;
+    if tx.link.is_shared() {
+        for (floor, first) in [due, expiring, leased].into_iter().zip(&times) {
+            *floor = first.map_or(horizon, |first| first.min(horizon));
+        }
+    }
+    let soonest = times.into_iter().flatten().min().map(nearest_time);
     Ok(if routed { soonest } else { Some(tx.now) })
 }

@@ -3,9 +3,9 @@
 use diesel::prelude::*;
 
 use super::{
-    error::Result,
+    error::{Error, Result},
     link::{Link, on_engine},
-    rows::{corrupt, from_json, micros, time, times, to_json},
+    rows::{corrupt, from_json, micros, nearest_time, to_json},
     schema::{token_log, tokens},
     tx::Tx,
 };
@@ -14,6 +14,9 @@ use crate::domain::{
     names::{QueueName, TokenName},
     token::{Hash, NewToken, Scope, Token},
 };
+
+/// Stands for a name that is none.
+const UNREADABLE: &str = "unreadable";
 
 /// Whether a configured token has all rights, so that none in the table needs to.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +96,30 @@ impl TokenRow {
         })
     }
 
+    /// One that cannot be read lets nobody in, and keeps its place: where there is a token,
+    /// everybody else is asked for one.
+    fn token_or_revoked(self) -> Result<Token> {
+        let (name, created_at) = (self.name.clone(), nearest_time(self.created_at));
+        self.token().or_else(|error| {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "a token cannot be read, and counts as revoked");
+            Ok(Token {
+                name: name
+                    .parse()
+                    .or_else(|_| UNREADABLE.parse())
+                    .map_err(|_| corrupt("a name"))?,
+                // Of nothing.
+                hash: Hash([0; 32]),
+                scopes: Vec::new(),
+                queue_names: None,
+                created_at,
+                expires_at: None,
+                last_used_at: None,
+                revoked_at: Some(created_at),
+            })
+        })
+    }
+
     fn token(self) -> Result<Token> {
         let scopes = self.scopes.split(' ').map(str::parse::<Scope>);
         let queue_names: Option<Vec<String>> = match &self.queue_names {
@@ -110,10 +137,10 @@ impl TokenRow {
             hash: Hash(self.hash.try_into().map_err(|_length| corrupt("a token's hash"))?),
             scopes: scopes.collect::<std::result::Result<_, _>>().map_err(odd)?,
             queue_names: queue_names.map_err(odd)?,
-            created_at: time(self.created_at)?,
-            expires_at: times(self.expires_at)?,
-            last_used_at: times(self.last_used_at)?,
-            revoked_at: times(self.revoked_at)?,
+            created_at: nearest_time(self.created_at),
+            expires_at: self.expires_at.map(nearest_time),
+            last_used_at: self.last_used_at.map(nearest_time),
+            revoked_at: self.revoked_at.map(nearest_time),
         })
     }
 }
@@ -199,10 +226,20 @@ pub(super) fn version(link: &mut Link<'_>) -> Result<i64> {
     Ok(on_engine!(link, c => token_log::table.select(token_log::version).first(c))?)
 }
 
+/// Those that cannot be read, with the reason.
+pub(super) fn unreadable(link: &mut Link<'_>) -> Result<Vec<(String, Error)>> {
+    let rows: Vec<TokenRow> = on_engine!(link, c => tokens::table.order(tokens::name).load(c))?;
+    let unreadable = |row: TokenRow| {
+        let name = row.name.clone();
+        row.token().err().map(|error| (name, error))
+    };
+    Ok(rows.into_iter().filter_map(unreadable).collect())
+}
+
 /// All tokens, by name.
 pub(super) fn load(link: &mut Link<'_>) -> Result<TokenTable> {
     let version = version(link)?;
     let rows: Vec<TokenRow> = on_engine!(link, c => tokens::table.order(tokens::name).load(c))?;
-    let tokens = rows.into_iter().map(TokenRow::token).collect::<Result<_>>()?;
+    let tokens = rows.into_iter().map(TokenRow::token_or_revoked).collect::<Result<_>>()?;
     Ok(TokenTable { version, tokens })
 }

@@ -101,6 +101,11 @@ pub(super) fn expired(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     finish(tx, row, Stage::Failed, Some(Failure::new(FailureKind::Expired, message)))
 }
 
+/// Makes the row FAILED because the database holds what cannot be read; the caller saves it.
+pub(super) fn unreadable(tx: &mut Tx<'_>, row: &mut TaskRow, flaw: &str) -> Result<()> {
+    finish(tx, row, Stage::Failed, Some(Failure::unreadable(flaw)))
+}
+
 fn finish(
     tx: &mut Tx<'_>,
     row: &mut TaskRow,
@@ -144,12 +149,14 @@ fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow, outcome: &Outcome) -> Result<()
     }
     drop_lease(&mut row.now);
     let refusals = count(row.now.deliveries - row.now.attempts);
+    // Its time had come, whatever the clock says by now.
+    let mut due_at = tx.now;
     if matches!(outcome, Outcome::Undelivered { .. }) && refusals > REFUSALS_IN_PLACE {
         let doublings = (refusals - REFUSALS_IN_PLACE).min(16);
         let wait = (REFUSED_WAIT_FIRST * (1 << doublings)).min(REFUSED_WAIT_MAX);
-        row.now.due_at = micros(later(tx.now, wait));
+        due_at = later(tx.now, wait);
+        row.now.due_at = micros(due_at);
     }
-    let due_at = time(row.now.due_at)?;
     wait_from(tx, row, due_at);
     let run_after = (due_at > tx.now).then_some(due_at);
     tx.tell_of_attempt(row, attempt, &Change::Released { run_after })

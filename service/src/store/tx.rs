@@ -3,8 +3,10 @@ use std::time::Duration;
 use super::{
     audit::Note,
     changes::Changes,
+    dialect,
     error::Result,
     events::News,
+    floors::Floors,
     link::Link,
     registry::Registry,
     rows::{TaskRow, micros},
@@ -27,6 +29,7 @@ pub(super) struct Tx<'a> {
     pub(super) now: Timestamp,
     pub(super) entropy: &'a Entropy,
     pub(super) registry: &'a mut Registry,
+    pub(super) floors: &'a mut Floors,
     pub(super) changes: Changes,
     /// What those are told who watch.
     pub(super) news: News,
@@ -42,7 +45,16 @@ pub(super) struct Tx<'a> {
 impl Tx<'_> {
     /// Writes what the commands so far have changed.
     pub(super) fn flush(&mut self) -> Result<()> {
+        for row in self.changes.changed() {
+            self.floors.note(row, self.now);
+        }
         self.changes.flush(&mut self.link)
+    }
+
+    /// Tells other processes where tasks wait that were due before this transaction began.
+    pub(super) fn store_rewinds(&mut self) -> Result<()> {
+        let early = self.floors.take_early();
+        dialect::insert_rewinds(&mut self.link, micros(self.now), &early)
     }
 
     /// There is a task more that this executor may claim, if it is one.

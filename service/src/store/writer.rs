@@ -16,13 +16,16 @@ use super::{
     changes::Changes,
     command::{Batch, Command},
     dialect,
-    error::{Error, Result},
+    error::{Error, Misplaced, Result},
     events::News,
+    file::DatabaseFile,
+    floors::Floors,
     health::{Health, Reconnect},
     link::{Connection, Failed},
     registry::Registry,
     rows,
     signals::{Effects, Signals},
+    timekeeper::{Reading, Timekeeper},
     tx::Tx,
 };
 use crate::{clock::Clock, entropy::Entropy, memory::Memory, metrics::Metrics};
@@ -33,8 +36,12 @@ pub(super) const QUEUE_COMMANDS_MAX: usize = 4_096;
 pub(super) const QUEUE_KIB_MAX: usize = 256 * 1024;
 /// Commands of one transaction.
 const BATCH_COMMANDS_MAX: usize = 512;
-/// Bytes of new tasks after which a transaction takes no more commands.
+/// Bytes of what commands carry after which a transaction takes no more of them.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Transactions that mend stored times before a batch: after a step of the clock, and a silence, and
+/// one more of what came meanwhile.
+const MENDS_MAX: u32 = 3;
 
 /// How often one command is tried that lost a race for a unique key to another process.
 const RACES_MAX: u32 = 5;
@@ -45,13 +52,18 @@ pub(super) struct Writer {
     /// Makes another connection like the one that was lost.
     pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
     pub(super) reconnect: Reconnect,
+    pub(super) file: Arc<DatabaseFile>,
     pub(super) health: Arc<Health>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) timekeeper: Timekeeper,
     pub(super) entropy: Arc<Entropy>,
     pub(super) signals: Arc<Signals>,
     /// Takes what other processes are to know.
     pub(super) outbox: Option<SyncSender<Effects>>,
+    /// Who looks after the database goes on until this is dropped.
+    pub(super) _keeper: SyncSender<()>,
     pub(super) registry: Registry,
+    pub(super) floors: Floors,
     pub(super) deliveries_max: u32,
     pub(super) memory: Arc<Memory>,
     pub(super) metrics: Arc<Metrics>,
@@ -86,19 +98,24 @@ impl Writer {
     fn commit(&mut self, mut batch: Batch) {
         let was_connected = self.connection.is_some();
         let mut done = self.transact(&mut batch);
-        if let Err(Failed::Undone(Error::Unavailable(cause))) = &done
+        if let Err(Failed::Undone(error @ Error::Unavailable(cause))) = &done
             && was_connected
+            && error.misplaced().is_none()
         {
             tracing::warn!(error = &**cause as &dyn std::error::Error, "a batch is tried again");
-            self.connection = None;
+            self.disconnect();
             done = self.transact(&mut batch);
         }
         match done {
             Ok(()) => batch.settle(),
             Err(Failed::Unknown(error) | Failed::Undone(error @ Error::Unavailable(_))) => {
                 self.lose(&error);
+                let misplaced = error.misplaced().cloned();
                 for command in batch.into_commands() {
-                    command.refuse(Error::Unavailable("the commit was lost".into()));
+                    command.refuse(Error::Unavailable(match &misplaced {
+                        Some(misplaced) => misplaced.clone().into(),
+                        None => "the commit was lost".into(),
+                    }));
                 }
             }
             Err(Failed::Undone(error)) => {
@@ -131,10 +148,19 @@ impl Writer {
         }
     }
 
-    /// A connection that was lost does not come back by itself.
+    /// A connection that was lost does not come back by itself. But the one to a file that is not
+    /// in its place any more is all that still leads to it.
     fn lose(&mut self, error: &Error) {
-        self.connection = None;
+        if !matches!(error.misplaced(), Some(Misplaced::File(_))) {
+            self.disconnect();
+        }
+        self.timekeeper.failed();
         self.health.down(error);
+    }
+
+    fn disconnect(&mut self) {
+        self.connection = None;
+        self.file.closed();
     }
 
     /// The connection, made anew if it was lost; while that fails, it is tried at growing
@@ -148,25 +174,52 @@ impl Writer {
     }
 
     fn transact(&mut self, batch: &mut Batch) -> std::result::Result<(), Failed> {
+        for _ in 0..MENDS_MAX {
+            if self.apply_or_mend(batch)? {
+                return Ok(());
+            }
+        }
+        Err(Failed::Undone(Error::Unavailable("the clock does not come to rest".into())))
+    }
+
+    /// Carries out the batch in a transaction; or, where it finds that stored times are wrong, mends
+    /// those in it and says that the batch is still to be done. (In one transaction they could want
+    /// the same rows as others in another order.)
+    fn apply_or_mend(&mut self, batch: &mut Batch) -> std::result::Result<bool, Failed> {
+        self.file.check().map_err(Failed::Undone)?;
         self.connection().map_err(Failed::Undone)?;
         let Some(connection) = &mut self.connection else {
             return Err(Failed::Undone(Error::Closed));
         };
         let begun = Instant::now();
         let mut effects = Effects::default();
-        let registry = &mut self.registry;
+        let (registry, floors) = (&mut self.registry, &mut self.floors);
+        let timekeeper = &self.timekeeper;
         let committed = connection.transaction(|mut link| {
+            let asked = self.clock.elapsed();
             let entered = dialect::enter(&mut link, batch.changes_routing())?;
             let now = match entered.now {
                 Some(micros) => self.clock.agree(rows::time(micros)?),
                 None => self.clock.now(),
             };
+            let (told, pulse) = (self.clock.elapsed(), self.clock.pulse());
+            let reading = Reading { now, asked, told, pulse, steps: entered.steps };
+            if let Some(moved) = timekeeper.look(&reading) {
+                timekeeper.mend(&mut link, &reading, moved)?;
+                effects.sweep_by(now);
+                return Ok((reading, None));
+            }
             registry.refresh(&mut link, entered.version)?;
+            if timekeeper.moved_by_others(&reading) {
+                floors.forget();
+            }
+            floors.enter(now);
             let mut tx = Tx {
                 link,
                 now,
                 entropy: &self.entropy,
                 registry: &mut *registry,
+                floors: &mut *floors,
                 changes: Changes::default(),
                 news: News::default(),
                 notes: Vec::new(),
@@ -179,21 +232,37 @@ impl Writer {
             batch.apply(&mut tx)?;
             tx.registry.store_circuits(&mut tx.link)?;
             audit::store(&mut tx)?;
-            tx.store_news()
+            tx.store_rewinds()?;
+            tx.store_news()?;
+            Ok((reading, Some(!seqs.is_empty())))
         });
-        if let Err(failed) = committed {
+        // Where the file went meanwhile, nobody is told that anything was done.
+        let committed =
+            committed.and_then(|done| self.file.check().map_err(Failed::Unknown).map(|()| done));
+        let (reading, reported) = committed.inspect_err(|_failed| {
             self.registry.forget();
-            return Err(failed);
-        }
+            self.floors.forget();
+        })?;
+        self.timekeeper.committed(&reading, reported.unwrap_or(true));
         self.health.up();
+        self.floors.committed(begun.elapsed());
         self.signals.publish(&effects);
+        if reported.is_none() {
+            // Times were moved under them.
+            self.floors.forget();
+            return Ok(false);
+        }
         self.metrics.committed(batch.len(), begun.elapsed());
         self.metrics.observe(&effects.observations);
+        self.tell_others(effects);
+        Ok(true)
+    }
+
+    fn tell_others(&self, effects: Effects) {
         if let Some(outbox) = &self.outbox
             && outbox.try_send(effects).is_err()
         {
             tracing::debug!("other processes have to look for themselves");
         }
-        Ok(())
     }
 }

@@ -2,32 +2,31 @@
 
 use std::{mem, time::Duration};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, Claims,
     CreateTokenAnswer, CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error,
-    FinishRequest, Installed, LeaseLost, NoSuchPlugin, Note, Pruned, QueueChange, Registered,
-    RenewRequest, Result, RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store,
-    UninstallAnswer, audit,
+    FinishRequest, Installed, LeaseLost, NotRegistered, Note, Pruned, QueueChange, Registered,
+    Result, RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
     prune::PruneRequest,
+    queues::SetAnswer,
     rows::micros,
     sweep::SweepRequest,
 };
 use crate::{
-    clock::later,
     domain::{
         Timestamp,
         attempt::Outcome,
         event::EventRetention,
         executor::{ExecutorId, Registration},
-        lease::{Claimed, Lease, LeaseToken, Renewal},
+        lease::{Claimed, Lease, LeaseToken},
         names::{ExecutorName, PluginName, TokenName},
+        places::PluginRoom,
         plugin::NewPlugin,
-        queue::QueueSettings,
         retention::Retention,
         task::{NewTask, TaskId},
     },
@@ -67,24 +66,24 @@ impl Store {
         request: ClaimRequest,
         wait: Duration,
     ) -> Result<Vec<Held<Claimed>>> {
-        let until = later(self.clock.now(), wait);
+        let until = self.clock.elapsed() + wait;
         let mut looks = ROUTING_LOOKS_MAX;
         loop {
             let mut place = self.signals.idle(executor);
             let Claims { begun, no_room } = self.claim_or_give_back(request.clone()).await?;
-            let over = until <= self.clock.now();
+            let left = until.saturating_sub(self.clock.elapsed());
             if begun.is_empty() && no_room {
-                if over {
+                if left.is_zero() {
                     return Err(Error::NoRoom);
                 }
                 // It comes free as others are sent their answers, which tells nobody here.
-                self.clock.sleep(ROOM_LOOK).await;
+                self.clock.sleep(left.min(ROOM_LOOK)).await;
                 continue;
             }
-            if !begun.is_empty() || (over && looks == 0) {
+            if !begun.is_empty() || (left.is_zero() && looks == 0) {
                 return Ok(begun);
             }
-            if over {
+            if left.is_zero() {
                 // Not while tasks are still on their way to executors that have just registered.
                 looks = if self.is_routed().await? { 0 } else { looks - 1 };
                 if looks > 0 {
@@ -94,8 +93,7 @@ impl Store {
             }
             tokio::select! {
                 () = place.called() => {}
-                () = self.clock.sleep(self.polls.idle) => {}
-                () = self.clock.sleep_until(until) => {}
+                () = self.clock.sleep(left.min(self.idle_poll)) => {}
             }
         }
     }
@@ -110,13 +108,6 @@ impl Store {
             drop(asker.send(claimed.map(|claims| Handed { claims, store })));
         });
         answer.await.unwrap_or(Err(Error::Closed)).map(Handed::take)
-    }
-
-    pub async fn renew(
-        &self,
-        request: RenewRequest,
-    ) -> Result<std::result::Result<Renewal, LeaseLost>> {
-        self.insist(Command::Renew, request).await
     }
 
     /// The executor goes on by itself and reports with its token.
@@ -154,7 +145,7 @@ impl Store {
         &self,
         registration: Registration,
         note: Note,
-    ) -> Result<std::result::Result<Registered, NoSuchPlugin>> {
+    ) -> Result<std::result::Result<Registered, NotRegistered>> {
         self.ask_noted(Command::Put, registration, note, std::result::Result::is_ok).await
     }
 
@@ -164,8 +155,12 @@ impl Store {
     }
 
     /// Stores a plugin's component and lets it run.
-    pub async fn install_plugin(&self, new: NewPlugin, note: Note) -> Result<Installed> {
-        self.ask_noted(Command::Install, new, note, |_| true).await
+    pub async fn install_plugin(
+        &self,
+        new: NewPlugin,
+        note: Note,
+    ) -> Result<std::result::Result<Installed, NotRegistered>> {
+        self.ask_noted(Command::Install, new, note, std::result::Result::is_ok).await
     }
 
     /// Lets another stored version of a plugin run.
@@ -185,8 +180,8 @@ impl Store {
     }
 
     /// Changes a queue's settings and returns what holds now.
-    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<QueueSettings> {
-        self.ask_noted(Command::SetQueue, change, note, |_| true).await
+    pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<SetAnswer> {
+        self.ask_noted(Command::SetQueue, change, note, std::result::Result::is_ok).await
     }
 
     pub async fn create_token(
@@ -250,9 +245,15 @@ impl Store {
         }
     }
 
+    /// Bytes of events that this process has written, as they grow.
+    pub fn event_bytes(&self) -> watch::Receiver<u64> {
+        self.signals.news_bytes()
+    }
+
     /// Whether the database takes writes: an empty batch is committed.
     pub async fn check(&self) -> Result<()> {
-        let nothing = ClaimRequest { by: Claimer::Dispatcher, limit: 0 };
+        let by = Claimer::Dispatcher { plugins: PluginRoom::default() };
+        let nothing = ClaimRequest { by, limit: 0 };
         self.ask(Command::Claim, nothing).await.map(drop)
     }
 
@@ -292,7 +293,11 @@ impl Store {
 
     /// Sends a command that must not be turned away: heartbeats and ends of attempts have to
     /// get through just when there is too much to do.
-    async fn insist<I, O>(&self, command: fn(Pending<I, O>) -> Command, input: I) -> Result<O> {
+    pub(super) async fn insist<I, O>(
+        &self,
+        command: fn(Pending<I, O>) -> Command,
+        input: I,
+    ) -> Result<O> {
         let (waiter, answer) = oneshot::channel();
         if self.commands.send(command(Pending::new(input, waiter))).await.is_err() {
             return Err(Error::Closed);

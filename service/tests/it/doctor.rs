@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Output};
 
-use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection, sql_query};
+use diesel::{Connection, PgConnection, connection::SimpleConnection};
 use nightshift::config::Hidden;
 use nightshift_client::types::ExecutorRequest;
 use serde_json::Value;
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::{
     app::{Builder, SECRET, TestApp},
+    database::execute,
     executor::{Reply, TestExecutor},
     on_both_engines,
     process::binary,
@@ -64,17 +65,6 @@ impl Said {
         let setting = settings.iter().find(|setting| setting["name"] == name).unwrap();
         (&setting["value"], setting["source"].as_str().unwrap())
     }
-}
-
-fn execute(database_url: &str, statement: &str) {
-    let executed = if let Some(file) = database_url.strip_prefix("sqlite://") {
-        let mut connection = SqliteConnection::establish(file).unwrap();
-        sql_query(statement).execute(&mut connection)
-    } else {
-        let mut connection = PgConnection::establish(database_url).unwrap();
-        sql_query(statement).execute(&mut connection)
-    };
-    executed.unwrap();
 }
 
 on_both_engines! {
@@ -306,6 +296,26 @@ async fn with_tls_the_certificate_and_the_service_behind_it_are_looked_at() {
     let (status, message) = said.check("certificate");
     assert_eq!(status, "fail");
     assert!(message.starts_with("tls_key is not the key of tls_certificate"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_a_transaction_open_on_postgres_is_named() {
+    let app = Builder::postgres().start();
+    let url = app.database_url();
+    let mut session = PgConnection::establish(&url).unwrap();
+    session.batch_execute("SET application_name = 'forgotten'").unwrap();
+    session
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM tasks")
+        .unwrap();
+    let said = Said::of_database(&url).await;
+    let (status, message) = said.check("open transactions");
+    assert_eq!(status, "ok");
+    assert!(message.contains(" of nightshift (forgotten) for "), "{message}");
+    let metrics = app.send(app.request("GET", "/metrics")).await.text;
+    let name = "nightshift_database_oldest_transaction_seconds ";
+    let shown = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    assert!(shown.parse::<f64>().unwrap() > 0.0, "{shown}");
+    session.batch_execute("COMMIT").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

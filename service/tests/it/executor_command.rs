@@ -99,9 +99,22 @@ async fn each_fails(only: &str, cases: &[(&[Fault], &[&str])]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_kit_passes() {
-    let (status, text) = Kit::start(&[]).await.check(&["--strict"]).await;
+    let (status, text) = Kit::start(&[]).await.check(&["--strict", "--echoes-task-id"]).await;
     assert_eq!(status, Some(0), "{text}");
-    assert!(text.ends_with("\n26 ok, 0 failed, 0 skipped\n"), "{text}");
+    assert!(text.ends_with("\n27 ok, 0 failed, 0 skipped\n"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_does_not_say_the_tasks_id_fails_where_it_has_to() {
+    let check = ["--only", "answer: the task's id", "--echoes-task-id"];
+    for (wrong, why) in [
+        ("\"x-task-id\", message", "has no such header"),
+        ("\"nightshift-task-id\", \"1\" or message", "says \"1\""),
+    ] {
+        let kit = Kit::start(&[("\"nightshift-task-id\", message", wrong)]).await;
+        let (status, text) = kit.check(&check).await;
+        assert!(status == Some(1) && text.contains(why), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,8 +166,8 @@ async fn an_executor_that_goes_on_reporting_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_signatures_is_told_apart() {
     let begins = (
-        "answer(json.loads(body)) if self.is_signed(body) else (401, None)",
-        "(answer(json.loads(body)), (401, None))[not self.is_signed(body)]",
+        "answer(message) if message else (401, None)",
+        "(answer(message or json.loads(body)), (401, None))[not message]",
     );
     each_fails(
         "signature",

@@ -1,7 +1,6 @@
 //! The service over TLS, and executors over TLS.
 
 use std::{
-    fs,
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     path::Path,
@@ -16,23 +15,13 @@ use rustls::{
 
 use crate::support::{
     app::{Builder, SECRET, TestApp},
-    soon, until,
+    soon,
+    tls::{self, certify},
+    until,
 };
 
-/// Writes a new certificate for this machine, and returns it.
-fn certify(folder: &Path) -> Certificate {
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
-    Certificate::from_pem(made.cert.pem().as_bytes()).unwrap()
-}
-
 fn with_tls(folder: &Path) -> Builder {
-    let mut app = Builder::sqlite();
-    app.config.tls_certificate = Some(folder.join("cert.pem"));
-    app.config.tls_key = Some(folder.join("key.pem"));
-    app
+    tls::with_tls(Builder::sqlite(), folder)
 }
 
 /// Trusts this authority and no other.

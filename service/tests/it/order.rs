@@ -1,6 +1,6 @@
 //! Who is next, and who serves whom.
 
-use nightshift_client::types::{ReasonCode, TaskBatch, TaskRequest, TaskStatus};
+use nightshift_client::types::{QueueChange, ReasonCode, TaskBatch, TaskRequest, TaskStatus};
 
 use crate::support::{
     executor::{Call, Reply, TestExecutor},
@@ -52,6 +52,44 @@ on_both_engines! {
         app.client.create_tasks(&TaskBatch { tasks }).await.unwrap();
         app.register_as("exec", &executor, |r| r.concurrency = Some(1)).await;
         assert_eq!(paths(&executor.called(100).await), expected);
+    }
+
+    async fn c20_the_order_holds_across_queues_with_and_without_settings(app: App) {
+        let (app, _clock) = app.with_manual_clock();
+        let app = app.start();
+        let worker = app.register_workers("tom", |_| {}).await;
+        let one = QueueChange { concurrency: Some(Some(1)), ..QueueChange::default() };
+        app.client.update_queue("one", &one).await.unwrap();
+        let paused = QueueChange { paused: Some(true), ..QueueChange::default() };
+        app.client.update_queue("paused", &paused).await.unwrap();
+        let task = |path: &str, queue: &str, priority| TaskRequest {
+            queue_name: Some(queue.to_owned()),
+            priority: Some(priority),
+            ..TaskRequest::new(path)
+        };
+        let mut tasks: Vec<_> = (0..30).map(|_| task("never", "paused", 7)).collect();
+        tasks.extend([
+            task("g", "free", -7), task("b", "one", 3), task("h", "one", 3), task("c", "free", 2),
+            task("a", "other", 5), task("e", "free", 0), task("f", "other", 0), task("d", "free", 1),
+        ]);
+        app.client.create_tasks(&TaskBatch { tasks }).await.unwrap();
+        let started = async |max: i64, only: Option<&str>| {
+            let leases = worker.ask(|request| {
+                request.max_tasks = Some(max);
+                request.queue_names = only.map(|name| vec![name.to_owned()]);
+            });
+            leases.await.into_iter().map(|lease| lease.task.task_path).collect::<Vec<_>>()
+        };
+        assert_eq!(started(2, None).await, ["a", "b"]);
+        assert_eq!(started(1, Some("other")).await, ["f"]);
+        assert_eq!(started(3, None).await, ["c", "d", "e"]);
+        assert_eq!(started(9, None).await, ["g"], "one is full, the other is paused");
+        let free = QueueChange { concurrency: Some(None), ..QueueChange::default() };
+        app.client.update_queue("one", &free).await.unwrap();
+        assert_eq!(started(9, None).await, ["h"]);
+        let resumed = QueueChange { paused: Some(false), ..QueueChange::default() };
+        app.client.update_queue("paused", &resumed).await.unwrap();
+        assert_eq!(started(40, None).await.len(), 30);
     }
 
     async fn c23_each_task_is_claimed_once(app: App) {

@@ -1,6 +1,6 @@
 //! `nightshift plugin`: with a service, and without one.
 
-use std::process::Output;
+use std::{os::unix::fs::PermissionsExt, process::Output};
 
 use nightshift_guests::{self as guests, GUEST, changed};
 use serde_json::Value;
@@ -65,7 +65,10 @@ async fn a_task_is_tried_without_a_service() {
             &["guest.memory", "--memory-mib", "2"][..],
             "OutOfMemory: the plugin needed more than its 2",
         ),
-        (&["guest.loop", "--timeout", "0.1"], "Timeout: the run took longer than 0.1 s"),
+        (
+            &["guest.loop", "--timeout", "0.1"],
+            "Timeout: the run took longer than 0.1 s (may be tried again)",
+        ),
         (&["guest.garbage"], "Rejected: what the plugin returned is not JSON"),
         (&["guest.outside", "--args", "[\"http://127.0.0.1:9/\"]"], "\"denied\""),
     ] {
@@ -116,6 +119,22 @@ async fn plugins_are_installed_shown_rolled_back_and_removed() {
         assert!(shown.contains(part), "{shown}");
     }
     assert!(!shown.contains("secret"), "{shown}");
+    // What is not said stays, also what is never shown.
+    let put = async |arguments: &[&str]| {
+        let output = service.run(&[&["executor", "put", "guest"], arguments].concat()).await;
+        (output.status.code(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (status, shown) = put(&["--grant-http", "10.0.0.7:8000"]).await;
+    assert_eq!(status, Some(0), "{shown}");
+    for part in ["64 MiB", "*.example.org 10.0.0.7:8000", "images", "KEY", "guest.echo"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let (_, shown) = put(&["--revoke", "images", "--revoke", "*.example.org"]).await;
+    assert!(!shown.contains("images") && !shown.contains("example.org"), "{shown}");
+    assert!(shown.contains("10.0.0.7:8000") && shown.contains("KEY"), "{shown}");
+    assert_eq!(put(&["--revoke", "images"]).await.0, Some(2), "it was");
+    let (_, shown) = put(&["--plugin", "guest", "--reset"]).await;
+    assert!(shown.contains("128 MiB") && !shown.contains("KEY"), "{shown}");
     let get: Value = serde_json::from_str(&run(&["get", "guest", "--json"]).await).unwrap();
     assert_eq!(get["versions"].as_array().unwrap().len(), 2);
     run(&["remove", "guest"]).await;
@@ -123,4 +142,56 @@ async fn plugins_are_installed_shown_rolled_back_and_removed() {
     let output = service.run(&["plugin", "get", "guest"]).await;
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("plugin_not_found"), "{}", text(&output.stderr));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn installing_beside_another_executor_says_that_nothing_runs_the_plugin() {
+    let folder = folder();
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    let worker = ["executor", "put", "guest", "--task-path", "other.*"];
+    assert_eq!(service.run(&worker).await.status.code(), Some(0));
+    let install = ["plugin", "install", "guest", "guest.wasm"];
+    let output = service.run(&install).await;
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    let command = "nightshift executor put OTHER_NAME --plugin guest";
+    assert!(said.contains(command), "{said}");
+    let beside = ["executor", "put", "beside", "--plugin", "guest"];
+    assert_eq!(service.run(&beside).await.status.code(), Some(0));
+    assert_eq!(service.run(&install).await.status.code(), Some(0), "something does now");
+}
+
+#[tokio::test]
+async fn a_new_plugin_begins_with_the_interface_and_a_template() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = alone(&folder, &["new", "survey"]).await;
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let read =
+        |file: &str| std::fs::read_to_string(folder.path().join("survey").join(file)).unwrap();
+    assert!(read("wit/plugin.wit").contains("package nightshift:plugin@"));
+    assert!(read("plugin.py").contains("survey.magnitude") && !read("plugin.py").contains("NAME"));
+    assert!(read("nightshift_plugin.py").contains("def fetch("));
+    // What is there is somebody's work.
+    assert_eq!(alone(&folder, &["new", "survey"]).await.status.code(), Some(2));
+    let interface = ["new", "other", "--language", "none"];
+    assert_eq!(text(&alone(&folder, &interface).await.stdout), "other/wit/plugin.wit\n");
+}
+
+#[tokio::test]
+async fn machine_code_that_cannot_be_kept_is_not_compiled_here() {
+    let folder = folder();
+    let cache = folder.path().join("cache/nightshift/plugins");
+    std::fs::create_dir_all(cache.join("code")).unwrap();
+    let mut mode = std::fs::metadata(&cache).unwrap().permissions();
+    mode.set_mode(0o700);
+    std::fs::set_permissions(&cache, mode).unwrap();
+    // A folder is to be there, so that nothing can be written, as on a disk that is full.
+    std::fs::write(cache.join("code/modules"), "").unwrap();
+    let mut command = binary();
+    command.env("XDG_CACHE_HOME", folder.path().join("cache"));
+    command.args(["plugin", "check", "guest.wasm"]).current_dir(folder.path());
+    let output = soon("the end of a command", command.output()).await.unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+    let said = text(&output.stderr);
+    assert!(said.contains("the machine code cannot be kept in"), "{said}");
 }

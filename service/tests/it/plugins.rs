@@ -23,12 +23,12 @@ async fn install(app: &TestApp, name: &str, component: Vec<u8>) -> Plugin {
     app.client.put_plugin(name, component).await.unwrap()
 }
 
-async fn install_guest(app: &TestApp) -> Plugin {
+pub async fn install_guest(app: &TestApp) -> Plugin {
     install(app, "guest", guests::plugin(GUEST)).await
 }
 
 /// Serves all of the guest's tasks, also those that it does not describe.
-async fn register(app: &TestApp, change: impl FnOnce(&mut ExecutorRequest)) {
+pub async fn register(app: &TestApp, change: impl FnOnce(&mut ExecutorRequest)) {
     let mut request = ExecutorRequest {
         kind: ExecutorKind::Wasm,
         plugin: Some("guest".to_owned()),
@@ -40,7 +40,7 @@ async fn register(app: &TestApp, change: impl FnOnce(&mut ExecutorRequest)) {
     app.client.put_executor("all", &request).await.unwrap();
 }
 
-fn task(name: &str, args: &str) -> TaskRequest {
+pub fn task(name: &str, args: &str) -> TaskRequest {
     TaskRequest { args: json(args), ..TaskRequest::new(format!("guest.{name}")) }
 }
 
@@ -311,7 +311,7 @@ on_both_engines! {
     async fn what_an_executor_grants_is_checked_and_its_values_are_not_shown(app: App) {
         let app = app.start();
         install_guest(&app).await;
-        let environment = [("KEY".to_owned(), "s3cret".to_owned())].into();
+        let environment = [("KEY".to_owned(), Some("s3cret".to_owned()))].into();
         let grants = Grants {
             http: vec!["*.example.org".to_owned()],
             directories: vec!["images".to_owned()],
@@ -337,6 +337,7 @@ on_both_engines! {
             (r#"{"kind": "wasm", "plugin": "guest", "url": "http://a"}"#, "422 invalid_field /url"),
             (r#"{"kind": "wasm", "plugin": "guest", "grants": {"http": ["a/b"]}}"#, "422 invalid_field /grants/http"),
             (r#"{"kind": "wasm", "plugin": "guest", "grants": {"directories": ["../etc"]}}"#, "422 invalid_field /grants/directories"),
+            (r#"{"kind": "wasm", "plugin": "guest", "grants": {"environment": {"KEY": null}}}"#, "422 invalid_field /grants/environment"),
             (r#"{"kind": "wasm", "plugin": "guest", "grants": {"environment": {"A=B": "c"}}}"#, "422 invalid_field /grants/environment"),
             (r#"{"kind": "wasm", "plugin": "guest", "grants": {"files": []}}"#, "422 invalid_field /grants/files"),
             (r#"{"kind": "worker", "task_paths": ["*"], "plugin": "guest"}"#, "422 invalid_field /plugin"),
@@ -364,7 +365,7 @@ on_both_engines! {
         assert_eq!(seen("directories").await, "0");
         let grants = Grants {
             directories: vec!["images".to_owned()],
-            environment: [("KEY".to_owned(), "value".to_owned())].into(),
+            environment: [("KEY".to_owned(), Some("value".to_owned()))].into(),
             ..Grants::default()
         };
         register(&app, |request| request.grants = Some(grants)).await;

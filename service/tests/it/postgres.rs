@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::support::{
     app::{Builder, SECRET, value},
-    database::Database,
+    database::{Database, execute},
     executor::{Reply, TestExecutor},
     process::{Service, binary},
     proxy::{Mode, Proxy},
@@ -69,6 +69,28 @@ async fn c45_b14_after_lost_connections_it_goes_on_and_keeps_what_was_done() {
     gate.add_permits(1);
     let next = app.enqueue("a.b").await.id;
     assert_eq!(app.end(next).await.status, TaskStatus::Successful);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_was_made_anew_is_told_of_and_gets_its_tables_by_a_start() {
+    let builder = Builder::postgres();
+    let url = builder.config.database_url.clone();
+    let app = builder.start();
+    app.enqueue("a.b").await;
+    execute(&url, "DROP SCHEMA public CASCADE; CREATE SCHEMA public");
+    // As dropping the database would.
+    cut_connections(&url);
+    let ready = || app.send(app.request("GET", "/readyz"));
+    let refused = until("a clear word", || async {
+        Some(ready().await).filter(|answer| answer.text.contains("made anew"))
+    })
+    .await;
+    assert_eq!(refused.problem(), "503 unavailable -");
+    // It stays so while it is looked at less often.
+    assert!(ready().await.text.contains("made anew"));
+    let app = app.stop().await.start();
+    app.client.get_readiness().await.unwrap();
+    assert_eq!(app.count().await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,7 +43,7 @@ fn at_once(path: &str) -> TaskRequest {
 #[tokio::test(flavor = "multi_thread")]
 async fn c29_an_idle_service_stops_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    for name in ["TERM", "INT"] {
+    for name in ["TERM", "INT", "HUP"] {
         let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
         service.client.get_readiness().await.unwrap();
         let start = Instant::now();
@@ -197,6 +197,15 @@ async fn wrong_settings_are_refused_with_the_way_out() {
     assert!(refused("", ("NIGHTSHIFT_SPEED", "7"), &[]).await.contains("speed"));
     assert!(refused("http_workers = 0", none, &[]).await.contains("http_workers"));
     assert!(refused("", none, &["--database-url", "mysql://x"]).await.contains("sqlite://"));
+    let in_memory: [&[&str]; 3] = [
+        &["--database-url", "sqlite://:memory:"],
+        &["--database-url", "sqlite://file::memory:"],
+        &["--database-url", "sqlite://file:x?mode=memory"],
+    ];
+    for flags in in_memory {
+        let output = refused("", none, flags).await;
+        assert!(output.contains("no file that outlives the process"), "{output}");
+    }
     assert!(refused("", none, &["--config", "nowhere.toml"]).await.contains("nowhere.toml"));
 }
 

@@ -1,6 +1,8 @@
 //! What an HTTP executor is sent, and what its answers mean.
 
-use nightshift_client::types::{TaskErrorKind, TaskRequest, TaskStatus};
+use nightshift_client::types::{
+    ErrorCode, ExecutorRequest, TaskErrorKind, TaskRequest, TaskStatus,
+};
 use serde_json::Value;
 use standardwebhooks::Webhook;
 
@@ -33,6 +35,29 @@ on_both_engines! {
         assert!(!verify(call, "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", &call.body));
         assert_eq!(call.headers["webhook-id"], format!("{id}.1"));
         assert_eq!(call.headers["content-type"], "application/json");
+    }
+
+    async fn a_registration_that_names_no_secret_keeps_those_that_there_are(app: App) {
+        let app = app.start();
+        let executor = TestExecutor::start(|_| Reply::ok("1")).await;
+        app.register_as("exec", &executor, |r| r.previous_secret = Some(OLD_SECRET.into())).await;
+        let shown = app
+            .register_as("exec", &executor, |r| {
+                r.secret = None;
+                r.concurrency = Some(3);
+            })
+            .await;
+        assert_eq!(shown.concurrency, Some(3));
+        app.end(app.enqueue("a.b").await.id).await;
+        let call = &executor.calls()[0];
+        assert!(verify(call, SECRET, &call.body) && verify(call, OLD_SECRET, &call.body));
+        let request = ExecutorRequest {
+            task_paths: vec!["*".to_owned()],
+            url: Some(executor.url()),
+            ..ExecutorRequest::default()
+        };
+        let refused = app.client.put_executor("new", &request).await.unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::InvalidField), "it has none yet");
     }
 
     async fn a_call_tells_all_about_the_attempt(app: App) {

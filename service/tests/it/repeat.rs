@@ -51,6 +51,28 @@ on_both_engines! {
         assert_eq!(post("\"\"", r#"{"task_path":"a"}"#).await.problem(), "400 invalid_header -");
     }
 
+    async fn an_idempotency_key_is_one_of_its_queue(app: App) {
+        let app = app.start();
+        let options =
+            EnqueueOptions { idempotency_key: Some("k".into()), ..EnqueueOptions::default() };
+        let mut ids = Vec::new();
+        for created in [true, false] {
+            for (queue_name, args) in [("one", "[1]"), ("two", "[2]")] {
+                let request = TaskRequest {
+                    queue_name: Some(queue_name.into()),
+                    args: json(args),
+                    ..TaskRequest::new("a.b")
+                };
+                let answer = app.client.create_task(&request, &options).await.unwrap();
+                assert_eq!(answer.created, created, "{queue_name}");
+                ids.push(answer.task.id);
+            }
+        }
+        assert_ne!(ids[0], ids[1]);
+        assert_eq!(ids[..2], ids[2..]);
+        assert_eq!(app.count().await, 2);
+    }
+
     async fn b75_a_key_lives_as_long_as_its_task(app: App) {
         let app = app.start();
         let options =
@@ -98,8 +120,8 @@ on_both_engines! {
         app.enqueue_with(with_id("[1]")).await;
         assert_eq!(app.end(ID).await.status, TaskStatus::Failed);
         assert_eq!(app.enqueue_with(with_id("[1]")).await.id, ID);
-        let ids = batch(vec![with_id("[1]"), TaskRequest::new("x")]).await.unwrap().ids;
-        assert_eq!(ids[0], ID);
+        let answer = batch(vec![with_id("[1]"), TaskRequest::new("x")]).await.unwrap();
+        assert_eq!((answer.ids[0], answer.existing), (ID, vec![0]));
         let before = app.count().await;
         let refused = batch(vec![TaskRequest::new("x"), with_id("[2]")]).await.unwrap_err();
         assert_eq!(refused.code(), Some(ErrorCode::IdConflict));
@@ -107,8 +129,10 @@ on_both_engines! {
         assert_eq!(app.count().await, before, "all or nothing");
         // Within one batch as between two.
         let named = TaskRequest { id: Some(Uuid::from_u128(7)), args: json("[7]"), ..unique() };
-        let ids = batch(vec![unique(), unique(), named]).await.unwrap().ids;
+        let answer = batch(vec![unique(), unique(), named]).await.unwrap();
+        let ids = answer.ids;
         assert!(ids[0] == ids[1] && ids[1] == ids[2], "{ids:?}");
+        assert_eq!(answer.existing, [1, 2], "those that made no task");
         let twice = batch(vec![with_id("[1]"), with_id("[1]")]).await.unwrap().ids;
         assert_eq!(twice, [ID, ID]);
     }

@@ -1,141 +1,15 @@
 //! `nightshift worker`: any program is an executor.
 
-use std::{path::Path, process::Stdio};
-
 use nightshift_client::{
-    Client, EnqueueOptions,
-    types::{
-        Backoff, ExecutorKind, ExecutorRequest, LogList, Task, TaskErrorKind, TaskRequest,
-        TaskStatus,
-    },
+    EnqueueOptions,
+    types::{Backoff, ExecutorRequest, TaskErrorKind, TaskRequest, TaskStatus},
 };
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::Child,
-};
-use uuid::Uuid;
 
 use crate::support::{
-    SOON,
-    process::{Service, binary},
+    commands::{Fixture, is_alive, once},
+    process::binary,
     soon, until,
 };
-
-/// A service, and a script that its workers run.
-struct Fixture {
-    folder: tempfile::TempDir,
-    service: Service,
-}
-
-impl Fixture {
-    async fn start(script: &str, change: impl FnOnce(&mut ExecutorRequest)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
-        let mut request = ExecutorRequest {
-            kind: ExecutorKind::Worker,
-            task_paths: vec!["*".to_owned()],
-            ..ExecutorRequest::default()
-        };
-        change(&mut request);
-        service.client.put_executor("sh", &request).await.unwrap();
-        std::fs::write(folder.path().join("script"), script).unwrap();
-        Self { folder, service }
-    }
-
-    fn client(&self) -> &Client {
-        &self.service.client
-    }
-
-    /// Starts a worker and waits until it takes tasks.
-    async fn worker(&self, arguments: &[&str]) -> Worker {
-        let mut child = binary()
-            .args(["--server", &self.service.server, "worker", "--executor", "sh"])
-            .args(["--log-format", "json"])
-            .args(arguments)
-            .args(["--", "sh", "script"])
-            .current_dir(self.folder.path())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        soon("the start of a worker", async {
-            while let Some(line) = lines.next_line().await.unwrap() {
-                if line.contains("taking tasks") {
-                    return;
-                }
-            }
-            panic!("the worker did not start");
-        })
-        .await;
-        let log = tokio::spawn(async move {
-            let mut text = String::new();
-            while let Ok(Some(line)) = lines.next_line().await {
-                text.push_str(&line);
-                text.push('\n');
-            }
-            text
-        });
-        Worker { child, log }
-    }
-
-    async fn enqueue(&self, request: TaskRequest) -> Uuid {
-        self.client().create_task(&request, &EnqueueOptions::default()).await.unwrap().task.id
-    }
-
-    async fn run(&self, request: TaskRequest) -> Task {
-        let id = self.enqueue(request).await;
-        self.end(id).await
-    }
-
-    async fn end(&self, id: Uuid) -> Task {
-        let task = self.client().get_task(id, Some(SOON)).await.unwrap();
-        assert!(task.status.is_finished(), "{task:?}");
-        task
-    }
-
-    async fn log(&self, id: Uuid) -> Vec<String> {
-        let LogList { items, .. } = self.client().get_task_logs(id, None, None).await.unwrap();
-        items.into_iter().map(|line| line.message).collect()
-    }
-
-    /// Waits for a file that the script writes.
-    async fn file(&self, name: &str) -> String {
-        let path = self.folder.path().join(name);
-        until("a file", || async { written(&path) }).await
-    }
-}
-
-fn written(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path).ok().filter(|text| text.ends_with('\n'))
-}
-
-struct Worker {
-    child: Child,
-    log: tokio::task::JoinHandle<String>,
-}
-
-impl Worker {
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    async fn exited(mut self) -> (Option<i32>, String) {
-        let status = soon("the end of a worker", self.child.wait()).await.unwrap();
-        (status.code(), self.log.await.unwrap())
-    }
-}
-
-fn once(path: &str) -> TaskRequest {
-    TaskRequest { max_attempts: Some(1), ..TaskRequest::new(path) }
-}
-
-/// A process is there, and is not just waiting to be buried.
-fn is_alive(pid: &str) -> bool {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim()));
-    status.is_ok_and(|status| !status.contains("State:\tZ"))
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_command_is_the_end_of_its_task() {
@@ -255,9 +129,11 @@ async fn c27_c28_c29_a_worker_stops_in_good_order() {
         echo '"done"'
     "#;
     let fixture = Fixture::start(script, |_| {}).await;
-    let idle = fixture.worker(&[]).await;
-    idle.signal("TERM");
-    assert_eq!(idle.exited().await.0, Some(0), "idle");
+    for name in ["TERM", "HUP"] {
+        let idle = fixture.worker(&[]).await;
+        idle.signal(name);
+        assert_eq!(idle.exited().await.0, Some(0), "idle, {name}");
+    }
     // The first signal: what runs ends, and nothing else begins.
     let worker = fixture.worker(&[]).await;
     let first = fixture.enqueue(TaskRequest::new("first")).await;

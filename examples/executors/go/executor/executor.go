@@ -17,6 +17,7 @@ import (
 )
 
 type attempt struct {
+	TaskID       string `json:"task_id"`
 	TaskPath     string `json:"task_path"`
 	Args, Kwargs json.RawMessage
 	Lease        struct{ Token, URL string }
@@ -28,7 +29,7 @@ var running sync.Map // what stops an attempt, by the token of its lease
 func handle(w http.ResponseWriter, r *http.Request) {
 	status, value := http.StatusUnauthorized, any("wrong signature")
 	if body, err := io.ReadAll(r.Body); err == nil && isSigned(r.Header, body) {
-		status, value = answer(body)
+		status, value = answer(body, w.Header())
 	}
 	w.Header().Set("Retry-After", "5") // means something with 503 only
 	w.WriteHeader(status)
@@ -37,7 +38,7 @@ func handle(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func answer(body []byte) (int, any) {
+func answer(body []byte, header http.Header) (int, any) {
 	var message struct {
 		Type string
 		Data attempt
@@ -46,6 +47,7 @@ func answer(body []byte) (int, any) {
 		return http.StatusBadRequest, failure{Message: err.Error()}
 	}
 	a := message.Data
+	header.Set("Nightshift-Task-Id", a.TaskID) // by which the service knows the answer for this executor's
 	if message.Type == "task.cancel" {
 		if stop, is := running.Load(a.Lease.Token); is {
 			stop.(context.CancelFunc)()

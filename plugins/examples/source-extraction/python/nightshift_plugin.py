@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from componentize_py_types import Err
 from wit_world import exports
-from wit_world.imports import host
+from wit_world.imports import host, http
 from wit_world.imports.task_types import TaskContext, TaskDefaults, TaskError, TaskInfo
 
 _functions: dict[str, Callable] = {}
@@ -62,6 +62,35 @@ def log(message: str) -> None:
     host.log(host.Level.INFO, message)
 
 
+class Refused(Exception):
+    """The request is one that the host will not make, now or later."""
+
+
+def fetch(
+    url: str, method: str = "GET", headers: dict[str, str] | None = None, body: bytes | None = None
+) -> http.Response:
+    """Sends a request to a host that was granted, and returns the answer (`status`, `headers`,
+    `body`), whatever it says. Where there is none, it raises an error that says whether another
+    attempt may get one."""
+    request = http.Request(method, url, list((headers or {}).items()), body, None)
+    try:
+        return http.fetch(request)
+    except Err as error:
+        raise _no_answer(url, error.value) from None
+
+
+def _no_answer(url: str, error: http.Error) -> Exception:
+    match error:
+        case http.Error_Denied(reason) | http.Error_Invalid(reason):
+            return Refused(f"{url}: {reason}")
+        case http.Error_TooLarge(limit):
+            return Refused(f"{url}: more than {limit} bytes")
+        case http.Error_Timeout():
+            return TimeoutError(f"{url}: no answer in time")
+        case http.Error_Failed(reason):
+            return ConnectionError(f"{url}: {reason}")
+
+
 class Tasks(exports.Tasks):
     """What the host calls."""
 
@@ -79,8 +108,8 @@ class Tasks(exports.Tasks):
 
 
 def task_error(error: Exception) -> TaskError:
-    """Files and networks may do another time what they did not do now. Other errors are for ever,
-    unless their class has an attribute `retryable` that says otherwise."""
+    """Files and networks (`fetch`) may do another time what they did not do now. Other errors are
+    for ever, unless their class has an attribute `retryable` that says otherwise."""
     kind = type(error)
     module = "" if kind.__module__ == "builtins" else kind.__module__ + "."
     retryable = getattr(error, "retryable", isinstance(error, OSError))

@@ -8,6 +8,7 @@ use crate::{
         Invalid, Timestamp,
         attempt::{Failure, FailureKind, LogLevel, LogLine, Outcome, Progress},
         limits::LOG_LINES_PER_RENEWAL_MAX,
+        log::{NewLog, NewLogLine},
     },
 };
 
@@ -15,16 +16,14 @@ pub(in crate::api) fn progress(progress: wire::Progress) -> Result<Progress, Err
     Ok(Progress::new(progress.fraction, progress.message)?)
 }
 
-pub(in crate::api) fn log_lines(
-    lines: Vec<wire::LogLineRequest>,
-) -> Result<Vec<crate::store::NewLogLine>, Error> {
+pub(in crate::api) fn log_lines(lines: Vec<wire::LogLineRequest>) -> Result<NewLog, Error> {
     if lines.len() > LOG_LINES_PER_RENEWAL_MAX {
         let reason = format!("has more than {LOG_LINES_PER_RENEWAL_MAX} lines");
         return Err(Invalid::new("logs", reason).into());
     }
-    Ok(lines
-        .into_iter()
-        .map(|line| crate::store::NewLogLine {
+    let mut log = NewLog::default();
+    for line in lines {
+        log.push(NewLogLine {
             at: line.at.map(Timestamp::from),
             level: match line.level {
                 wire::LogLevel::Debug => LogLevel::Debug,
@@ -33,8 +32,9 @@ pub(in crate::api) fn log_lines(
                 wire::LogLevel::Error => LogLevel::Error,
             },
             message: line.message,
-        })
-        .collect())
+        });
+    }
+    Ok(log)
 }
 
 pub(in crate::api) fn wire_log_line(line: LogLine) -> wire::LogLine {

@@ -8,7 +8,10 @@ use crate::{
     api::Error,
     domain::{
         Invalid,
-        executor::{CONCURRENCY_DEFAULT, Executor, LEASE_DEFAULT, Registration, Secret, Target},
+        executor::{
+            CONCURRENCY_DEFAULT, Executor, LEASE_DEFAULT, Registration, Secret, StoredSecret,
+            Target,
+        },
         grants::Grants,
         names::ExecutorName,
         plugin::{self, MEMORY_MIB_DEFAULT},
@@ -21,8 +24,9 @@ pub(in crate::api) fn registration(
     name: ExecutorName,
     request: &wire::ExecutorRequest,
     vault: &Vault,
+    before: Option<&Target>,
 ) -> Result<Registration, Error> {
-    let target = target(&name, request, vault)?;
+    let target = target(&name, request, vault, before)?;
     let task_paths = request.task_paths.iter().enumerate().map(|(index, text)| {
         text.parse().map_err(|invalid| Error::from(invalid).below_index(index))
     });
@@ -48,43 +52,64 @@ fn target(
     name: &ExecutorName,
     request: &wire::ExecutorRequest,
     vault: &Vault,
+    before: Option<&Target>,
 ) -> Result<Target, Error> {
     refuse_foreign_fields(request)?;
     match request.kind {
         wire::ExecutorKind::Http => {
-            let missing = |field| Invalid::new(field, "is required for an executor of kind http");
-            let seal = |secret: &Secret| {
-                let sealed = vault.seal(name.as_str(), secret);
-                sealed.map_err(|locked| {
-                    Error::new(ErrorCode::Internal, format!("the secret {locked}"))
-                })
-            };
-            let url = request.url.as_deref().ok_or_else(|| missing("url"))?.parse()?;
-            let secret: Secret =
-                request.secret.as_deref().ok_or_else(|| missing("secret"))?.parse()?;
-            let previous_secret: Option<Secret> = request
-                .previous_secret
-                .as_deref()
-                .map(str::parse)
-                .transpose()
-                .map_err(|invalid: Invalid| Invalid::new("previous_secret", invalid.reason))?;
-            Ok(Target::Http {
-                url,
-                secret: seal(&secret)?,
-                previous_secret: previous_secret.as_ref().map(seal).transpose()?,
-            })
+            let url = request.url.as_deref().ok_or_else(|| missing("url", "http"))?.parse()?;
+            let (secret, previous_secret) = secrets(name, request, vault, before)?;
+            let echoes_task_id = request.echoes_task_id;
+            Ok(Target::Http { url, secret, previous_secret, echoes_task_id })
         }
         wire::ExecutorKind::Worker => Ok(Target::Worker),
         wire::ExecutorKind::Wasm => {
-            let missing = || Invalid::new("plugin", "is required for an executor of kind wasm");
-            let plugin = request.plugin.as_deref().ok_or_else(missing)?.parse();
+            let plugin =
+                request.plugin.as_deref().ok_or_else(|| missing("plugin", "wasm"))?.parse();
             let memory_mib = request.memory_mib.map(plugin::memory_mib).transpose()?;
             Ok(Target::Wasm {
                 plugin: plugin
                     .map_err(|invalid: Invalid| Invalid::new("plugin", invalid.reason))?,
                 memory_mib: memory_mib.unwrap_or(MEMORY_MIB_DEFAULT),
-                grants: request.grants.as_ref().map(grants).transpose()?.unwrap_or_default(),
+                grants: match &request.grants {
+                    Some(wire) => grants(wire, before)?,
+                    None => Grants::default(),
+                },
             })
+        }
+    }
+}
+
+fn missing(field: &'static str, kind: &str) -> Invalid {
+    Invalid::new(field, format!("is required for an executor of kind {kind}"))
+}
+
+/// Both secrets as they are stored: those of the request, or, if it has none, those that there are.
+fn secrets(
+    name: &ExecutorName,
+    request: &wire::ExecutorRequest,
+    vault: &Vault,
+    before: Option<&Target>,
+) -> Result<(StoredSecret, Option<StoredSecret>), Error> {
+    let seal = |secret: &Secret| {
+        let sealed = vault.seal(name.as_str(), secret);
+        sealed.map_err(|locked| Error::new(ErrorCode::Internal, format!("the secret {locked}")))
+    };
+    let previous: Option<Secret> =
+        request
+            .previous_secret
+            .as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|invalid: Invalid| Invalid::new("previous_secret", invalid.reason))?;
+    let previous = previous.as_ref().map(seal).transpose()?;
+    match (request.secret.as_deref(), before) {
+        (Some(secret), _) => Ok((seal(&secret.parse()?)?, previous)),
+        (None, Some(Target::Http { secret, previous_secret, .. })) => {
+            Ok((secret.clone(), previous.or_else(|| previous_secret.clone())))
+        }
+        (None, Some(Target::Worker | Target::Wasm { .. }) | None) => {
+            Err(missing("secret", "http").into())
         }
     }
 }
@@ -96,6 +121,7 @@ fn refuse_foreign_fields(request: &wire::ExecutorRequest) -> Result<(), Invalid>
         ("url", Http, request.url.is_some()),
         ("secret", Http, request.secret.is_some()),
         ("previous_secret", Http, request.previous_secret.is_some()),
+        ("echoes_task_id", Http, request.echoes_task_id),
         ("plugin", Wasm, request.plugin.is_some()),
         ("memory_mib", Wasm, request.memory_mib.is_some()),
         ("grants", Wasm, request.grants.is_some()),
@@ -109,11 +135,21 @@ fn refuse_foreign_fields(request: &wire::ExecutorRequest) -> Result<(), Invalid>
     Ok(())
 }
 
-fn grants(wire: &wire::Grants) -> Result<Grants, Invalid> {
+fn grants(wire: &wire::Grants, before: Option<&Target>) -> Result<Grants, Invalid> {
+    let stored = match before {
+        Some(Target::Wasm { grants, .. }) => Some(&grants.environment),
+        Some(Target::Http { .. } | Target::Worker) | None => None,
+    };
+    let value = |(name, given): (&String, &Option<String>)| {
+        let value = given.as_ref().or_else(|| stored?.get(name));
+        let none =
+            || Invalid::new("grants/environment", format!("there is no value of {name} yet"));
+        Ok((name.clone(), value.ok_or_else(none)?.clone()))
+    };
     let grants = Grants {
         http: wire.http.iter().map(|host| host.parse()).collect::<Result<_, _>>()?,
         directories: wire.directories.iter().map(|name| name.parse()).collect::<Result<_, _>>()?,
-        environment: wire.environment.clone(),
+        environment: wire.environment.iter().map(value).collect::<Result<_, Invalid>>()?,
     };
     grants.checked()
 }
@@ -136,6 +172,7 @@ fn granted(grants: &Grants) -> wire::Granted {
 
 pub(in crate::api) fn wire_executor(executor: Executor) -> wire::Executor {
     let Executor { registration, version, circuit, .. } = executor;
+    let echoes_task_id = matches!(registration.target, Target::Http { echoes_task_id: true, .. });
     let (kind, url, plugin) = match registration.target {
         Target::Http { url, .. } => {
             (wire::ExecutorKind::Http, Some(url.as_url().to_string()), None)
@@ -148,6 +185,7 @@ pub(in crate::api) fn wire_executor(executor: Executor) -> wire::Executor {
     wire::Executor {
         kind,
         url,
+        echoes_task_id,
         plugin_digest: version.map(|version| version.digest.to_string()),
         memory_mib: plugin.as_ref().map(|(_, memory_mib, _)| *memory_mib),
         grants: plugin.as_ref().map(|(_, _, grants)| granted(grants)),

@@ -11,6 +11,14 @@ pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
         count: None,
     };
     match reason {
+        Reason::Unreadable { what } => of(
+            wire::ReasonCode::Unreadable,
+            format!("the database holds {what}: the task fails when its turn comes"),
+        ),
+        Reason::UnreadableExecutor => of(
+            wire::ReasonCode::Unreadable,
+            "the database holds an executor that cannot be read: register it again".to_owned(),
+        ),
         Reason::Finished => of(wire::ReasonCode::Finished, "the task has ended".to_owned()),
         Reason::Leased { executor, renewed_at, expires_at } => wire::Reason {
             until: Some(expires_at.into()),

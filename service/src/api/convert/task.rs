@@ -148,6 +148,7 @@ pub(in crate::api) fn wire_task(task: Task) -> Result<wire::Task, Error> {
         cancel_requested_at: times.cancel_requested_at.map(Into::into),
         return_value: task.return_value.as_ref().map(wire_json).transpose()?,
         errors: task.errors.into_iter().map(wire_error).collect(),
+        errors_dropped: task.errors_dropped,
     })
 }
 

@@ -56,6 +56,7 @@ async fn examine(sources: Sources, server: &str, token: Option<&str>) -> anyhow:
         Ok(()) => Check::ok("settings", "they can be used"),
         Err(error) => Check::fail("settings", error),
     }];
+    checks.extend(secrets(&sources.exposed(&config)?));
     let inspected = inspect(&config).await?;
     checks.extend(database::checks(&inspected));
     checks.extend(open_door(&config, &inspected)?);
@@ -77,12 +78,21 @@ fn readable(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether secrets are kept from the other users of the machine.
+fn secrets(exposed: &[String]) -> Vec<Check> {
+    if exposed.is_empty() {
+        let message = "no file with secrets can be read by everybody on this machine";
+        return vec![Check::ok("secrets", message)];
+    }
+    exposed.iter().map(|sentence| Check::warn("secrets", sentence)).collect()
+}
+
 /// Whether a start would be refused because everybody could come in.
 fn open_door(config: &Config, inspected: &database::Inspected) -> anyhow::Result<Option<Check>> {
     let asked = match inspected {
         database::Inspected::Found(inspection) => inspection.has_tokens,
         database::Inspected::Missing => false,
-        database::Inspected::Unreachable(_) => return Ok(None),
+        database::Inspected::Gone | database::Inspected::Unreachable(_) => return Ok(None),
     };
     if asked || config.bind.ip().is_loopback() || config.admin_token()?.is_some() {
         return Ok(None);
@@ -105,7 +115,11 @@ async fn inspect(config: &Config) -> anyhow::Result<database::Inspected> {
     let database = config.database()?;
     let look = move || {
         if !store::exists(&database) {
-            return database::Inspected::Missing;
+            return if store::is_in_use(&database) {
+                database::Inspected::Gone
+            } else {
+                database::Inspected::Missing
+            };
         }
         match store::inspect(&database, &SystemClock::default()) {
             Ok(inspection) => database::Inspected::Found(inspection),

@@ -1,10 +1,13 @@
 use std::fmt;
 
-use comfy_table::{Cell, Color};
+use comfy_table::Color;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{cli::output::table, config::Setting};
+use crate::{
+    cli::output::{Cell, table},
+    config::Setting,
+};
 
 /// All that was looked at.
 #[derive(Debug, Serialize)]

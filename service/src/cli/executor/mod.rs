@@ -1,25 +1,25 @@
 //! Commands about executors.
 
 mod check;
+mod put;
 
 use std::process::ExitCode;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
-    types::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Granted, Grants},
+    types::{Executor, ExecutorKind, ExecutorList, Granted},
 };
 
-use super::output::{Output, details, table};
+use super::output::{Cell, Output, details, table};
 use crate::{domain::executor::Secret, entropy::Entropy};
 
 #[derive(Subcommand)]
 pub(super) enum ExecutorCommand {
-    /// Register an executor, in place of what was registered under the name
-    Put(Box<Put>),
+    /// Register an executor, or change one that is registered
+    Put(Box<put::Put>),
     /// List executors
     List,
     /// Show an executor
@@ -34,55 +34,6 @@ pub(super) enum ExecutorCommand {
 pub(super) struct Name {
     /// The executor's name
     name: String,
-}
-
-#[derive(Args)]
-pub(super) struct Put {
-    /// The executor's name
-    name: String,
-    /// Where it is called; without it, and without --plugin, workers ask for its tasks
-    #[arg(long)]
-    url: Option<String>,
-    /// The installed plugin that it runs
-    #[arg(long, conflicts_with = "url")]
-    plugin: Option<String>,
-    /// A task path that it serves: exact, by prefix (myapp.tasks.*), or all (*) [default: those
-    /// that the plugin describes]
-    #[arg(long, required_unless_present = "plugin")]
-    task_path: Vec<String>,
-    /// whsec_ and the base64 of 24 to 64 bytes [default: made, and printed once]
-    #[arg(long, requires = "url")]
-    secret: Option<String>,
-    /// The secret before, while it is being replaced
-    #[arg(long, requires = "url")]
-    previous_secret: Option<String>,
-    /// MiB of memory that one run of the plugin may have [default: 128]
-    #[arg(long, requires = "plugin")]
-    memory_mib: Option<i64>,
-    /// Let the plugin send HTTP requests to this host
-    #[arg(long, requires = "plugin", value_name = "HOST[:PORT]")]
-    grant_http: Vec<String>,
-    /// Let the plugin read this directory of the service's plugin_directories
-    #[arg(long, requires = "plugin", value_name = "NAME")]
-    grant_directory: Vec<String>,
-    /// Set a variable in the plugin's environment
-    #[arg(long, requires = "plugin", value_name = "NAME=VALUE", value_parser = variable)]
-    grant_env: Vec<(String, String)>,
-    /// How many of its tasks may run at once [default: 10, or no limit for workers]
-    #[arg(long)]
-    concurrency: Option<i64>,
-    /// How long its lease lasts unless it is renewed [default: 30]
-    #[arg(long)]
-    lease_seconds: Option<i64>,
-    /// How long an attempt at its tasks may take
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<f64>,
-    /// How often its tasks are tried
-    #[arg(long)]
-    max_attempts: Option<i64>,
-    /// Start nothing yet
-    #[arg(long)]
-    paused: bool,
 }
 
 impl ExecutorCommand {
@@ -112,48 +63,6 @@ pub(super) fn make_secret(entropy: &Entropy) -> String {
     format!("{}{}", Secret::PREFIX, STANDARD.encode(entropy.bytes::<24>()))
 }
 
-impl Put {
-    async fn run(self, client: &Client, out: Output) -> anyhow::Result<()> {
-        let called = self.url.is_some();
-        let made = (called && self.secret.is_none()).then(|| make_secret(&Entropy::from_system()));
-        let kind = match (&self.url, &self.plugin) {
-            (Some(_), _) => ExecutorKind::Http,
-            (None, Some(_)) => ExecutorKind::Wasm,
-            (None, None) => ExecutorKind::Worker,
-        };
-        let grants = Grants {
-            http: self.grant_http,
-            directories: self.grant_directory,
-            environment: self.grant_env.into_iter().collect(),
-        };
-        let request = ExecutorRequest {
-            kind,
-            grants: self.plugin.is_some().then_some(grants),
-            plugin: self.plugin,
-            memory_mib: self.memory_mib,
-            task_paths: self.task_path,
-            url: self.url,
-            secret: self.secret.or_else(|| made.clone()),
-            previous_secret: self.previous_secret,
-            concurrency: self.concurrency,
-            lease_seconds: self.lease_seconds,
-            timeout_seconds: self.timeout,
-            max_attempts: self.max_attempts,
-            backoff: None,
-            paused: self.paused,
-        };
-        let executor = client.put_executor(&self.name, &request).await?;
-        out.print(&executor, show)?;
-        match made {
-            // Beside the registration, which never holds it.
-            Some(secret) if out.json => out
-                .print(&std::collections::BTreeMap::from([("secret", secret)]), |_| String::new()),
-            Some(secret) => out.print(&secret, |secret| format!("secret       {secret}")),
-            None => Ok(()),
-        }
-    }
-}
-
 fn show(executor: &Executor) -> String {
     let granted = |list: fn(&Granted) -> &Vec<String>| {
         executor.grants.as_ref().map(list).filter(|list| !list.is_empty()).map(|l| l.join(" "))
@@ -161,6 +70,7 @@ fn show(executor: &Executor) -> String {
     details(vec![
         ("name", Some(executor.name.clone())),
         ("url", executor.url.clone()),
+        ("success", executor.echoes_task_id.then(|| "with the task's id only".to_owned())),
         ("plugin", executor.plugin.clone()),
         ("memory", executor.memory_mib.map(|mib| format!("{mib} MiB"))),
         ("http", granted(|grants| &grants.http)),

@@ -10,7 +10,7 @@ use super::{read, show_tasks};
 use crate::{
     cli::output::Output,
     config::Config,
-    plugin::{Inspected, Plugins},
+    plugin::{self, Inspected, Plugins},
 };
 
 #[derive(Args)]
@@ -38,7 +38,9 @@ impl Check {
 
 /// Compiles the component in the file and asks it for its tasks.
 pub(super) async fn inspect(file: &PathBuf) -> anyhow::Result<(Plugins, Inspected)> {
-    let plugins = Plugins::new(Config::default().plugins()?);
+    // Nobody else's runs have to fit in beside these.
+    let settings = plugin::Settings { memory_mib: u32::MAX, ..Config::default().plugins()? };
+    let plugins = Plugins::new(settings);
     let component = read(file)?.into();
     let inspected = plugins.inspect(&component).await.map_err(anyhow::Error::from)?;
     Ok((plugins, inspected))

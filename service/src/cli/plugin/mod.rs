@@ -2,20 +2,20 @@
 
 mod check;
 mod measure;
+mod new;
 mod run;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use comfy_table::Cell;
 use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
-    types::{Plugin, PluginList, PluginTask, RollbackRequest},
+    types::{Executor, Plugin, PluginList, PluginTask, RollbackRequest},
 };
 
-use super::output::{Output, details, table};
+use super::output::{Cell, Output, details, table};
 
 /// Digits of a digest that are shown where there is little room.
 const SHORT_DIGEST: usize = 12;
@@ -34,6 +34,8 @@ pub(super) enum PluginCommand {
     Remove(Name),
     /// Say whether a component can be a plugin, and what it describes; needs no service
     Check(check::Check),
+    /// Write what a new plugin begins with: the interface, and a template; needs no service
+    New(new::New),
     /// Run a task of a component here, without a service
     Run(run::Run),
 }
@@ -66,6 +68,7 @@ impl PluginCommand {
         match self {
             Self::Install(Install { name, file }) => {
                 out.print(&client.put_plugin(&name, read(&file)?).await?, show)?;
+                check_served(client, &name).await?;
             }
             Self::List => out.print(&all(client).await?, show_list)?,
             Self::Get(Name { name }) => out.print(&client.get_plugin(&name).await?, show)?,
@@ -75,10 +78,23 @@ impl PluginCommand {
             }
             Self::Remove(Name { name }) => client.delete_plugin(&name).await?,
             Self::Check(check) => check.run(out).await?,
+            Self::New(new) => new.run(out)?,
             Self::Run(run) => return run.run(out).await,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// An executor that has the plugin's name already is not replaced by one that runs it.
+async fn check_served(client: &Client, name: &str) -> anyhow::Result<()> {
+    let executors: Vec<Executor> = client.executors().try_collect().await?;
+    if executors.iter().any(|executor| executor.plugin.as_deref() == Some(name)) {
+        return Ok(());
+    }
+    bail!(
+        "the plugin {name} is installed, but nothing runs it, since there is another executor of \
+         its name. `nightshift executor put OTHER_NAME --plugin {name}` registers one that does."
+    )
 }
 
 fn read(file: &PathBuf) -> anyhow::Result<Vec<u8>> {
@@ -101,9 +117,9 @@ fn show(plugin: &Plugin) -> String {
     let about = details(vec![
         ("name", Some(plugin.name.clone())),
         ("size", Some(format!("{} bytes", plugin.size_bytes))),
-        ("versions", Some(versions.join("\n          "))),
     ]);
-    format!("{about}\n\n{}", show_tasks(&plugin.tasks))
+    let versions = versions.join("\n          ");
+    format!("{about}\nversions  {versions}\n\n{}", show_tasks(&plugin.tasks))
 }
 
 fn show_tasks(tasks: &[PluginTask]) -> String {

@@ -1,17 +1,19 @@
-use std::{io::Write, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
 use nightshift_client::types::Json;
 use nightshift_sandbox::{
-    About, Directory, Ending, Fault, Grants, Journal, Level, Limits, Raised, Run as Attempt,
+    About, Directory, Ending, Fault, FaultKind, Grants, Journal, Level, Limits, Raised,
+    Run as Attempt,
 };
 use serde::Serialize;
 
 use super::{check::inspect, measure::measure};
 use crate::{
-    cli::{executor::variable, output::Output},
+    cli::{executor::variable, output::Output, visible::visible},
     domain::{grants::HttpHost, plugin::MEMORY_MIB_DEFAULT, retry},
     plugin::Hosts,
+    telemetry::print,
 };
 
 /// Exit status of a task that did not succeed.
@@ -80,7 +82,7 @@ impl Run {
         if let Some(times) = self.repeat {
             let silent = || sandbox.run(&inspected.plugin, self.attempt(Arc::new(Silent)));
             let measured = measure(times, self.at_once, silent).await;
-            writeln!(std::io::stderr().lock(), "{measured}")?;
+            print(&measured.to_string());
         }
         match ended(ending) {
             Ok(value) => {
@@ -92,7 +94,7 @@ impl Run {
                     let Failed { class, message, traceback, retryable } = failed;
                     let again = if *retryable { "may be tried again" } else { "is final" };
                     let traceback = traceback.as_deref().unwrap_or_default().trim_end();
-                    format!("{class}: {message} ({again})\n{traceback}")
+                    format!("{}: {message} ({again})\n{traceback}", visible(class))
                 })?;
                 Ok(ExitCode::from(UNSUCCESSFUL))
             }
@@ -101,6 +103,7 @@ impl Run {
 
     fn attempt(&self, journal: Arc<dyn Journal>) -> Attempt {
         Attempt {
+            executor: "plugin run".to_owned(),
             task_path: self.task_path.clone(),
             args: self.args.as_str().to_owned(),
             kwargs: self.kwargs.as_str().to_owned(),
@@ -117,7 +120,7 @@ impl Run {
                 directories: self.directory.clone(),
                 environment: self.env.clone(),
             },
-            limits: Limits { memory_bytes: self.memory_mib as usize * 1024 * 1024 },
+            limits: Limits { memory_mib: self.memory_mib },
             journal,
         }
     }
@@ -136,7 +139,17 @@ fn ended(ending: Ending) -> Result<Json, Failed> {
             Err(Failed { class, message, traceback, retryable })
         }
         Ending::Fault(Fault { kind, message, traceback }) => {
-            Err(Failed { class: format!("{kind:?}"), message, traceback, retryable: false })
+            // As the service has it.
+            let retryable = match kind {
+                FaultKind::Timeout | FaultKind::NotStarted => true,
+                FaultKind::Trap
+                | FaultKind::StackOverflow
+                | FaultKind::OutOfMemory
+                | FaultKind::Exit
+                | FaultKind::TooLarge
+                | FaultKind::Cancelled => false,
+            };
+            Err(Failed { class: format!("{kind:?}"), message, traceback, retryable })
         }
     }
 }
@@ -145,15 +158,14 @@ fn ended(ending: Ending) -> Result<Json, Failed> {
 struct Shown;
 
 impl Journal for Shown {
-    #[expect(clippy::print_stderr, reason = "a person tries the plugin out")]
     fn log(&self, level: Level, line: String) {
-        eprintln!("{level:?}: {line}");
+        print(&format!("{level:?}: {}", visible(&line)));
     }
 
-    #[expect(clippy::print_stderr, reason = "a person tries the plugin out")]
     fn progress(&self, fraction: Option<f64>, message: Option<String>) {
         let percent = fraction.map(|fraction| format!("{:.0} % ", fraction * 100.0));
-        eprintln!("{}{}", percent.unwrap_or_default(), message.unwrap_or_default());
+        let message = message.unwrap_or_default();
+        print(&format!("{}{}", percent.unwrap_or_default(), visible(&message)));
     }
 }
 

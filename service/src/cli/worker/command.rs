@@ -1,13 +1,16 @@
 //! What a command is for its task: the function that is run.
 
-use std::{os::unix::process::ExitStatusExt, time::Duration};
+use std::{os::unix::process::ExitStatusExt, sync::Arc, time::Duration};
 
 use nightshift_client::{
     types::{Json, Lease},
     worker::{Context, Failure},
 };
 
-use super::process::{Ended, Process};
+use super::{
+    family::Family,
+    process::{Ended, Process},
+};
 
 /// `EX_DATAERR` of sysexits.h: the input cannot be worked on, now or ever.
 const EXIT_DATA_ERROR: i32 = 65;
@@ -16,6 +19,7 @@ const EXIT_DATA_ERROR: i32 = 65;
 pub(super) struct Command {
     pub(super) words: Vec<String>,
     pub(super) server: String,
+    pub(super) family: Arc<Family>,
     /// How long it may take to stop when it is asked to.
     pub(super) kill_after: Duration,
 }
@@ -27,10 +31,12 @@ impl Command {
         let input = format!(r#"{{"args": {}, "kwargs": {}}}"#, task.args, task.kwargs);
         let environment = self.environment(context.lease());
         let mut process =
-            Process::start(&self.words, environment, input.into_bytes()).map_err(|error| {
-                let name = self.words.first().map(String::as_str).unwrap_or_default();
-                Failure::new("nightshift.CommandNotStarted", format!("{name}: {error}"))
-            })?;
+            Process::start(&self.family, &self.words, environment, input.into_bytes()).map_err(
+                |error| {
+                    let name = self.words.first().map(String::as_str).unwrap_or_default();
+                    Failure::new("nightshift.CommandNotStarted", format!("{name}: {error}"))
+                },
+            )?;
         let stop = process.stop(self.kill_after);
         let mut ended = std::pin::pin!(process.ended(&context));
         let ended = tokio::select! {

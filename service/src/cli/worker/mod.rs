@@ -1,16 +1,21 @@
 //! `nightshift worker`: takes tasks and runs a command for each.
 
 mod command;
+mod family;
 mod process;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{convert::Infallible, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Args;
-use nightshift_client::{Client, Error, types::ErrorCode, worker};
+use nightshift_client::{
+    Client, Error,
+    types::ErrorCode,
+    worker::{self, Stop},
+};
 use serde::de::IgnoredAny;
 
-use self::command::Command;
-use crate::{config::LogFormat, telemetry};
+use self::{command::Command, family::Family};
+use crate::{config::LogFormat, entropy::Entropy, shutdown::StopSignals, telemetry};
 
 /// How much longer than it may take to stop a command has, before nothing waits for its end.
 const STOP_LONGER: Duration = Duration::from_secs(5);
@@ -25,10 +30,12 @@ const STOP_LONGER: Duration = Duration::from_secs(5);
 /// lines of its output go to the task's log.
 ///
 /// Exit status 0: the task succeeded. 65: it failed, and trying again is of no use. Any other,
-/// or a signal: it failed. A cancelled task's command gets SIGTERM, and SIGKILL later.
+/// or a signal: it failed. A cancelled task's command gets SIGTERM, and SIGKILL later. What a
+/// command leaves running is killed. Of variables that begin with NIGHTSHIFT_ it inherits
+/// NIGHTSHIFT_SERVER alone, so no token.
 ///
-/// SIGTERM or SIGINT: take no more tasks, wait for what runs, and stop with status 0. A second
-/// one: stop the commands, too, and hand their tasks back.
+/// SIGTERM, SIGINT or SIGHUP: take no more tasks, wait for what runs, and stop with status 0. A
+/// second one: stop the commands, too, and hand their tasks back. Under nohup, SIGHUP is ignored.
 #[derive(Args)]
 pub(super) struct Worker {
     /// The executor whose tasks to take; its kind is worker
@@ -64,13 +71,31 @@ impl Worker {
     pub(super) async fn run(self, client: Client, server: String) -> anyhow::Result<ExitCode> {
         telemetry::init("info", self.log_format)?;
         let executor = self.executor.clone();
-        self.worker(client, server).run().await.map_err(|error| advised(error, &executor))?;
+        let family = Family::new(Entropy::from_system().uuid().simple().to_string());
+        let mut signals = StopSignals::listen()?;
+        let stop = Stop::default();
+        let stopping = async {
+            signals.next().await;
+            tracing::info!("taking no more tasks; a second signal stops those that run");
+            stop.drain();
+            signals.next().await;
+            stop.at_once();
+            std::future::pending::<Infallible>().await
+        };
+        let worked = tokio::select! {
+            worked = self.worker(client, server, &family).run_until(&stop) => worked,
+            never = stopping => match never {},
+            lost = Arc::clone(&family).look_after() => match lost? {},
+        };
+        family.end().await;
+        worked.map_err(|error| advised(error, &executor))?;
         Ok(ExitCode::SUCCESS)
     }
 
-    fn worker(self, client: Client, server: String) -> worker::Worker {
+    fn worker(self, client: Client, server: String, family: &Arc<Family>) -> worker::Worker {
         let kill_after = Duration::from_secs(self.kill_after);
-        let command = Arc::new(Command { words: self.command, server, kill_after });
+        let family = Arc::clone(family);
+        let command = Arc::new(Command { words: self.command, server, family, kill_after });
         let mut worker = worker::Worker::new(client, self.executor)
             .task("*", move |context, _: IgnoredAny| {
                 let command = Arc::clone(&command);

@@ -1,28 +1,34 @@
 //! Runs a command: input, output, and the way to stop it.
 
 use std::{
+    env,
     future::Future,
     io,
     os::fd::OwnedFd,
     pin::Pin,
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use command_fds::{CommandFdExt, FdMapping};
 use nightshift_client::{types::LogLevel, worker::Context};
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
+use rustix::process::Signal;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader},
     net::unix::pipe,
     process::{Child, Command},
 };
 
+use super::family::{Family, Kin};
+
 /// Where a command writes its result, if it wants to keep it apart from its output.
 const RESULT_FD: i32 = 3;
+/// Variables that begin so are the worker's: its token is among them, and secrets of a service that
+/// shares its environment may be.
+const OWN_VARIABLES: &str = "NIGHTSHIFT_";
+/// The one of them that commands get.
+const SHARED_VARIABLE: &str = "NIGHTSHIFT_SERVER";
 /// Bytes of a result, or of one line of output, that are looked at; the service has a bound of
 /// its own.
 const RESULT_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -33,7 +39,7 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 /// A command that runs, and all that it has started.
 pub(super) struct Process {
     child: Child,
-    group: Pid,
+    kin: Kin,
     input: Vec<u8>,
     result: pipe::Receiver,
 }
@@ -49,6 +55,7 @@ pub(super) struct Ended {
 
 impl Process {
     pub(super) fn start(
+        family: &Arc<Family>,
         command: &[String],
         environment: Vec<(&'static str, String)>,
         input: Vec<u8>,
@@ -59,22 +66,25 @@ impl Process {
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .envs(environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // So that what it starts can be stopped with it.
-            .process_group(0)
             .kill_on_drop(true);
+        for (name, _) in env::vars_os() {
+            let name_text = name.to_string_lossy();
+            if name_text.starts_with(OWN_VARIABLES) && name_text != SHARED_VARIABLE {
+                command.env_remove(&name);
+            }
+        }
+        command.envs(environment);
         let writer = FdMapping { parent_fd: OwnedFd::from(writer), child_fd: RESULT_FD };
         command.fd_mappings(vec![writer]).map_err(io::Error::other)?;
-        let child = command.spawn()?;
+        let (child, kin) = family.start(&mut command)?;
         // Its end of the pipe has to be its alone: the result ends when it closes it.
         drop(command);
-        let group = child.id().and_then(|id| i32::try_from(id).ok());
         Ok(Self {
             child,
-            group: Pid::from_raw(group.ok_or_else(|| io::Error::other("it ended at once"))?),
+            kin,
             input,
             result: pipe::Receiver::from_owned_fd(OwnedFd::from(result))?,
         })
@@ -82,14 +92,14 @@ impl Process {
 
     /// What stops it from outside.
     pub(super) fn stop(&self, kill_after: Duration) -> Stop {
-        Stop { group: self.group, kill_after }
+        Stop { kin: self.kin.clone(), kill_after }
     }
 
     /// Returns when it has ended and said everything. What it leaves running gets no time: it is
     /// killed, and if it has hidden from that, it is not listened to any more.
     pub(super) async fn ended(&mut self, context: &Context) -> io::Result<Ended> {
         let log = |line: &str| context.log(LogLevel::Info, line);
-        let Self { child, group, input, result } = self;
+        let Self { child, kin, input, result } = self;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut last_line = None;
@@ -120,7 +130,7 @@ impl Process {
                 status = child.wait() => Some(status?),
             };
             if status.is_some() {
-                silence(*group, said).await?;
+                silence(kin, said).await?;
             }
             status
         };
@@ -134,14 +144,14 @@ impl Process {
 
 /// Waits a little for the rest of the output, and kills those who hold it open.
 async fn silence<T>(
-    group: Pid,
+    kin: &Kin,
     mut said: Pin<&mut impl Future<Output = io::Result<T>>>,
 ) -> io::Result<()> {
     for _ in 0..2 {
         if let Ok(everything) = tokio::time::timeout(LEFTOVERS, &mut said).await {
             return everything.map(drop);
         }
-        killpg(group, Signal::SIGKILL).ok();
+        kin.is_over();
     }
     Ok(())
 }
@@ -170,30 +180,24 @@ async fn lines<S: AsyncRead + Unpin>(
 }
 
 /// Stops a command and all that it has started.
-#[derive(Clone, Copy)]
 pub(super) struct Stop {
-    group: Pid,
+    kin: Kin,
     kill_after: Duration,
 }
 
 impl Stop {
     /// Asks it to stop, and does not ask any more when its time is over. Never returns.
     pub(super) async fn gently(self) -> std::convert::Infallible {
-        self.send(Signal::SIGTERM);
+        self.kin.send(Signal::TERM);
         tokio::time::sleep(self.kill_after).await;
-        self.send(Signal::SIGKILL);
+        self.kin.send(Signal::KILL);
         std::future::pending().await
-    }
-
-    fn send(self, signal: Signal) {
-        // Where there is nobody left, there is nothing to stop.
-        killpg(self.group, signal).ok();
     }
 }
 
 impl Drop for Process {
     /// What a command left running must not outlive its task.
     fn drop(&mut self) {
-        killpg(self.group, Signal::SIGKILL).ok();
+        self.kin.forget();
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::{
     Response, StatusCode,
-    header::{HeaderMap, RETRY_AFTER},
+    header::{CONTENT_ENCODING, HeaderMap, RETRY_AFTER},
 };
 use serde::Deserialize;
 
@@ -30,13 +30,18 @@ pub(crate) async fn read(response: Response, bytes_max: usize, now: Timestamp) -
         let reason = format!("the executor answered {}", status.as_u16());
         return Answer::Ended(Outcome::Undelivered { reason, retry_after });
     }
+    let encoding = encoding(response.headers());
     let body = match body(response, bytes_max).await {
+        Ok(_unreadable) if encoding.is_some() => Vec::new(),
         Ok(body) => body,
         Err(failure) => return Answer::Ended(Outcome::Failed(failure)),
     };
     Answer::Ended(match status {
         StatusCode::NO_CONTENT => Outcome::Succeeded(JsonText::null()),
-        StatusCode::OK | StatusCode::CREATED => returned(&body, "executor's"),
+        StatusCode::OK | StatusCode::CREATED => match encoding {
+            Some(encoding) => Outcome::Failed(unreadable(&encoding)),
+            None => returned(&body, "executor's"),
+        },
         _ => Outcome::Failed(failed(status, &body)),
     })
 }
@@ -47,6 +52,23 @@ fn is_not_now(status: StatusCode) -> bool {
         status,
         StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
     )
+}
+
+/// How the body is encoded although the call accepts no encoding: whoever compresses everything
+/// may send far more than an answer's bound in few bytes.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let encoding = String::from_utf8_lossy(headers.get(CONTENT_ENCODING)?.as_bytes());
+    let encoding = encoding.trim();
+    (!encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity"))
+        .then(|| encoding.to_owned())
+}
+
+fn unreadable(encoding: &str) -> Failure {
+    let message = format!(
+        "the executor's answer has Content-Encoding: {encoding}, although the call asks for \
+         Accept-Encoding: identity"
+    );
+    Failure::new(FailureKind::Rejected, message)
 }
 
 /// `Retry-After` as seconds or as a date (RFC 9110, section 10.2.3).

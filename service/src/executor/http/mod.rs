@@ -1,14 +1,18 @@
 //! Executors that the service calls over HTTP.
 
 mod answer;
+mod connections;
 mod message;
 
 use std::{error::Error as _, io, sync::Arc, time::Duration};
 
-use reqwest::{Certificate, Client, RequestBuilder, Response, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, Response};
 
 pub(crate) use self::answer::read;
-use self::message::Message;
+use self::{
+    connections::{Chosen, Connections},
+    message::Message,
+};
 use super::{Answer, AnswerRoom, CancelNotice};
 use crate::{
     domain::{
@@ -22,13 +26,11 @@ use crate::{
     vault::Vault,
 };
 
-/// How long connecting may take, name resolution and TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept: shorter than common servers do (2 s and more), so that
-/// they do not close one just as a task goes out on it.
-const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long telling an executor to stop may take in all.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where an executor that has promised it sends the task's id along.
+pub(crate) const TASK_ID_HEADER: &str = "nightshift-task-id";
 
 /// What the caller has to know.
 #[derive(Clone)]
@@ -43,20 +45,27 @@ pub struct HttpSettings {
     pub vault: Arc<Vault>,
 }
 
-/// Calls executors. One pool of kept-alive connections serves them all.
+/// Calls executors.
 pub struct HttpExecutor {
-    client: Client,
+    connections: Connections,
     settings: HttpSettings,
 }
 
 impl HttpExecutor {
     pub fn new(settings: HttpSettings) -> reqwest::Result<Self> {
-        let client = calling_client(&settings.network, &settings.authorities)?;
-        Ok(Self { client, settings })
+        let connections = Connections::new(&settings.network, &settings.authorities)?;
+        Ok(Self { connections, settings })
     }
 
-    fn request(&self, executor: &Executor, message: &Message<'_>) -> Result<Call, Outcome> {
-        let Target::Http { url, secret, previous_secret } = &executor.registration.target else {
+    /// A call of the executor, on a connection as it suits the attempt.
+    fn request(
+        &self,
+        executor: &Executor,
+        message: &Message<'_>,
+        is_last: bool,
+    ) -> Result<Call<'_>, Outcome> {
+        let Target::Http { url, secret, previous_secret, .. } = &executor.registration.target
+        else {
             return Err(rejected("only HTTP executors are called".to_owned()));
         };
         let place = place(url);
@@ -69,40 +78,23 @@ impl HttpExecutor {
         };
         let (secret, previous) = (open(secret)?, previous_secret.as_ref().map(open).transpose()?);
         let signed = message.sign(&secret, previous.as_ref()).map_err(Outcome::Failed)?;
-        let request = signed.onto(self.client.post(url.as_url().clone()));
-        Ok(Call { request, place })
+        let chosen = self.connections.choose(&place, is_last);
+        let request = signed.onto(chosen.client().post(url.as_url().clone()));
+        Ok(Call { request, chosen, place })
     }
 }
 
 /// A client that calls executors as the service does, for whoever plays the service.
 pub(crate) fn client() -> reqwest::Result<Client> {
-    calling_client(&Arc::new(Network::new(Reach::default())), &[])
-}
-
-fn calling_client(network: &Arc<Network>, authorities: &[Certificate]) -> reqwest::Result<Client> {
-    let client = Client::builder()
-        .user_agent(concat!("nightshift/", env!("CARGO_PKG_VERSION")))
-        // A redirect would carry the task and its signature to a host that nobody registered.
-        .redirect(redirect::Policy::none())
-        // A proxy from the environment would see every task.
-        .no_proxy()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .dns_resolver(Arc::clone(network));
-    client.tls_certs_merge(authorities.iter().cloned()).build()
+    connections::client(&Arc::new(Network::new(Reach::default())), &[], usize::MAX)
 }
 
 /// A call that is ready to be made.
-struct Call {
+struct Call<'a> {
     request: RequestBuilder,
+    chosen: Chosen<'a>,
     /// The host called, for messages; the rest of the address may hold what is nobody's business.
     place: String,
-}
-
-impl Call {
-    async fn send(self) -> Result<Response, Outcome> {
-        self.request.send().await.map_err(|error| trouble(&error, &self.place))
-    }
 }
 
 impl HttpExecutor {
@@ -115,26 +107,37 @@ impl HttpExecutor {
         now: Timestamp,
     ) -> Answer {
         let message = Message::execute(assignment, &inputs, &self.settings.public_url, now);
-        let call = match self.request(executor, &message) {
+        let is_last = assignment.attempt() >= assignment.max_attempts;
+        let call = match self.request(executor, &message, is_last) {
             Ok(call) => call,
             Err(outcome) => return Answer::Ended(outcome),
         };
         // They are in the call now, and it may take long.
         drop(inputs);
-        match call.send().await {
-            Ok(response) => {
-                let bytes_max = self.settings.response_bytes_max;
-                let announced = response.content_length().and_then(|n| usize::try_from(n).ok());
-                room.wait_for(announced.unwrap_or(bytes_max).min(bytes_max)).await;
-                answer::read(response, bytes_max, now).await
+        let response = match call.request.send().await {
+            Ok(response) => response,
+            Err(error) => {
+                if !error.is_connect() {
+                    call.chosen.broke();
+                }
+                return Answer::Ended(trouble(&error, &call.place));
             }
-            Err(outcome) => Answer::Ended(outcome),
+        };
+        let ours = call.chosen.answered(&response);
+        if let Some(outcome) = foreign(executor, assignment, &response, &call.place) {
+            return Answer::Ended(outcome);
         }
+        let bytes_max = self.settings.response_bytes_max;
+        let announced = response.content_length().and_then(|n| usize::try_from(n).ok());
+        room.wait_for(announced.unwrap_or(bytes_max).min(bytes_max)).await;
+        let answer = answer::read(response, bytes_max, now).await;
+        call.chosen.free(ours);
+        answer
     }
 
     pub(super) async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp) {
         let message = Message::cancel(notice, &self.settings.public_url, now);
-        let Ok(Call { request, place }) = self.request(executor, &message) else {
+        let Ok(Call { request, place, .. }) = self.request(executor, &message, true) else {
             return;
         };
         match request.timeout(CANCEL_TIMEOUT).send().await {
@@ -150,6 +153,35 @@ impl HttpExecutor {
             ),
         }
     }
+}
+
+/// What an answer means that is not the executor's own, where it is known how to tell: it has
+/// promised to send the task's id along, and whatever else stands at its address does not know it.
+/// The work has not begun then, unless the executor breaks its promise; so a task that may be tried
+/// only once is not sent again.
+fn foreign(
+    executor: &Executor,
+    assignment: &Assignment,
+    response: &Response,
+    place: &str,
+) -> Option<Outcome> {
+    let Target::Http { echoes_task_id: true, .. } = executor.registration.target else {
+        return None;
+    };
+    let id = assignment.task.id;
+    let echoed = response.headers().get(TASK_ID_HEADER).and_then(|text| text.to_str().ok());
+    if !response.status().is_success() || echoed.and_then(|id| id.parse().ok()) == Some(id.0) {
+        return None;
+    }
+    let status = response.status().as_u16();
+    let reason = format!(
+        "{place} answered {status} without the task's id in the header {TASK_ID_HEADER}, so that \
+         it is not this executor's answer"
+    );
+    if assignment.max_attempts > 1 {
+        return Some(undelivered(reason));
+    }
+    Some(Outcome::Failed(Failure::new(FailureKind::Lost, reason)))
 }
 
 fn place(url: &CallUrl) -> String {

@@ -1,5 +1,7 @@
 //! The two databases, each kept from everybody else.
 
+use std::sync::Arc;
+
 use anyhow::bail;
 use diesel::{
     Connection as _,
@@ -14,9 +16,10 @@ use crate::{
     config::{Database, DatabaseUrl},
     store::{
         dialect::{MIGRATION_LOCK, ROUTING_LOCK},
+        file::FileLock,
+        guard::Guard,
         link::{Connection, Link},
-        migrate,
-        pool::{self, FileLock},
+        migrate, pool, postgres,
     },
 };
 
@@ -27,6 +30,7 @@ pub(super) struct Side {
     pub(super) connection: Connection,
     /// Which of PostgreSQL's processes serves it.
     backend: Option<i32>,
+    _guard: Arc<Guard>,
     _lock: Option<FileLock>,
 }
 
@@ -46,18 +50,22 @@ impl Side {
     /// What is written, and gets the schema that it needs.
     pub(super) fn target(database: &Database, source: &Self) -> anyhow::Result<Self> {
         let mut side = Self::open(database, source.backend)?;
+        if let Connection::Postgres(c) = &mut side.connection {
+            postgres::refuse_unusable(c)?;
+        }
         migrate::run(&mut side.connection)?;
         Ok(side)
     }
 
     fn open(database: &Database, other: Option<i32>) -> anyhow::Result<Self> {
         let lock = FileLock::take(&database.url)?;
-        let mut connection = pool::open_sweeper(database)?;
+        let guard = Guard::of(&database.url)?;
+        let mut connection = pool::open_sweeper(database, &guard)?;
         let backend = match &mut connection {
             Connection::Sqlite(_) => None,
             Connection::Postgres(c) => Some(hold(c, other)?),
         };
-        Ok(Self { connection, backend, _lock: lock })
+        Ok(Self { connection, backend, _guard: guard, _lock: lock })
     }
 
     /// Runs `body` on one state of the database.
@@ -80,7 +88,7 @@ impl Side {
     ) -> anyhow::Result<T> {
         match &mut self.connection {
             Connection::Sqlite(c) => c.immediate_transaction(|c| body(Link::Sqlite(c))),
-            Connection::Postgres(c) => c.transaction(|c| body(Link::Postgres(c))),
+            Connection::Postgres(c) => postgres::transaction(c).run(|c| body(Link::Postgres(c))),
         }
     }
 }

@@ -2,20 +2,29 @@
 //! for PostgreSQL each statement is a round trip, so one takes the rows as arrays, and stays the
 //! same for any number of them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use diesel::{
     pg::PgConnection,
     prelude::*,
+    query_builder::SqlQuery,
     sql_query,
     sql_types::{Array, BigInt, Binary, Bool, Double, Integer, Nullable, SmallInt, Text},
 };
 
-use crate::store::{
-    audit::AuditRow,
-    cached::FewTexts,
-    error::Result,
-    link::Link,
-    rows::{ErrorRow, InputRow, LabelRow, ResultRow, TaskRow},
-    schema::{audit_log, events, task_errors, task_inputs, task_labels, task_results, tasks},
+use crate::{
+    domain::limits::{ERROR_BYTES_PER_TASK_MAX, ERRORS_PER_TASK_MAX},
+    store::{
+        audit::AuditRow,
+        cached::FewTexts,
+        error::Result,
+        link::{Link, on_engine},
+        rows::{ErrorRow, InputRow, LabelRow, LogRow, ResultRow, TaskRow, to_json},
+        schema::{
+            audit_log, events, task_errors, task_inputs, task_labels, task_logs, task_results,
+            tasks,
+        },
+    },
 };
 
 /// Collects one column of all rows.
@@ -27,7 +36,6 @@ fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
 #[derive(QueryableByName)]
 struct Touched {
     #[diesel(sql_type = BigInt)]
-    #[expect(dead_code, reason = "only the number of rows matters")]
     seq: i64,
 }
 
@@ -219,6 +227,60 @@ pub(in crate::store) fn insert_errors(link: &mut Link<'_>, rows: &[ErrorRow]) ->
     Ok(())
 }
 
+/// Deletes the oldest errors of these tasks where there are too many, and returns how many each
+/// task that lost some has lost in all.
+pub(in crate::store) fn drop_old_errors(
+    link: &mut Link<'_>,
+    tasks: &BTreeSet<i64>,
+) -> Result<Vec<(i64, i32)>> {
+    if tasks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let lost: Vec<Touched> = match link {
+        Link::Sqlite(c) => {
+            let seqs = to_json(tasks, "places of tasks")?;
+            old_errors("IN (SELECT value FROM json_each($1))")
+                .bind::<Text, _>(seqs)
+                .bind::<BigInt, _>(ERRORS_PER_TASK_MAX)
+                .bind::<BigInt, _>(ERROR_BYTES_PER_TASK_MAX)
+                .cached()
+                .load(*c)?
+        }
+        Link::Postgres(c) => old_errors("= ANY ($1)")
+            .bind::<Array<BigInt>, _>(tasks.iter().copied().collect::<Vec<_>>())
+            .bind::<BigInt, _>(ERRORS_PER_TASK_MAX)
+            .bind::<BigInt, _>(ERROR_BYTES_PER_TASK_MAX)
+            .cached()
+            .load(*c)?,
+    };
+    let mut counts: BTreeMap<i64, i32> = BTreeMap::new();
+    for Touched { seq } in lost {
+        *counts.entry(seq).or_default() += 1;
+    }
+    counts
+        .into_iter()
+        .map(|(seq, lost)| {
+            let count = diesel::update(tasks::table.find(seq))
+                .set(tasks::errors_dropped.eq(tasks::errors_dropped + lost))
+                .returning((tasks::seq, tasks::errors_dropped));
+            Ok(on_engine!(&mut *link, c => count.get_result(c))?)
+        })
+        .collect()
+}
+
+/// Deletes the old errors of tasks whose places are so, and returns the place for each.
+fn old_errors(are: &str) -> SqlQuery {
+    sql_query(format!(
+        "DELETE FROM task_errors WHERE id IN (SELECT id FROM (\
+         SELECT id, row_number() OVER newer AS place, sum(bytes) OVER newer AS total FROM (\
+         SELECT id, task_seq, octet_length(message) + coalesce(octet_length(traceback), 0) \
+         + coalesce(octet_length(exception_class_path), 0) AS bytes \
+         FROM task_errors WHERE task_seq {are}) AS sized \
+         WINDOW newer AS (PARTITION BY task_seq ORDER BY id DESC)) AS placed \
+         WHERE place > $2 OR (place > 1 AND total > $3)) RETURNING task_seq AS seq"
+    ))
+}
+
 /// Stores return values.
 pub(in crate::store) fn insert_results(link: &mut Link<'_>, rows: &[ResultRow]) -> Result<()> {
     if rows.is_empty() {
@@ -237,6 +299,36 @@ pub(in crate::store) fn insert_results(link: &mut Link<'_>, rows: &[ResultRow]) 
             )
             .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
             .bind::<Array<Text>, _>(column(rows, |row| row.return_value.as_str()))
+            .cached()
+            .load::<Touched>(*c)?;
+        }
+    }
+    Ok(())
+}
+
+/// Adds to the logs of tasks, in their order.
+pub(in crate::store) fn insert_logs(link: &mut Link<'_>, rows: &[LogRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match link {
+        Link::Sqlite(c) => {
+            for row in rows {
+                let insert = diesel::insert_into(task_logs::table).values(row);
+                insert.returning(task_logs::id).cached().get_result::<i64>(*c)?;
+            }
+        }
+        Link::Postgres(c) => {
+            sql_query(
+                "INSERT INTO task_logs (task_seq, attempt, at, level, bytes, message) \
+                 SELECT * FROM UNNEST($1, $2, $3, $4, $5, $6) RETURNING id AS seq",
+            )
+            .bind::<Array<BigInt>, _>(column(rows, |row| row.task_seq))
+            .bind::<Array<Integer>, _>(column(rows, |row| row.attempt))
+            .bind::<Array<BigInt>, _>(column(rows, |row| row.at))
+            .bind::<Array<SmallInt>, _>(column(rows, |row| row.level))
+            .bind::<Array<Integer>, _>(column(rows, |row| row.bytes))
+            .bind::<Array<Text>, _>(column(rows, |row| row.message.as_str()))
             .cached()
             .load::<Touched>(*c)?;
         }

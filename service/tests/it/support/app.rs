@@ -139,6 +139,15 @@ impl TestApp {
         self.builder
     }
 
+    /// Why it does not stop in good order.
+    pub async fn stop_error(self) -> String {
+        format!("{:#}", self.app.stop().await.expect_err("it must not stop in good order"))
+    }
+
+    pub fn service(&self) -> &App {
+        &self.app
+    }
+
     pub fn store(&self) -> &Store {
         self.app.store()
     }

@@ -70,3 +70,15 @@ pub fn hold_writing(database_url: &str) -> SqliteConnection {
     connection.batch_execute("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE").unwrap();
     connection
 }
+
+/// Does by hand what no version of the service does.
+pub fn execute(url: &str, statements: &str) {
+    match url.strip_prefix("sqlite://") {
+        Some(file) => {
+            let mut connection = SqliteConnection::establish(file).unwrap();
+            connection.batch_execute("PRAGMA busy_timeout = 5000").unwrap();
+            connection.batch_execute(statements).unwrap();
+        }
+        None => PgConnection::establish(url).unwrap().batch_execute(statements).unwrap(),
+    }
+}

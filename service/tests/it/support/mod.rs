@@ -1,6 +1,7 @@
 //! A whole service in this process, an executor to play with, and a database of each engine.
 
 pub mod app;
+pub mod commands;
 pub mod database;
 pub mod events;
 pub mod executor;
@@ -8,6 +9,7 @@ pub mod otlp;
 pub mod process;
 pub mod proxy;
 pub mod rust_worker;
+pub mod tls;
 pub mod tokens;
 
 use std::{future::Future, time::Duration};

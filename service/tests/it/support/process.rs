@@ -3,12 +3,15 @@
 use std::{
     path::{Path, PathBuf},
     process::{Output, Stdio},
+    sync::{Arc, Mutex},
 };
 
 use nightshift_client::{Client, Retry};
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    sync::watch,
+    task::JoinHandle,
 };
 
 use super::soon;
@@ -21,6 +24,13 @@ pub fn binary() -> Command {
     command
 }
 
+/// Sends a signal by its name.
+pub fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
+    assert!(sent.success());
+}
+
 /// `nightshift serve`, on a SQLite file unless said otherwise.
 pub struct Service {
     pub client: Client,
@@ -28,7 +38,9 @@ pub struct Service {
     folder: PathBuf,
     database_url: String,
     child: Child,
-    log: tokio::task::JoinHandle<String>,
+    log: Arc<Mutex<String>>,
+    log_paused: watch::Sender<bool>,
+    reading_log: JoinHandle<()>,
 }
 
 impl Service {
@@ -43,8 +55,25 @@ impl Service {
         Self::start_with(folder, bind, database_url, &[]).await
     }
 
+    /// The same with a time of day that the test sets.
+    pub async fn start_by(clock: &MovableClock, folder: &Path) -> Self {
+        let url = format!("sqlite://{}", folder.join("test.db").display());
+        Self::start_in(&clock.environment(), folder, "127.0.0.1:0", &url, &[]).await
+    }
+
     pub async fn start_with(folder: &Path, bind: &str, url: &str, arguments: &[&str]) -> Self {
+        Self::start_in(&[], folder, bind, url, arguments).await
+    }
+
+    async fn start_in(
+        environment: &[(&str, PathBuf)],
+        folder: &Path,
+        bind: &str,
+        url: &str,
+        arguments: &[&str],
+    ) -> Self {
         let mut child = binary()
+            .envs(environment.iter().cloned())
             .arg("serve")
             .args(["--bind", bind, "--log-format", "json"])
             .args(["--database-url", url])
@@ -68,16 +97,26 @@ impl Service {
             }
         })
         .await;
-        let log = tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                text.push_str(&line);
-                text.push('\n');
+        let log = Arc::new(Mutex::new(text));
+        let (log_paused, mut paused) = watch::channel(false);
+        let reading_log = tokio::spawn({
+            let log = Arc::clone(&log);
+            async move {
+                while paused.wait_for(|paused| !paused).await.is_ok() {
+                    tokio::select! {
+                        _ = paused.wait_for(|paused| *paused) => {}
+                        line = lines.next_line() => match line {
+                            Ok(Some(line)) => log.lock().unwrap().extend([&line, "\n"]),
+                            _ => return,
+                        }
+                    }
+                }
             }
-            text
         });
         let server = format!("http://{address}");
         let client = Client::new(&server).unwrap().with_retry(Retry::never());
-        Self { client, server, folder: folder.to_owned(), database_url: url.to_owned(), child, log }
+        let (folder, database_url) = (folder.to_owned(), url.to_owned());
+        Self { client, server, folder, database_url, child, log, log_paused, reading_log }
     }
 
     pub fn bind(&self) -> String {
@@ -85,15 +124,35 @@ impl Service {
     }
 
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap();
-        assert!(sent.success());
+        signal(&self.child, name);
     }
 
     /// The exit status and the log.
     pub async fn exited(mut self) -> (Option<i32>, String) {
         let status = soon("the end of the service", self.child.wait()).await.unwrap();
-        (status.code(), self.log.await.unwrap())
+        self.reading_log.await.unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (status.code(), log)
+    }
+
+    /// The exit status, whether or not anybody reads the log.
+    pub async fn status(mut self) -> Option<i32> {
+        soon("the end of the service", self.child.wait()).await.unwrap().code()
+    }
+
+    /// Whether the log's lines are left in their pipe.
+    pub fn pause_log(&self, paused: bool) {
+        self.log_paused.send_replace(paused);
+    }
+
+    /// Nobody will read it any more.
+    pub async fn close_log(&mut self) {
+        self.reading_log.abort();
+        (&mut self.reading_log).await.unwrap_err();
+    }
+
+    pub fn log_so_far(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 
     /// `kill -9`, and the same service again on what is left.
@@ -113,5 +172,38 @@ impl Service {
         let mut command = binary();
         command.args(["--server", &self.server]).args(arguments).current_dir(&self.folder);
         soon("the end of a command", command.output()).await.unwrap()
+    }
+}
+
+/// The machine's time of day as one process sees it.
+pub struct MovableClock(PathBuf);
+
+impl MovableClock {
+    pub fn new(folder: &Path) -> Self {
+        let clock = Self(folder.join("clock"));
+        clock.set_ahead("+0");
+        clock
+    }
+
+    /// As libfaketime says it: `+2h`.
+    pub fn set_ahead(&self, by: &str) {
+        // In one step, since it is read at any moment.
+        let new = self.0.with_extension("new");
+        std::fs::write(&new, by).unwrap();
+        std::fs::rename(new, &self.0).unwrap();
+    }
+
+    fn environment(&self) -> [(&'static str, PathBuf); 4] {
+        // Not by the program `faketime`, which would catch the signals.
+        let library = std::fs::read_dir("/usr/lib").unwrap().find_map(|entry| {
+            let library = entry.unwrap().path().join("faketime/libfaketime.so.1");
+            library.exists().then_some(library)
+        });
+        [
+            ("LD_PRELOAD", library.expect("faketime is missing: run `make test`")),
+            ("FAKETIME_TIMESTAMP_FILE", self.0.clone()),
+            ("FAKETIME_NO_CACHE", "1".into()),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ]
     }
 }

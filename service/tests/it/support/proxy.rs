@@ -15,6 +15,8 @@ pub enum Mode {
     Pass,
     /// Closes connections, and takes no new ones.
     Cut,
+    /// Keeps connections open and takes new ones, but nothing goes through.
+    BlackHole,
     /// Lets the COMMIT after this statement through to the database, but not the answer; then it
     /// passes again. Seen only where the statement is sent for the first time on its connection.
     LoseCommitAfter(&'static str),
@@ -43,6 +45,15 @@ impl Proxy {
             }
         });
         Self { port, mode, accepting }
+    }
+
+    /// Two proxies before this database, and the address that leads there by way of either.
+    pub async fn two_before(url: &str) -> ([Self; 2], String) {
+        let (first, to_first) = Self::before(url).await;
+        let (second, _) = Self::before(url).await;
+        let host = format!("127.0.0.1:{}", first.port);
+        let hosts = format!("{host},127.0.0.1:{}", second.port);
+        ([first, second], to_first.replace(&host, &hosts) + "&connect_timeout=2")
     }
 
     /// A proxy before this database, and the address that leads there by way of it. It has to see
@@ -102,8 +113,8 @@ async fn carry(client: TcpStream, server: TcpStream, mode: Arc<watch::Sender<Mod
     // The database has answered, so it has committed.
     let answers = |_: &[u8]| *losing.lock().unwrap() != Losing::NextAnswer;
     tokio::select! {
-        () = pump(from_client, to_server, asks) => {}
-        () = pump(from_server, to_client, answers) => {}
+        () = pump(from_client, to_server, mode.subscribe(), asks) => {}
+        () = pump(from_server, to_client, mode.subscribe(), answers) => {}
         _ = modes.wait_for(|mode| *mode == Mode::Cut) => {}
     }
     if *losing.lock().unwrap() == Losing::NextAnswer {
@@ -112,10 +123,18 @@ async fn carry(client: TcpStream, server: TcpStream, mode: Arc<watch::Sender<Mod
 }
 
 /// Passes on what `passes` lets through, until it does not.
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, passes: impl Fn(&[u8]) -> bool) {
+async fn pump(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut modes: watch::Receiver<Mode>,
+    passes: impl Fn(&[u8]) -> bool,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
         let chunk = &buffer[..length];
+        if modes.wait_for(|mode| *mode != Mode::BlackHole).await.is_err() {
+            return;
+        }
         if !passes(chunk) || to.write_all(chunk).await.is_err() {
             return;
         }

@@ -13,7 +13,7 @@ use crate::{
         attempt::{Failure, Outcome},
         json::JsonText,
     },
-    executor::Answer,
+    executor::{Answer, http::TASK_ID_HEADER},
 };
 
 /// What a failing task is to fail with.
@@ -62,6 +62,16 @@ pub(super) async fn arguments_come_as_they_were_sent(suite: &Suite) -> Checked {
     let (args, kwargs) = arguments();
     let heard = suite.attempt(&suite.tasks.echo, &args, &kwargs).execute().await?;
     same(&heard.value()?, &json!([args, kwargs]))
+}
+
+pub(super) async fn the_tasks_id_comes_back(suite: &Suite) -> Checked {
+    let echo = suite.attempt(&suite.tasks.echo, &json!([]), &json!({}));
+    let id = echo.data.task_id.to_string();
+    match echo.execute().await?.task_id {
+        Some(echoed) if echoed.eq_ignore_ascii_case(&id) => Ok(()),
+        Some(other) => failed(format!("was to say {TASK_ID_HEADER}: {id}, and says {other:?}")),
+        None => failed(format!("was to say {TASK_ID_HEADER}: {id}, and has no such header")),
+    }
 }
 
 pub(super) async fn unknown_fields_do_no_harm(suite: &Suite) -> Checked {

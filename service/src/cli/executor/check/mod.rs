@@ -55,6 +55,9 @@ pub(in crate::cli) struct Check {
     /// What cannot be checked, since the executor does not serve the task for it, fails
     #[arg(long)]
     strict: bool,
+    /// Its answers have to carry the task's id, for it is to be registered with --echoes-task-id
+    #[arg(long)]
+    echoes_task_id: bool,
     #[command(flatten)]
     tasks: TaskPaths,
 }
@@ -190,6 +193,10 @@ impl Check {
         is_there(&suite).await?;
         check_signatures(&suite, &mut protocol).await?;
         check_answers(&suite, &mut protocol).await?;
+        if self.echoes_task_id {
+            let name = "answer: the task's id comes back";
+            protocol.check(name, answers::the_tasks_id_comes_back(&suite)).await?;
+        }
         check_leases(&suite, &mut protocol).await?;
         suite.stand_in.stop().await;
         protocol.conclude(&suite.url)

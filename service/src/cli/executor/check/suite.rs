@@ -24,7 +24,7 @@ use crate::{
     entropy::Entropy,
     executor::{
         Answer,
-        http::{self, CANCEL_TIMEOUT},
+        http::{self, CANCEL_TIMEOUT, TASK_ID_HEADER},
     },
 };
 
@@ -70,6 +70,8 @@ pub(super) struct Suite {
 #[derive(Debug)]
 pub(super) struct Heard {
     pub(super) status: StatusCode,
+    /// The task's id, as the executor sends it along.
+    pub(super) task_id: Option<String>,
     pub(super) answer: Answer,
 }
 
@@ -159,9 +161,11 @@ impl Suite {
         let calling = async {
             let response = request.send().await?;
             let status = response.status();
+            let task_id = response.headers().get(TASK_ID_HEADER);
+            let task_id = task_id.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
             let bytes_max = Config::default().return_value_bytes_max;
             let answer = http::read(response, bytes_max, now()).await;
-            reqwest::Result::Ok(Heard { status, answer })
+            reqwest::Result::Ok(Heard { status, task_id, answer })
         };
         match timeout(ANSWER_TIMEOUT, calling).await {
             Ok(Ok(heard)) => Ok(heard),

@@ -1,0 +1,1 @@
+ALTER TABLE routing DROP COLUMN clock_steps;

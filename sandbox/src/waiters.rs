@@ -1,0 +1,229 @@
+//! Calls of the system that block a thread: what a directory lies on may never answer, nor may a
+//! name server. Such a call cannot be interrupted, and keeps its thread when nobody waits for it
+//! any more. So each executor has a few threads, and leaves those of the others alone.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+};
+
+/// How long calls have to hang, all of them, until another one is refused: those whose runs have
+/// just ended are about to end, too.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Threads for one kind of calls, of all executors.
+#[derive(Clone)]
+pub(crate) struct Pool {
+    threads: Handle,
+    calls: &'static str,
+    places: Places,
+}
+
+/// The threads of one pool that one executor may take.
+#[derive(Clone)]
+pub(crate) struct Waiters {
+    executor: Arc<str>,
+    pool: Pool,
+    places: Places,
+}
+
+/// So many calls at once, and how many of them nobody waits for any more.
+#[derive(Clone)]
+struct Places {
+    free: Arc<Semaphore>,
+    max: usize,
+    hung: Arc<AtomicUsize>,
+}
+
+/// All calls that may be made at once hang.
+#[derive(Clone, Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Hung(String);
+
+impl Pool {
+    pub(crate) fn new(threads: Handle, calls: &'static str, max: usize) -> Self {
+        Self { threads, calls, places: Places::new(max) }
+    }
+
+    /// How many calls hang.
+    pub(crate) fn hung(&self) -> usize {
+        self.places.hung()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.places.all_hang()
+    }
+
+    /// The threads for an executor.
+    pub(crate) fn waiters(&self, executor: &Arc<str>, max: usize) -> Waiters {
+        let (executor, pool) = (Arc::clone(executor), self.clone());
+        Waiters { executor, pool, places: Places::new(max) }
+    }
+}
+
+impl Waiters {
+    /// Makes a call on a thread of its own, once the executor has a place for one.
+    pub(crate) async fn call<T: Send + 'static>(
+        &self,
+        call: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Hung> {
+        let places = tokio::select! {
+            biased;
+            places = async { (self.places.take().await, self.pool.places.take().await) } => places,
+            hung = self.hopeless() => return Err(hung),
+        };
+        let (sender, answer) = oneshot::channel();
+        let mut asking = Asking { waiters: self, answer };
+        let hung = [Arc::clone(&self.places.hung), Arc::clone(&self.pool.places.hung)];
+        self.pool.threads.spawn_blocking(move || {
+            let answer = call();
+            // Whoever asked has gone, and counted it among those that hang.
+            if sender.send(answer).is_err() {
+                for hung in &hung {
+                    hung.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            drop(places);
+        });
+        (&mut asking.answer).await.map_err(|_panicked| Hung("a call panicked".to_owned()))
+    }
+
+    async fn hopeless(&self) -> Hung {
+        loop {
+            tokio::time::sleep(PATIENCE).await;
+            if let Err(hung) = self.check() {
+                return hung;
+            }
+        }
+    }
+
+    /// An error where a call could not be made before another one ends, and none does.
+    pub(crate) fn check(&self) -> Result<(), Hung> {
+        let calls = self.pool.calls;
+        if self.places.all_hang() {
+            let max = self.places.max;
+            return Err(Hung(format!(
+                "{max} {calls} of the executor hang, and it may have no more"
+            )));
+        }
+        if self.pool.is_full() {
+            return Err(Hung(format!("{} {calls} of all plugins hang", self.pool.places.max)));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is lost if the executor gets others.
+    pub(crate) fn are_idle(&self) -> bool {
+        self.places.free.available_permits() == self.places.max
+    }
+
+    fn one_hangs(&self) {
+        for (places, whose) in [(&self.places, &*self.executor), (&self.pool.places, "all plugins")]
+        {
+            if places.hung.fetch_add(1, Ordering::Relaxed) + 1 == places.max {
+                tracing::error!(
+                    executor = &*self.executor,
+                    "all {} {} of {whose} hang: no more are made until one ends",
+                    places.max,
+                    self.pool.calls,
+                );
+            }
+        }
+    }
+}
+
+impl Places {
+    fn new(max: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(max)), max, hung: Arc::default() }
+    }
+
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        Arc::clone(&self.free).acquire_owned().await.ok()
+    }
+
+    fn hung(&self) -> usize {
+        self.hung.load(Ordering::Relaxed)
+    }
+
+    fn all_hang(&self) -> bool {
+        self.hung() >= self.max
+    }
+}
+
+/// Waits for the answer to a call; who stops waiting leaves it hanging.
+struct Asking<'a, T> {
+    waiters: &'a Waiters,
+    answer: oneshot::Receiver<T>,
+}
+
+impl<T> Drop for Asking<'_, T> {
+    fn drop(&mut self) {
+        if self.answer.is_terminated() {
+            return;
+        }
+        // Counted before the thread can see that nobody waits, or it would be taken off first.
+        self.waiters.one_hangs();
+        self.answer.close();
+        if self.answer.try_recv().is_ok() {
+            for places in [&self.waiters.places, &self.waiters.pool.places] {
+                places.hung.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use tokio::runtime::Handle;
+
+    use super::{Pool, Waiters};
+
+    /// Begins a call that ends when the sender is dropped, and does not wait for it.
+    async fn leave_hanging(waiters: &Waiters) -> mpsc::SyncSender<()> {
+        let (end, ended) = mpsc::sync_channel::<()>(1);
+        let (begin, began) = tokio::sync::oneshot::channel();
+        let call = waiters.call(move || (begin.send(()), ended.recv().is_err()));
+        tokio::select! {
+            biased;
+            _ = call => panic!("it ended"),
+            began = began => began.unwrap(),
+        }
+        end
+    }
+
+    #[tokio::test]
+    async fn whose_calls_all_hang_is_refused_and_others_are_not() {
+        let pool = Pool::new(Handle::current(), "file operations", 3);
+        let hanging = pool.waiters(&Arc::from("a"), 2);
+        let other = pool.waiters(&Arc::from("b"), 2);
+        let first = leave_hanging(&hanging).await;
+        assert_eq!(hanging.call(|| 7).await.unwrap(), 7, "one thread is left");
+        let second = leave_hanging(&hanging).await;
+        let refused = hanging.call(|| 7).await.unwrap_err().to_string();
+        assert_eq!(refused, "2 file operations of the executor hang, and it may have no more");
+        assert_eq!((pool.hung(), pool.is_full()), (2, false));
+        assert_eq!(other.call(|| 7).await.unwrap(), 7);
+
+        let third = leave_hanging(&other).await;
+        assert!(pool.is_full());
+        let refused = other.call(|| 7).await.unwrap_err().to_string();
+        assert_eq!(refused, "3 file operations of all plugins hang");
+
+        drop((first, second, third));
+        // Each gives its place back when it ends.
+        let _all = hanging.pool.places.free.acquire_many(3).await.unwrap();
+        assert_eq!((pool.hung(), hanging.are_idle(), other.are_idle()), (0, true, true));
+    }
+}

@@ -1,0 +1,264 @@
+//! Where a look into an index may begin.
+//!
+//! On PostgreSQL a task that was claimed or has ended leaves entries in the indexes of what waits
+//! and of what runs. They stay as long as any transaction may still see them, and somebody's
+//! snapshot may be held for hours. They lie where the next look would begin, and it would step over
+//! all of them. So a look begins at its *floor*: an earlier one has found that nothing lies before.
+//!
+//! Nothing may slip in below a floor without being seen:
+//!
+//! - What this process writes lowers its floors ([`Floors::note`]).
+//! - What others write lies at or after the begin of their transactions. No floor is above the
+//!   *horizon*: all transactions that began before it had ended when it was found.
+//! - Where others let a task wait that was due before they began (its time has come, it was handed
+//!   back), they say so in the table `rewinds`, which each claim reads first.
+//! - Whatever else may happen (a process of an older version, a row changed by hand): once in a while
+//!   each look begins at the beginning, likewise when the clock was set back or a transaction failed.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::{Duration, Instant},
+};
+
+use super::{
+    cells::{Cells, Place},
+    dialect::{self, Head},
+    error::Result,
+    link::Link,
+    rows::{TaskRow, micros},
+};
+use crate::domain::{Timestamp, executor::ExecutorId, state::Stage};
+
+/// How often to look from the beginning.
+const FULL_LOOK: Duration = Duration::from_mins(1);
+/// It may take one part in so many of the time.
+const FULL_LOOK_SHARE: u32 = 100;
+/// How old the horizon may be: what was claimed since is stepped over by each claim.
+const HORIZON_AGE: Duration = Duration::from_millis(100);
+/// For so long at most one process relies on what it has read of `rewinds`; rows are kept longer.
+const REWINDS_READ_MICROS: i64 = 5 * 60 * 1_000_000;
+pub(super) const REWINDS_KEPT_MICROS: i64 = 2 * REWINDS_READ_MICROS;
+/// Ways to look through one executor's queues; one more, and what is known of them is forgotten.
+const SCANS_MAX: usize = 2_000;
+
+/// The queues that a look goes through in one order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Scan {
+    /// All but those that are looked at one by one, and these.
+    Whole {
+        except: Vec<String>,
+    },
+    Queue(String),
+}
+
+/// What each index is known to hold nothing before.
+pub(super) struct Floors {
+    /// The time of the last transaction.
+    last: i64,
+    full_look: FullLook,
+    horizon: i64,
+    horizon_found: Option<Instant>,
+    /// When the next task becomes due, a lease ends, a waiting task expires: not before.
+    pub(super) due: i64,
+    pub(super) leased: i64,
+    pub(super) expiring: i64,
+    /// By stage: what has ended has ended since then.
+    pub(super) ended: HashMap<i16, i64>,
+    /// What ran at the last count, of those that have a limit.
+    pub(super) running: Option<Running>,
+    claims: HashMap<ExecutorId, HashMap<Scan, Cells>>,
+    /// Queues that have settings, which no whole look goes through.
+    apart: Vec<String>,
+    /// From when on rewinds have to be read, and which of them have been.
+    rewinds_since: Option<i64>,
+    rewinds_read: HashSet<i64>,
+    /// None is left from before.
+    pub(super) rewinds_trimmed: i64,
+    /// What this transaction has to say to others.
+    early: BTreeMap<(ExecutorId, i16), i64>,
+}
+
+struct FullLook {
+    begun: Instant,
+    period: Duration,
+    /// No transaction has been committed since.
+    fresh: bool,
+}
+
+/// Tasks that ran, and from when on others may have been started since.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) limited: (Vec<i64>, Vec<String>),
+    pub(super) seqs: Vec<i64>,
+    pub(super) since: i64,
+}
+
+impl Floors {
+    pub(super) fn new() -> Self {
+        Self {
+            last: i64::MIN,
+            full_look: FullLook { begun: Instant::now(), period: FULL_LOOK, fresh: true },
+            horizon: i64::MIN,
+            horizon_found: None,
+            due: i64::MIN,
+            leased: i64::MIN,
+            expiring: i64::MIN,
+            ended: HashMap::new(),
+            running: None,
+            claims: HashMap::new(),
+            apart: Vec::new(),
+            rewinds_since: None,
+            rewinds_read: HashSet::new(),
+            rewinds_trimmed: i64::MIN,
+            early: BTreeMap::new(),
+        }
+    }
+
+    /// A transaction begins.
+    pub(super) fn enter(&mut self, now: Timestamp) {
+        let now = micros(now);
+        if now < self.last || self.full_look.begun.elapsed() >= self.full_look.period {
+            self.forget();
+        }
+        self.last = now;
+    }
+
+    /// It was committed, after so long.
+    pub(super) fn committed(&mut self, took: Duration) {
+        if std::mem::take(&mut self.full_look.fresh) {
+            self.full_look.period = FULL_LOOK.max(took * FULL_LOOK_SHARE);
+        }
+    }
+
+    /// Makes each look begin at the beginning: what a rolled-back transaction saw is void.
+    pub(super) fn forget(&mut self) {
+        *self = Self { last: self.last, ..Self::new() };
+    }
+
+    /// Finds the horizon, up to which the looks that follow in this transaction can be relied on.
+    pub(super) fn find_horizon(&mut self, link: &mut Link<'_>, now: Timestamp) -> Result<i64> {
+        let now = micros(now);
+        let age = match link {
+            // Nobody else writes.
+            Link::Sqlite(_) => 0,
+            Link::Postgres(_) => {
+                if self.horizon_found.is_some_and(|found| found.elapsed() < HORIZON_AGE) {
+                    return Ok(self.horizon);
+                }
+                dialect::oldest_writer_age(link)?
+            }
+        };
+        self.horizon = self.horizon.max(now.saturating_sub(age));
+        self.horizon_found = Some(Instant::now());
+        Ok(self.horizon)
+    }
+
+    /// Before a claim: takes in what others have said, and which queues have settings now.
+    pub(super) fn prepare(
+        &mut self,
+        link: &mut Link<'_>,
+        now: Timestamp,
+        apart: Vec<String>,
+    ) -> Result<()> {
+        if self.apart != apart {
+            self.claims.clear();
+            self.apart = apart;
+        }
+        let horizon = self.find_horizon(link, now)?;
+        let Some(since) = self.rewinds_since.replace(horizon) else {
+            // There are no floors yet.
+            return Ok(());
+        };
+        if micros(now).saturating_sub(since) > REWINDS_READ_MICROS {
+            self.claims.clear();
+            return Ok(());
+        }
+        let rewinds = dialect::rewinds(link, since)?;
+        let read = std::mem::take(&mut self.rewinds_read);
+        for rewind in rewinds {
+            if !read.contains(&rewind.id) {
+                let scans = self.claims.get_mut(&ExecutorId(rewind.executor_id));
+                for cells in scans.into_iter().flat_map(HashMap::values_mut) {
+                    cells.lower(rewind.priority, (rewind.due_at, i64::MIN));
+                }
+            }
+            self.rewinds_read.insert(rewind.id);
+        }
+        Ok(())
+    }
+
+    /// All transactions that began before it can be seen by now.
+    pub(super) fn horizon(&self) -> i64 {
+        self.horizon
+    }
+
+    /// Queues that have settings.
+    pub(super) fn apart(&self) -> &[String] {
+        &self.apart
+    }
+
+    /// From where on each priority is to be looked at; `None`: nobody has looked yet.
+    pub(super) fn cells(&self, executor: ExecutorId, scan: &Scan) -> Option<&Cells> {
+        self.claims.get(&executor)?.get(scan)
+    }
+
+    /// A look that began at `cells` has found these, in their order.
+    pub(super) fn learn(
+        &mut self,
+        executor: ExecutorId,
+        scan: Scan,
+        mut cells: Cells,
+        found: &[Head],
+    ) {
+        let firsts = found.iter().rev().map(|head| (head.priority, (head.due_at, head.seq)));
+        cells.raise(&firsts.collect(), (self.horizon, i64::MIN));
+        let scans = self.claims.entry(executor).or_default();
+        if scans.len() >= SCANS_MAX {
+            scans.clear();
+        }
+        scans.insert(scan, cells);
+    }
+
+    /// A row is written so.
+    pub(super) fn note(&mut self, row: &TaskRow, now: Timestamp) {
+        let is = |stage: Stage| row.now.stage == stage as i16;
+        if is(Stage::Running) {
+            self.leased = self.leased.min(row.now.lease_expires_at.unwrap_or(i64::MAX));
+        }
+        if is(Stage::Scheduled) || is(Stage::Available) {
+            self.expiring = self.expiring.min(row.expires_at.unwrap_or(i64::MAX));
+        }
+        if is(Stage::Scheduled) {
+            self.due = self.due.min(row.now.due_at);
+        }
+        let Some(executor) = row.executor_id().filter(|_| is(Stage::Available)) else {
+            return;
+        };
+        if row.now.due_at < micros(now) {
+            let due_at = self.early.entry((executor, row.priority)).or_insert(i64::MAX);
+            *due_at = row.now.due_at.min(*due_at);
+        }
+        // New ones lie above every floor.
+        if row.now.due_at < self.horizon {
+            self.lower(executor, row);
+        }
+    }
+
+    fn lower(&mut self, executor: ExecutorId, row: &TaskRow) {
+        let place: Place = (row.now.due_at, row.seq);
+        for (scan, cells) in self.claims.get_mut(&executor).into_iter().flatten() {
+            let concerned = match scan {
+                Scan::Whole { .. } => true,
+                Scan::Queue(name) => *name == row.queue_name,
+            };
+            if concerned {
+                cells.lower(row.priority, place);
+            }
+        }
+    }
+
+    /// What this transaction has put before its begin, for other processes.
+    pub(super) fn take_early(&mut self) -> BTreeMap<(ExecutorId, i16), i64> {
+        std::mem::take(&mut self.early)
+    }
+}

@@ -1,0 +1,106 @@
+//! What keeps PostgreSQL from cleaning up after tasks: transactions that are left open.
+
+use std::time::Duration;
+
+use diesel::{
+    prelude::*,
+    sql_query,
+    sql_types::{BigInt, Double, Text},
+};
+
+use super::{error::Result, link::Link};
+
+/// Rows that are dead, and since when the oldest transaction that may still see them is open.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeadRows {
+    pub rows: u64,
+    pub oldest: Duration,
+}
+
+#[derive(QueryableByName)]
+struct Rows {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+/// On SQLite there are none.
+pub(super) fn dead_rows(link: &mut Link<'_>) -> Result<DeadRows> {
+    let Link::Postgres(c) = &mut *link else {
+        return Ok(DeadRows::default());
+    };
+    let dead: Rows = sql_query(
+        "SELECT coalesce(sum(n_dead_tup), 0)::bigint AS rows FROM pg_stat_user_tables \
+         WHERE schemaname = current_schema()",
+    )
+    .get_result(*c)?;
+    let oldest = holders(link)?.first().map(|holder| holder.open);
+    Ok(DeadRows { rows: u64::try_from(dead.rows).unwrap_or(0), oldest: oldest.unwrap_or_default() })
+}
+
+/// A transaction that may still see what is dead.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// `session 4711 of alice (psql)`, say.
+    pub who: String,
+    /// For how long it has been open; zero where that may not be seen.
+    pub open: Duration,
+}
+
+#[derive(QueryableByName)]
+struct HolderRow {
+    #[diesel(sql_type = Text)]
+    who: String,
+    #[diesel(sql_type = Double)]
+    seconds: f64,
+}
+
+/// So many are named.
+const HOLDERS_MAX: i64 = 5;
+
+/// The transactions that are open longest, prepared ones among them.
+pub(super) fn holders(link: &mut Link<'_>) -> Result<Vec<Holder>> {
+    let Link::Postgres(c) = link else {
+        return Ok(Vec::new());
+    };
+    let rows: Vec<HolderRow> = sql_query(
+        "SELECT who, greatest(coalesce(seconds, 0), 0)::double precision AS seconds FROM (\
+         SELECT 'session ' || pid || ' of ' || coalesce(usename, '?') || ' (' \
+         || coalesce(nullif(application_name, ''), 'no application_name') || ')' AS who, \
+         extract(epoch FROM clock_timestamp() - xact_start) AS seconds FROM pg_stat_activity \
+         WHERE backend_xmin IS NOT NULL AND backend_type = 'client backend' \
+         AND datname = current_database() AND pid <> pg_backend_pid() \
+         UNION ALL \
+         SELECT 'the prepared transaction ' || gid, \
+         extract(epoch FROM clock_timestamp() - prepared) FROM pg_prepared_xacts \
+         WHERE database = current_database()) AS open ORDER BY seconds DESC LIMIT $1",
+    )
+    .bind::<BigInt, _>(HOLDERS_MAX)
+    .load(*c)?;
+    let open = |row: HolderRow| Holder {
+        who: row.who,
+        open: Duration::try_from_secs_f64(row.seconds).unwrap_or_default(),
+    };
+    Ok(rows.into_iter().map(open).collect())
+}
+
+/// Replication slots that keep what is dead, and from how many transactions ago.
+pub(super) fn slots(link: &mut Link<'_>) -> Result<Vec<(String, u64)>> {
+    let Link::Postgres(c) = link else {
+        return Ok(Vec::new());
+    };
+    let rows: Vec<SlotRow> = sql_query(
+        "SELECT slot_name::text AS name, age(xmin)::bigint AS transactions \
+         FROM pg_replication_slots WHERE xmin IS NOT NULL ORDER BY age(xmin) DESC",
+    )
+    .load(*c)?;
+    let slot = |row: SlotRow| (row.name, u64::try_from(row.transactions).unwrap_or(0));
+    Ok(rows.into_iter().map(slot).collect())
+}
+
+#[derive(QueryableByName)]
+struct SlotRow {
+    #[diesel(sql_type = Text)]
+    name: String,
+    #[diesel(sql_type = BigInt)]
+    transactions: i64,
+}

@@ -1,0 +1,305 @@
+//! Notices that time did not go on as it should, and mends what is stored by it.
+//!
+//! Leases, timeouts and pauses before retries last for so long, but are stored as times of day. When
+//! somebody sets the clock, they are moved along with it, by the first transaction that sees it; what
+//! a caller has set for a time of day stays. When nobody could report for a while, because the
+//! process or the database was away, whoever holds a lease gets its full length to report now.
+
+use std::time::Duration;
+
+use diesel::{connection::SimpleConnection, dsl::exists, prelude::*, select, sql_query};
+
+use super::{
+    error::Result,
+    link::{Link, on_engine},
+    rows::{duration_micros, micros},
+    schema::{events, routing, stage, tasks},
+};
+use crate::domain::{Timestamp, executor::LEASE_DEFAULT, limits::CANCEL_GRACE};
+
+/// A clock that was set by less, in microseconds, changes nothing that matters.
+const STEP_MIN: i64 = 250_000;
+/// Commits come every second at least, from the sweep: for so long without one, nobody could report.
+const SILENCE_MIN: Duration = Duration::from_secs(5);
+/// Who wrote so shortly after our last commit may have been cut off together with us.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// What a transaction learns of time as it begins.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    /// The time of day, as it was between `asked` and `told` on the clock that nobody sets.
+    pub(super) now: Timestamp,
+    pub(super) asked: Duration,
+    pub(super) told: Duration,
+    pub(super) pulse: Duration,
+    /// How often stored times have been moved so far.
+    pub(super) steps: i64,
+}
+
+/// What has become of time since the last commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moved {
+    /// The clock was set, by so many microseconds.
+    Set(i64),
+    /// For so long nobody could report.
+    Silence(Duration),
+    /// This is the first transaction, and nobody knows since when there was none.
+    Start,
+}
+
+/// What one process remembers.
+#[derive(Debug, Default)]
+pub(super) struct Timekeeper {
+    known: Option<Known>,
+    /// When the last transaction began that shows that reports are stored; by the pulse.
+    heard: Option<Duration>,
+    /// A transaction has failed since.
+    failed: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    ahead: Ahead,
+    now: Timestamp,
+    steps: i64,
+}
+
+/// By how many microseconds the time of day is ahead of the clock that nobody sets: at least, and
+/// at most.
+#[derive(Clone, Copy, Debug)]
+struct Ahead(i64, i64);
+
+impl Ahead {
+    fn of(reading: &Reading) -> Self {
+        let now = micros(reading.now);
+        Self(now - duration_micros(reading.told), now - duration_micros(reading.asked))
+    }
+
+    /// By how much it has certainly changed.
+    fn distance(self, to: Self) -> i64 {
+        (to.0 - self.1).max(0) + (to.1 - self.0).min(0)
+    }
+
+    fn narrowed(self, by: Self) -> Self {
+        if self.distance(by) == 0 { Self(self.0.max(by.0), self.1.min(by.1)) } else { by }
+    }
+
+    fn middle(self) -> i64 {
+        self.0.midpoint(self.1)
+    }
+}
+
+impl Timekeeper {
+    /// What has to be mended before anything is done at this time.
+    pub(super) fn look(&self, reading: &Reading) -> Option<Moved> {
+        // Where times were moved since, by whoever noticed it first, they are right by now.
+        if let Some(known) = self.known.filter(|known| known.steps == reading.steps) {
+            let ahead = Ahead::of(reading);
+            if known.ahead.distance(ahead).abs() >= STEP_MIN {
+                return Some(Moved::Set(ahead.middle() - known.ahead.middle()));
+            }
+        }
+        let Some(heard) = self.heard else { return Some(Moved::Start) };
+        let silence = reading.pulse.saturating_sub(heard);
+        (silence >= SILENCE_MIN).then_some(Moved::Silence(silence))
+    }
+
+    /// Whether another process has moved stored times since the last commit.
+    pub(super) fn moved_by_others(&self, reading: &Reading) -> bool {
+        self.known.is_some_and(|known| known.steps != reading.steps)
+    }
+
+    /// A transaction that began so was committed. It was `heard` if it stored what somebody
+    /// reported: a database that is full may still commit what writes nothing.
+    pub(super) fn committed(&mut self, reading: &Reading, heard: bool) {
+        let ahead = Ahead::of(reading);
+        let before = self.known.filter(|known| known.steps == reading.steps);
+        let ahead = before.map_or(ahead, |known| known.ahead.narrowed(ahead));
+        self.known = Some(Known { ahead, now: reading.now, steps: reading.steps });
+        if heard || !self.failed {
+            self.heard = Some(reading.pulse);
+            self.failed = false;
+        }
+    }
+
+    pub(super) fn failed(&mut self) {
+        self.failed = true;
+    }
+
+    /// Mends what is stored by time, in a transaction that does nothing else.
+    pub(super) fn mend(&self, link: &mut Link<'_>, reading: &Reading, moved: Moved) -> Result<()> {
+        let now = micros(reading.now);
+        let slack = duration_micros(SLACK);
+        match moved {
+            Moved::Set(by) => {
+                let since = self.known.map_or(now, |known| micros(known.now));
+                // Or this process stood still, and the clock that nobody sets with it.
+                let stood_still = by > 0 && others_wrote(link, since + slack, since + by / 2)?;
+                if !stood_still && shift(link, reading.steps, by)? {
+                    let milliseconds = by / 1_000;
+                    tracing::warn!(milliseconds, "the clock was set; what runs goes on regardless");
+                }
+            }
+            Moved::Silence(silence) => {
+                let since = now - duration_micros(silence);
+                // Others came back at the same time as this process, or were never away.
+                if !others_wrote(link, since + slack, now - duration_micros(silence / 2))? {
+                    let leases = renew_all(link, now, "")?;
+                    tracing::warn!(?silence, leases, "nobody could report; leases begin anew");
+                }
+            }
+            Moved::Start => {
+                if !others_wrote(link, now - duration_micros(SILENCE_MIN), now)? {
+                    // Of calls in a request the process has died that waited for the answer.
+                    let leases = renew_all(link, now, " AND detached")?;
+                    tracing::debug!(leases, "leases begin anew");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether some other process stored anything between these times.
+fn others_wrote(link: &mut Link<'_>, from: i64, until: i64) -> Result<bool> {
+    let Link::Postgres(c) = link else { return Ok(false) };
+    let told = events::table.filter(events::at.gt(from)).filter(events::at.le(until));
+    let renewed = tasks::table
+        .filter(stage::is_running())
+        .filter(tasks::lease_renewed_at.gt(from))
+        .filter(tasks::lease_renewed_at.le(until));
+    Ok(select(exists(told)).get_result(*c)? || select(exists(renewed)).get_result(*c)?)
+}
+
+/// Moves what lasts for so long along with the clock, unless another process has done it; `steps`
+/// is what this one knows of. Waiting tasks that were tried before wait for a pause to end; all
+/// others, for a time of day.
+fn shift(link: &mut Link<'_>, steps: i64, by: i64) -> Result<bool> {
+    const PAUSED: &str = "stage = 0 AND deliveries > 0";
+    lock_tasks(link, &format!("stage = 2 OR {PAUSED}"))?;
+    if let Link::Postgres(c) = link {
+        c.batch_execute(
+            "SELECT count(*) FROM (SELECT FROM executors ORDER BY id FOR UPDATE) AS e",
+        )?;
+    }
+    let first = diesel::update(routing::table.filter(routing::clock_steps.eq(steps))).set((
+        routing::clock_steps.eq(routing::clock_steps + 1),
+        // Executors are to be read again.
+        routing::version.eq(routing::version + 1),
+    ));
+    if on_engine!(&mut *link, c => first.execute(c))? == 0 {
+        return Ok(false);
+    }
+    let moves = format!(
+        "UPDATE tasks SET lease_renewed_at = lease_renewed_at + ({by}), \
+             lease_expires_at = lease_expires_at + ({by}), deadline_at = deadline_at + ({by}), \
+             cancel_requested_at = cancel_requested_at + ({by}) WHERE stage = 2; \
+         UPDATE tasks SET due_at = due_at + ({by}) WHERE {PAUSED}; \
+         UPDATE executors SET failed_at = failed_at + ({by}), held_until = held_until + ({by});"
+    );
+    on_engine!(link, c => c.batch_execute(&moves))?;
+    Ok(true)
+}
+
+/// Gives leases their full length from now on, up to the attempt's deadline; who could not report in
+/// time has a default lease for it, even past that. An attempt that began in the future, because the
+/// clock was set back meanwhile, has its whole time again.
+fn renew_all(link: &mut Link<'_>, now: i64, which: &str) -> Result<usize> {
+    lock_tasks(link, &format!("stage = 2{which}"))?;
+    let default = duration_micros(LEASE_DEFAULT);
+    let grace = duration_micros(CANCEL_GRACE);
+    let (least, greatest) = match link {
+        Link::Sqlite(_) => ("min", "max"),
+        Link::Postgres(_) => ("least", "greatest"),
+    };
+    let renewal = sql_query(format!(
+        "UPDATE tasks SET lease_expires_at = CASE \
+                 WHEN cancel_requested_at IS NOT NULL THEN {now} + {grace} \
+                 ELSE {least}({greatest}(deadline_at, {now} + {default}), {now} + coalesce( \
+                     (SELECT lease_us FROM executors WHERE id = executor_id), {default})) \
+             END, \
+             deadline_at = CASE WHEN last_attempted_at <= {now} THEN deadline_at \
+                 ELSE {now} + deadline_at - last_attempted_at END \
+         WHERE stage = 2{which}"
+    ));
+    Ok(on_engine!(link, c => renewal.execute(c))?)
+}
+
+/// Locks rows in the order of their places, as everybody does.
+fn lock_tasks(link: &mut Link<'_>, which: &str) -> Result<()> {
+    if let Link::Postgres(c) = link {
+        c.batch_execute(&format!(
+            "SELECT count(*) FROM (SELECT FROM tasks WHERE {which} ORDER BY seq FOR UPDATE) AS t"
+        ))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Moved, Reading, Timekeeper};
+    use crate::domain::Timestamp;
+
+    /// So many milliseconds after the beginning, with the clock set forward by so many, and an
+    /// answer that took so many.
+    fn reading(passed: u64, set: i64, took: u64) -> Reading {
+        let passed = Duration::from_millis(passed);
+        let now = i64::try_from(passed.as_micros()).unwrap() + set * 1_000;
+        Reading {
+            now: Timestamp::from_microsecond(now).unwrap(),
+            asked: passed,
+            told: passed + Duration::from_millis(took),
+            pulse: passed,
+            steps: 0,
+        }
+    }
+
+    fn begun() -> Timekeeper {
+        let mut keeper = Timekeeper::default();
+        assert_eq!(keeper.look(&reading(0, 0, 0)), Some(Moved::Start));
+        keeper.committed(&reading(0, 0, 0), true);
+        keeper
+    }
+
+    #[test]
+    fn a_step_either_way_is_seen_until_it_is_mended() {
+        let mut keeper = begun();
+        assert_eq!(keeper.look(&reading(1_000, 7_200_000, 0)), Some(Moved::Set(7_200_000_000)));
+        assert_eq!(keeper.look(&reading(1_000, -60_000, 0)), Some(Moved::Set(-60_000_000)));
+        let mended = Reading { steps: 1, ..reading(1_000, -60_000, 0) };
+        assert_eq!(keeper.look(&mended), None);
+        keeper.committed(&mended, true);
+        assert_eq!(keeper.look(&mended), None);
+    }
+
+    #[test]
+    fn a_slow_answer_and_a_clock_that_drifts_are_no_steps() {
+        let mut keeper = begun();
+        // Told at the end of a second, or at its beginning.
+        for slow in [reading(1_000, 0, 1_000), reading(2_000, 1_000, 1_000)] {
+            assert_eq!(keeper.look(&slow), None);
+            keeper.committed(&slow, true);
+        }
+        for drift in 0..1_000 {
+            let reading = reading(3_000 + u64::try_from(drift).unwrap() * 10, drift, 0);
+            assert_eq!(keeper.look(&reading), None);
+            keeper.committed(&reading, true);
+        }
+    }
+
+    #[test]
+    fn a_silence_ends_with_what_was_really_stored() {
+        let mut keeper = begun();
+        assert_eq!(keeper.look(&reading(4_999, 0, 0)), None);
+        let late = Some(Moved::Silence(Duration::from_secs(5)));
+        assert_eq!(keeper.look(&reading(5_000, 0, 0)), late);
+        keeper.failed();
+        // The disk is full, and this commit wrote nothing.
+        keeper.committed(&reading(3_000, 0, 0), false);
+        assert_eq!(keeper.look(&reading(5_000, 0, 0)), late);
+        keeper.committed(&reading(5_000, 0, 0), true);
+        assert_eq!(keeper.look(&reading(9_000, 0, 0)), None);
+    }
+}
