@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::{self, Access},
-    api::{self, EVENT_STREAMS_MAX, PARSERS_MAX, Scrape, State},
+    api::{self, EVENT_STREAMS_MAX, Scrape, State, TURNS_MAX},
     clock::{Clock, SystemClock},
     config::Config,
     dispatch::{Bounds, Dispatcher, Drain, Keep, Seen, prune, reap},
@@ -156,7 +156,7 @@ impl App {
             plugins: Arc::clone(&plugins),
             retention: config.retention(),
             memory: Arc::clone(&memory),
-            parsing: Arc::new(Semaphore::new(PARSERS_MAX)),
+            turns: Arc::new(Semaphore::new(TURNS_MAX)),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             metrics: Arc::clone(&metrics),
             traces: traces.clone(),

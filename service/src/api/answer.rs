@@ -6,15 +6,17 @@ use std::{
 };
 
 use actix_web::{
-    HttpMessage, HttpResponse, ResponseError,
+    HttpMessage, HttpResponse, HttpResponseBuilder, ResponseError,
     body::{BodySize, BoxBody, MessageBody},
     dev::ServiceResponse,
+    http::header::ContentType,
     web::{Bytes, Data},
 };
 use nightshift_openapi::ErrorCode;
+use serde::Serialize;
 
-use super::{Error, State};
-use crate::memory::Share;
+use super::{Error, State, turn};
+use crate::memory::{COPIES, Share};
 
 /// Bytes of an answer that need no room: about what each connection may hold anyway. So whoever
 /// asks for the health of a service is answered, however much it has to do.
@@ -23,10 +25,29 @@ const SMALL_BYTES: usize = 64 * 1024;
 /// would take a large one whole, and lets go of it then, although nobody has read it.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// An answer with the room that was taken for what it is made of.
-pub(super) fn holding(mut answer: HttpResponse, share: Share) -> HttpResponse {
-    answer.extensions_mut().insert(share);
-    answer
+/// An answer in JSON, with the room that was taken for what it is made of: a large one is made and
+/// written on another thread.
+pub(super) async fn json<T: Serialize>(
+    state: &State,
+    mut answer: HttpResponseBuilder,
+    share: Option<Share>,
+    make: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<HttpResponse, Error> {
+    let bytes = share.as_ref().map_or(0, |share| share.bytes() / COPIES);
+    // The room goes along, since what it was taken for outlives a client that does not wait.
+    let write = move || (make().and_then(|value| text(&value)), share);
+    let (text, share) = turn::run(&state.turns, bytes, write).await?;
+    let mut answer = answer.content_type(ContentType::json()).body(text?);
+    if let Some(share) = share {
+        answer.extensions_mut().insert(share);
+    }
+    Ok(answer)
+}
+
+fn text(value: &impl Serialize) -> Result<Vec<u8>, Error> {
+    serde_json::to_vec(value).map_err(|error| {
+        Error::new(ErrorCode::Internal, format!("the answer cannot be written as JSON: {error}"))
+    })
 }
 
 /// A body that keeps its room until it is sent, or the client is gone.

@@ -13,14 +13,11 @@ use nightshift_openapi::ErrorCode;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 
-use super::{Error, State, answer};
+use super::{Error, State, answer, turn};
 use crate::{
     domain::{json::without_lone_surrogates, limits::POINTER_KEY_BYTES_MAX},
     memory::{COPIES, Memory, Share},
 };
-
-/// Bytes that are parsed within a millisecond or so.
-const PARSED_HERE_BYTES_MAX: usize = 64 * 1024;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -167,7 +164,12 @@ pub(super) async fn read(
 
 /// Gives the room of the request's body back early: for what goes on to wait.
 pub(super) fn make_room(request: &HttpRequest) {
-    drop(request.extensions_mut().remove::<Share>());
+    drop(take_room(request));
+}
+
+/// Takes the room of the request's body: for what was made of it.
+pub(super) fn take_room(request: &HttpRequest) -> Option<Share> {
+    request.extensions_mut().remove()
 }
 
 async fn collect(mut payload: Payload, lot: Lot, memory: &Memory) -> Result<(Bytes, Share), Error> {
@@ -195,21 +197,13 @@ fn too_large(lot: Lot) -> Error {
     Error::new(ErrorCode::BodyTooLarge, detail)
 }
 
-/// Parses a body: a large one on another thread, in its turn, since the threads that serve requests
-/// have others to answer meanwhile.
+/// Parses a body: a large one on another thread.
 pub(super) async fn aside<T: Send + 'static>(
     state: &State,
     bytes: Bytes,
     parse: impl FnOnce(&Bytes) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    if bytes.len() <= PARSED_HERE_BYTES_MAX {
-        return parse(&bytes);
-    }
-    let _turn = state.parsing.acquire().await;
-    let parsing = tokio::task::spawn_blocking(move || parse(&bytes));
-    parsing.await.unwrap_or_else(|error| {
-        Err(Error::new(ErrorCode::Internal, format!("the body could not be parsed: {error}")))
-    })
+    turn::run(&state.turns, bytes.len(), move || parse(&bytes)).await?
 }
 
 /// Reads JSON; errors name the place in the text, and in the value where it is known.

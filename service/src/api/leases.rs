@@ -69,21 +69,21 @@ pub(super) async fn lease_tasks(
         () = state.stopping.cancelled() => Vec::new(),
         begun = state.store.lease(executor.id, wanted, wait) => begun?,
     };
-    let mut leases = Vec::with_capacity(begun.len());
+    let mut claimed = Vec::with_capacity(begun.len());
     let mut shares: Option<Share> = None;
-    for Held { value: claimed, share } in begun {
-        state.traces.waited(&claimed.assignment, &claimed.executor);
-        leases.push(convert::wire_lease(claimed)?);
+    for Held { value, share } in begun {
+        state.traces.waited(&value.assignment, &value.executor);
+        claimed.push(value);
         match &mut shares {
             Some(shares) => shares.join(share),
             None => shares = Some(share),
         }
     }
-    let answer = HttpResponse::Ok().json(wire::LeaseList { leases });
-    Ok(match shares {
-        Some(shares) => answer::holding(answer, shares),
-        None => answer,
+    answer::json(&state, HttpResponse::Ok(), shares, move || {
+        let leases = claimed.into_iter().map(convert::wire_lease).collect::<Result<_, _>>()?;
+        Ok(wire::LeaseList { leases })
     })
+    .await
 }
 
 /// Finish several attempts
@@ -198,8 +198,8 @@ pub(super) async fn finish_lease(
     };
     let Ended { id, .. } = end(&state, &path, outcome).await?;
     let Held { value: task, share } = state.store.task_written(id).await?.ok_or_else(lost)?;
-    let answer = HttpResponse::Ok().json(convert::wire_task(task)?);
-    Ok(answer::holding(answer, share))
+    let record = move || convert::wire_task(task);
+    answer::json(&state, HttpResponse::Ok(), Some(share), record).await
 }
 
 /// Give a lease back

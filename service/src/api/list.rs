@@ -111,9 +111,11 @@ pub(super) async fn list_tasks(
     let mut filter = query.0.filter()?;
     filter.queue_name = caller.hold_to_queue(filter.queue_name)?;
     let Held { value: page, share } = state.store.tasks(filter).await?;
-    let answer = HttpResponse::Ok().json(wire::TaskList {
-        items: page.tasks.into_iter().map(convert::wire_summary).collect(),
-        next_cursor: page.next.map(cursor::from_place),
-    });
-    Ok(answer::holding(answer, share))
+    answer::json(&state, HttpResponse::Ok(), Some(share), move || {
+        Ok(wire::TaskList {
+            items: page.tasks.into_iter().map(convert::wire_summary).collect(),
+            next_cursor: page.next.map(cursor::from_place),
+        })
+    })
+    .await
 }

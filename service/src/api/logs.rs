@@ -52,10 +52,12 @@ pub(super) async fn get_task_logs(
     let limit = cursor::limit(query.0.limit)?;
     let page = state.store.logs(id, after, limit).await?.ok_or_else(not_found)?;
     let Held { value: page, share } = page;
-    let answer = HttpResponse::Ok().json(wire::LogList {
-        items: page.lines.into_iter().map(convert::wire_log_line).collect(),
-        next_cursor: page.next.map(cursor::from_place),
-        dropped: page.dropped,
-    });
-    Ok(answer::holding(answer, share))
+    answer::json(&state, HttpResponse::Ok(), Some(share), move || {
+        Ok(wire::LogList {
+            items: page.lines.into_iter().map(convert::wire_log_line).collect(),
+            next_cursor: page.next.map(cursor::from_place),
+            dropped: page.dropped,
+        })
+    })
+    .await
 }

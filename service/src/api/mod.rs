@@ -36,6 +36,7 @@ mod stats;
 mod steer;
 mod tasks;
 mod tokens;
+mod turn;
 mod webhooks;
 
 use std::{sync::Arc, time::Duration};
@@ -83,8 +84,8 @@ pub struct State {
     pub retention: Retention,
     /// Room for bodies and answers.
     pub memory: Arc<Memory>,
-    /// Turns of those who parse large bodies.
-    pub parsing: Arc<Semaphore>,
+    /// Turns of those who read large bodies or write large answers.
+    pub turns: Arc<Semaphore>,
     /// Room for readers of events.
     pub event_streams: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
@@ -115,8 +116,8 @@ impl Limits {
     }
 }
 
-/// Large bodies that are parsed at once; others wait.
-pub const PARSERS_MAX: usize = 2;
+/// Large bodies and answers that are parsed and written at once; others wait.
+pub const TURNS_MAX: usize = 2;
 
 /// Readers of events at once.
 pub const EVENT_STREAMS_MAX: usize = 4_096;

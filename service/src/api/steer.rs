@@ -140,9 +140,10 @@ async fn record(
     state: &Shared,
     caller: &Caller,
     id: TaskId,
-    mut answer: HttpResponseBuilder,
+    answer: HttpResponseBuilder,
 ) -> Result<HttpResponse, Error> {
     let task = state.store.task_written(id).await?.ok_or_else(not_found)?;
     let Held { value: task, share } = task;
-    Ok(answer::holding(answer.json(convert::wire_task_for(caller, task)?), share))
+    let task = convert::shown_to(caller, task);
+    answer::json(state, answer, Some(share), move || convert::wire_task(task)).await
 }

@@ -141,17 +141,19 @@ pub(super) async fn create_task(
         answer.insert_header(("Preference-Applied", format!("wait={}", limit.as_secs())));
     }
     let (task, share) = task.ok_or_else(gone)?;
+    // One that has just been made of the request has the request's room.
+    let share = share.or_else(|| extract::take_room(&request));
     answer.insert_header(("Location", format!("/tasks/{id}")));
-    let mut task = convert::wire_task_for(&caller, task)?;
-    if is_said {
-        task.args = convert::wire_json(&said.0)?;
-        task.kwargs = convert::wire_json(&said.1)?;
-    }
-    let answer = answer.json(task);
-    Ok(match share {
-        Some(share) => answer::holding(answer, share),
-        None => answer,
+    let task = convert::shown_to(&caller, task);
+    answer::json(&state, answer, share, move || {
+        let mut task = convert::wire_task(task)?;
+        if is_said {
+            task.args = convert::wire_json(&said.0)?;
+            task.kwargs = convert::wire_json(&said.1)?;
+        }
+        Ok(task)
     })
+    .await
 }
 
 /// The record of a task that was enqueued, and the room for it.
@@ -189,8 +191,8 @@ pub(super) async fn get_task(
         state.wait_for_end(&caller, id, limit).await?;
     }
     let Held { value: task, share } = state.store.task(id).await?.ok_or_else(not_found)?;
-    let answer = HttpResponse::Ok().json(convert::wire_task(task)?);
-    Ok(answer::holding(answer, share))
+    let record = move || convert::wire_task(task);
+    answer::json(&state, HttpResponse::Ok(), Some(share), record).await
 }
 
 /// Read where a task is
@@ -258,22 +260,24 @@ pub(super) async fn get_task_result(
         state.wait_for_end(&caller, id, limit).await?;
     }
     let Held { value: end, share } = state.store.task_end(id).await?.ok_or_else(not_found)?;
-    let mut answer = if end.stage.is_finished() {
+    let answer = if end.stage.is_finished() {
         HttpResponse::Ok()
     } else {
         let mut accepted = HttpResponse::Accepted();
         accepted.insert_header(("Retry-After", 1));
         accepted
     };
-    let answer = answer.json(wire::TaskResult {
-        id: end.id.0,
-        status: convert::wire_status(end.stage),
-        return_value: end.return_value.as_ref().map(convert::wire_json).transpose()?,
-        errors: end.errors.into_iter().map(convert::wire_error).collect(),
-        errors_dropped: end.errors_dropped,
-        finished_at: end.finished_at.map(Into::into),
-    });
-    Ok(answer::holding(answer, share))
+    answer::json(&state, answer, Some(share), move || {
+        Ok(wire::TaskResult {
+            id: end.id.0,
+            status: convert::wire_status(end.stage),
+            return_value: end.return_value.as_ref().map(convert::wire_json).transpose()?,
+            errors: end.errors.into_iter().map(convert::wire_error).collect(),
+            errors_dropped: end.errors_dropped,
+            finished_at: end.finished_at.map(Into::into),
+        })
+    })
+    .await
 }
 
 /// Say why a task is where it is

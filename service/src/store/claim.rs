@@ -300,8 +300,7 @@ struct Start<'a> {
     share: Share,
 }
 
-/// Begins attempts. In place of one whose task's args cannot be read there is nothing: that task has
-/// failed.
+/// Begins attempts. Where a task's args cannot be read there is nothing in its place: it has failed.
 fn start(
     tx: &mut Tx<'_>,
     executor: &Arc<Executor>,

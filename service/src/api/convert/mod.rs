@@ -34,8 +34,8 @@ pub(super) use self::{
     reason::wire_reason,
     stats::{wire_pruned, wire_stats},
     task::{
-        Said, new_task, wire_error, wire_json, wire_progress, wire_status, wire_summary, wire_task,
-        wire_task_for,
+        Said, new_task, shown_to, wire_error, wire_json, wire_progress, wire_status, wire_summary,
+        wire_task,
     },
     token::{new_token, wire_audit_entry, wire_token},
 };

@@ -154,7 +154,7 @@ pub(in crate::api) fn wire_task(task: Task) -> Result<wire::Task, Error> {
 
 /// The record as the caller may see it. Who may not read is told where the task is, and nothing of
 /// what went in, came out or went wrong.
-pub(in crate::api) fn wire_task_for(caller: &Caller, mut task: Task) -> Result<wire::Task, Error> {
+pub(in crate::api) fn shown_to(caller: &Caller, mut task: Task) -> Task {
     if !caller.may(Scope::Read) {
         task.content.args = JsonText::empty_array();
         task.content.kwargs = JsonText::empty_object();
@@ -162,7 +162,7 @@ pub(in crate::api) fn wire_task_for(caller: &Caller, mut task: Task) -> Result<w
         task.return_value = None;
         task.errors = Vec::new();
     }
-    wire_task(task)
+    task
 }
 
 pub(in crate::api) fn wire_summary(task: TaskSummary) -> wire::TaskSummary {
