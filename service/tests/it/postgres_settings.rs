@@ -98,13 +98,13 @@ async fn a_pooler_that_no_setting_names_is_found() {
     let database = Database::postgres();
     let url = database.pooled_url();
     let mut command = binary();
-    command.args(["doctor", "--database-url", &url]);
+    command.args(["--json", "doctor", "--database-url", &url]);
     let output = soon("a report", command.output()).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("database_pooled"), "{text}");
+    assert!(text.contains("set database_pooled = true"), "{text}");
     let mut command = binary();
-    command.args(["doctor", "--database-url", &database.url()]);
+    command.args(["--json", "doctor", "--database-url", &database.url()]);
     let output = soon("a report", command.output()).await.unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(!text.contains("database_pooled = true"), "{text}");
+    assert!(!text.contains("set database_pooled = true"), "{text}");
 }
