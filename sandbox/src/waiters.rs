@@ -193,12 +193,12 @@ mod tests {
     /// Begins a call that ends when the sender is dropped, and does not wait for it.
     async fn leave_hanging(waiters: &Waiters) -> mpsc::SyncSender<()> {
         let (end, ended) = mpsc::sync_channel::<()>(1);
-        let (begin, began) = tokio::sync::oneshot::channel();
-        let call = waiters.call(move || (begin.send(()), ended.recv().is_err()));
+        let (announce, begun) = tokio::sync::oneshot::channel();
+        let call = waiters.call(move || (announce.send(()), ended.recv().is_err()));
         tokio::select! {
             biased;
             _ = call => panic!("it ended"),
-            began = began => began.unwrap(),
+            begun = begun => begun.unwrap(),
         }
         end
     }

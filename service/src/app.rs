@@ -127,20 +127,21 @@ pub struct App {
 
 impl App {
     /// Opens the store, binds the address and starts to work.
+    #[expect(clippy::too_many_lines, reason = "the parts of the service, one after another")]
     pub fn start(config: &Config, outside: Outside) -> anyhow::Result<Self> {
         let Outside { clock, entropy, executor, network, vault, plugins } = outside;
         let certificates = config.tls()?.map(Certificates::load).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new());
         let traces = Traces::new(config.otlp_endpoint.as_deref())?;
         let (vital, stopping) = Vital::new();
-        let memory = Arc::new(Memory::new(config.payload_memory_mib));
         let surroundings = Surroundings {
             clock: Arc::clone(&clock),
             entropy: Arc::clone(&entropy),
-            memory: Arc::clone(&memory),
+            memory: Arc::new(Memory::new(config.payload_memory_mib)),
             metrics: Arc::clone(&metrics),
             vital: vital.clone(),
         };
+        let memory = Arc::clone(&surroundings.memory);
         let opened = Store::open(&config.database()?, config.deliveries_max, surroundings, &vault)?;
         let access = Arc::new(admission(config, opened.tokens)?);
         let plugins = Arc::new(Plugins::new(plugins));
@@ -167,17 +168,16 @@ impl App {
         let (server, address) = serve(config, state, certificates.as_ref())?;
         let wasm = Arc::new(wasm_executor(config, plugins, &opened.store));
         let http = executor(public_url(config, address).trim_end_matches('/'))?;
-        let warming =
-            tokio::spawn(warm_up(opened.store.clone(), Arc::clone(&wasm), stopping.clone()));
+        let (store, until) = (|| opened.store.clone(), || stopping.clone());
+        let warming = tokio::spawn(warm_up(store(), Arc::clone(&wasm), until()));
         let drain = Drain::new(config.shutdown_grace());
         let dispatcher = Arc::new(Dispatcher::new(
-            opened.store.clone(),
+            store(),
             Executors { http, wasm },
             Arc::clone(&clock),
             Seen { metrics, traces: traces.clone() },
             Bounds { attempts_max: config.attempts_max, memory },
         ));
-        let (store, until) = (|| opened.store.clone(), || stopping.clone());
         let pruning = prune(store(), Arc::clone(&clock), keep(config), until());
         let following = certificates.map(|files| files.follow(until()));
         let mut working = vec![

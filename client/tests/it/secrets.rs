@@ -41,6 +41,7 @@ async fn a_proxy_that_repeats_the_path_tells_no_token() {
         "HTTP/1.1 404 X\r\nconnection: close\r\n\r\n<p>Cannot POST /leases/pineapple/renew",
     ])
     .await;
+    let client = client.with_retry(Retry::never());
     let error = client.renew_lease(TOKEN, &RenewRequest::default()).await.unwrap_err();
     let told = told(&error);
     assert!(told.contains("Cannot POST /leases/.../renew"), "{told}");

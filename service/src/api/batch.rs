@@ -69,7 +69,8 @@ pub(super) async fn create_tasks(
         state.traces.begin("POST /tasks/batch", SpanKind::Server, parent.as_deref(), now);
     let traceparent = span.traceparent().or(parent);
     let shared = state.clone();
-    let read = move |bytes: &Bytes| new_tasks(&shared, &caller, traceparent, parse(bytes)?);
+    let read =
+        move |bytes: &Bytes| new_tasks(&shared, &caller, traceparent.as_deref(), parse(bytes)?);
     let tasks = extract::aside(&state, bytes, read).await?;
     let enqueued = state.store.enqueue(tasks).await.inspect_err(|_away| span.fail())?;
     let enqueued = enqueued.map_err(|refused| {
@@ -91,13 +92,13 @@ pub(super) async fn create_tasks(
 fn new_tasks(
     state: &Shared,
     caller: &Caller,
-    traceparent: Option<String>,
+    traceparent: Option<&str>,
     tasks: Vec<wire::TaskRequest>,
 ) -> Result<Vec<NewTask>, Error> {
     let new = |(index, task)| {
         let said = Said {
             idempotency_key: None,
-            traceparent: traceparent.clone(),
+            traceparent: traceparent.map(str::to_owned),
             visible: caller.queue_names.clone(),
         };
         let new: Result<NewTask, Error> = convert::new_task(state, task, said);

@@ -19,7 +19,7 @@ use crate::{
         reach::Refusal,
         token::Scope,
     },
-    store::NotRegistered,
+    store::{self, NotRegistered},
 };
 
 fn not_found() -> Error {
@@ -107,7 +107,11 @@ pub(super) async fn put_executor(
     body: Body<wire::ExecutorRequest>,
 ) -> Result<HttpResponse, Error> {
     let name: ExecutorName = name.parse()?;
-    let before = state.store.executor(name.as_str().to_owned()).await?;
+    let before = match state.store.executor(name.as_str().to_owned()).await {
+        // It is registered anew; but nobody knows whether it was a worker.
+        Err(store::Error::Corrupt(_)) if caller.may(Scope::Admin) => None,
+        before => before?,
+    };
     let before = before.map(|executor| executor.registration.target);
     let registration = convert::registration(name, &body.0, &state.vault, before.as_ref())?;
     if !caller.may(Scope::Admin) {

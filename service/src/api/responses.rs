@@ -189,6 +189,7 @@ fn example(code: ErrorCode) -> Error {
         ErrorCode::UnknownHost => of(code, "a.example is no name of this service"),
         ErrorCode::UnknownRoute => of(code, "nothing is at /task"),
         ErrorCode::MethodNotAllowed => Error::method_not_allowed("GET, DELETE".to_owned()),
+        ErrorCode::LimitReached => of(code, "1000 executors are registered, as many as may be"),
         // The list of codes is of another crate, and may grow.
         _ => of(code, code.title()),
     }

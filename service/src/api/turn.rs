@@ -64,7 +64,7 @@ mod tests {
     #[tokio::test]
     async fn a_turn_lasts_as_long_as_the_work_whoever_waits_for_it() {
         let turns = Arc::new(Semaphore::new(1));
-        let (go, goes) = mpsc::channel::<()>();
+        let (go, goes) = mpsc::sync_channel::<()>(1);
         {
             let mut work = pin!(run(&turns, MUCH, move || goes.recv().is_ok()));
             assert!(poll!(&mut work).is_pending());

@@ -8,7 +8,7 @@ use crate::{
         attempt::{Failure, FailureKind, Outcome},
         lease::{Assignment, Claimed, Inputs, Lease, LeaseToken, Renewal},
     },
-    executor::{Answer, AnswerRoom, CancelNotice, Journal, Said},
+    executor::{Answer, AnswerRoom, CancelNotice, Journal, Said, Work},
     store::{self, LeaseLost, RenewRequest},
 };
 
@@ -130,7 +130,8 @@ impl<'a> Attempt<'a> {
         let Dispatcher { executor: by, clock, metrics, .. } = self.dispatcher;
         let _in_flight = metrics.call(executor.registration.name.as_str());
         let journal = Arc::clone(&self.journal);
-        let call = by.execute(executor, assignment, inputs, &self.room, journal, clock.now());
+        let work = Work { executor, assignment, inputs, room: &self.room, journal };
+        let call = by.execute(work, clock.now());
         tokio::select! {
             biased;
             answer = call => End::Answered(answer),

@@ -36,9 +36,10 @@ pub struct NewLog {
 impl NewLog {
     /// Adds a line, as the store can hold it.
     pub fn push(&mut self, line: NewLogLine) {
-        let text = storable(cut_end(&line.message, LOG_LINE_BYTES_MAX));
+        let NewLogLine { at, level, message } = line;
+        let text = storable(cut_end(&message, LOG_LINE_BYTES_MAX));
         let message = cut_end(&text, LOG_LINE_BYTES_MAX).to_owned();
-        let line = NewLogLine { message, ..line };
+        let line = NewLogLine { at, level, message };
         self.bytes += line.bytes();
         self.lines.push_back(line);
         while self.bytes > LOG_BYTES_PER_RENEWAL_MAX && self.pop().is_some() {

@@ -32,22 +32,10 @@ pub struct Executors {
 impl Executors {
     /// Runs one attempt and returns the executor's answer. Whoever wants to give up drops the
     /// future, which closes the connection and ends the plugin.
-    pub async fn execute(
-        &self,
-        executor: &Executor,
-        assignment: &Assignment,
-        inputs: Inputs,
-        room: &AnswerRoom,
-        journal: Arc<Journal>,
-        now: Timestamp,
-    ) -> Answer {
-        match &executor.registration.target {
-            Target::Http { .. } | Target::Worker => {
-                self.http.execute(executor, assignment, inputs, room, now).await
-            }
-            Target::Wasm { .. } => {
-                self.wasm.execute(executor, assignment, inputs, journal, now).await
-            }
+    pub async fn execute(&self, work: Work<'_>, now: Timestamp) -> Answer {
+        match &work.executor.registration.target {
+            Target::Http { .. } | Target::Worker => self.http.execute(work, now).await,
+            Target::Wasm { .. } => self.wasm.execute(work, now).await,
         }
     }
 
@@ -60,6 +48,17 @@ impl Executors {
             Target::Wasm { .. } => {}
         }
     }
+}
+
+/// One attempt, as its executor gets it.
+pub struct Work<'a> {
+    pub executor: &'a Executor,
+    pub assignment: &'a Assignment,
+    pub inputs: Inputs,
+    /// For what a called executor answers.
+    pub room: &'a AnswerRoom,
+    /// For what a plugin says meanwhile.
+    pub journal: Arc<Journal>,
 }
 
 /// What an executor answered.

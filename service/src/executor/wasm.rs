@@ -12,14 +12,14 @@ use nightshift_sandbox::{
     Raised, Reach, Run,
 };
 
-use super::{Answer, Journal, PluginPlaces, returned::returned};
+use super::{Answer, Journal, PluginPlaces, Work, returned::returned};
 use crate::{
     domain::{
         Timestamp,
         attempt::{Failure, FailureKind, LogLevel, Outcome, Progress},
-        executor::{Executor, Target},
+        executor::Target,
         grants::Grants as Granted,
-        lease::{Assignment, Inputs},
+        lease::Assignment,
         names::PluginName,
         plugin::Digest,
     },
@@ -38,29 +38,16 @@ pub struct WasmExecutor {
 }
 
 impl WasmExecutor {
-    pub(super) async fn execute(
-        &self,
-        executor: &Executor,
-        assignment: &Assignment,
-        inputs: Inputs,
-        journal: Arc<Journal>,
-        now: Timestamp,
-    ) -> Answer {
-        Answer::Ended(match self.run(executor, assignment, inputs, journal, now).await {
+    pub(super) async fn execute(&self, work: Work<'_>, now: Timestamp) -> Answer {
+        Answer::Ended(match self.run(work, now).await {
             Ok(ending) => self.outcome(ending),
             Err(reason) => Outcome::Undelivered { reason, retry_after: None },
         })
     }
 
     /// An error is why the run could not begin.
-    async fn run(
-        &self,
-        executor: &Executor,
-        assignment: &Assignment,
-        inputs: Inputs,
-        journal: Arc<Journal>,
-        now: Timestamp,
-    ) -> Result<Ending, String> {
+    async fn run(&self, work: Work<'_>, now: Timestamp) -> Result<Ending, String> {
+        let Work { executor, assignment, inputs, journal, .. } = work;
         let (Target::Wasm { plugin, memory_mib, grants }, Some(version)) =
             (&executor.registration.target, &executor.version)
         else {

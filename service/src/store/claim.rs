@@ -250,7 +250,7 @@ fn claim_rows(
         let is_waiting = row.now.stage == Stage::Available as i16;
         let flaw = tx.changes.flaw(row.seq).filter(|_| is_waiting).map(str::to_owned);
         if let Some(flaw) = flaw {
-            end_unreadable(tx, row, &flaw)?;
+            transition::end_unreadable(tx, row, &flaw)?;
             mended = true;
         } else if is_startable(tx, executor, &row)? {
             startable.push(row);
@@ -263,12 +263,6 @@ fn claim_rows(
         tx.work_for(Some(executor.id));
     }
     Ok(startable)
-}
-
-/// A waiting task that cannot be read has failed, so that it keeps no place in line.
-fn end_unreadable(tx: &mut Tx<'_>, mut row: TaskRow, flaw: &str) -> Result<()> {
-    transition::unreadable(tx, &mut row, flaw)?;
-    tx.changes.save(row)
 }
 
 fn is_startable(tx: &Tx<'_>, executor: &Executor, row: &TaskRow) -> Result<bool> {
@@ -313,7 +307,7 @@ fn start(
     for Start { mut row, worker_id, share } in starts {
         let mut parts = parts.remove(&row.seq).unwrap_or_default();
         if let Some(flaw) = parts.flaw.take() {
-            end_unreadable(tx, row, &flaw)?;
+            transition::end_unreadable(tx, row, &flaw)?;
             tx.work_for(Some(executor.id));
             begun.push(None);
             continue;

@@ -34,8 +34,8 @@ pub struct Flaws {
 pub(super) fn find(link: &mut Link<'_>) -> Result<Flaws> {
     let mut flaws = Flaws::default();
     for executor in registry::load(link)?.unreadable {
-        let line = format!("executor {}: {}; register it again", executor.name, executor.error);
-        flaws.found.push(line);
+        let (name, error) = (executor.name, executor.error);
+        flaws.found.push(format!("executor {name}: {error}; register it again"));
     }
     for (name, error) in tokens::unreadable(link)? {
         flaws.found.push(format!("token {name}: {error}; it counts as revoked"));

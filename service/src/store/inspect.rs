@@ -174,8 +174,8 @@ fn try_to_write(link: &mut Link<'_>) -> Result<(), DieselError> {
         Err(DieselError::RollbackTransaction)
     }
     let written = match link {
-        Link::Sqlite(c) => c.transaction(|c| try_on(c)),
-        Link::Postgres(c) => postgres::transaction(c).run(|c| try_on(c)),
+        Link::Sqlite(c) => c.transaction(try_on),
+        Link::Postgres(c) => postgres::transaction(c).run(try_on),
     };
     match written {
         Ok(()) | Err(DieselError::RollbackTransaction) => Ok(()),

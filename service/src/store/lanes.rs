@@ -53,12 +53,11 @@ pub(super) fn choose(
     room: &Room,
 ) -> Result<Chosen> {
     let mut lanes = Vec::new();
-    let alone = match &queues.only {
-        Some(only) => only.iter().map(|name| name.as_str().to_owned()).collect(),
-        None => {
-            lanes.push(whole(tx, executor, &queues.except, limit)?);
-            tx.floors.apart().to_vec()
-        }
+    let alone = if let Some(only) = &queues.only {
+        only.iter().map(|name| name.as_str().to_owned()).collect()
+    } else {
+        lanes.push(whole(tx, executor, &queues.except, limit)?);
+        tx.floors.apart().to_vec()
     };
     let mut rooms = BTreeMap::new();
     for name in queues.pass(alone) {

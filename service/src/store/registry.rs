@@ -133,8 +133,8 @@ impl Registry {
     /// The queues that are paused or limited, by name.
     pub(super) fn queues_with_settings(&self) -> Vec<String> {
         let set = |queue: &QueueSettings| *queue != QueueSettings::default();
-        let named = self.queues.iter().filter(|(_, queue)| set(queue));
-        let mut names: Vec<String> = named.map(|(name, _)| name.clone()).collect();
+        let set = self.queues.iter().filter(|(_, queue)| set(queue));
+        let mut names: Vec<String> = set.map(|(name, _)| name.clone()).collect();
         names.sort();
         names
     }

@@ -81,7 +81,9 @@ fn promote(tx: &mut Tx<'_>) -> Result<usize> {
     let rows = free_rows(tx, &seqs)?;
     let count = rows.len();
     for mut row in rows {
-        if transition::consider(tx, &row, Event::Due)?.is_ok() {
+        if let Some(flaw) = flaw_of_waiting(tx, &row) {
+            transition::end_unreadable(tx, row, &flaw)?;
+        } else if transition::consider(tx, &row, Event::Due)?.is_ok() {
             row.now.stage = Stage::Available as i16;
             tx.work_for(row.executor_id());
             tx.changes.save(row)?;
@@ -159,7 +161,6 @@ fn reroute(tx: &mut Tx<'_>) -> Result<usize> {
         Some((seq, ..)) if rows.len() == usize::try_from(REROUTE_ROWS).unwrap_or(0) => seq + 1,
         _ => end_seq + 1,
     };
-    let is_waiting = |stage| stage == Stage::Scheduled as i16 || stage == Stage::Available as i16;
     let wrong: Vec<i64> = rows
         .iter()
         .filter(|(_, stage, task_path, executor_id)| {
@@ -169,7 +170,9 @@ fn reroute(tx: &mut Tx<'_>) -> Result<usize> {
         .collect();
     tx.changes.lock(&mut tx.link, &wrong, &[])?;
     for mut row in wrong.iter().filter_map(|seq| tx.changes.row(*seq)).collect::<Vec<_>>() {
-        if is_waiting(row.now.stage) {
+        if let Some(flaw) = flaw_of_waiting(tx, &row) {
+            transition::end_unreadable(tx, row, &flaw)?;
+        } else if is_waiting(row.now.stage) {
             let route = tx.registry.route(&row.task_path);
             row.now.executor_id = route.map(|id| id.0);
             tx.work_for(route);
@@ -179,6 +182,15 @@ fn reroute(tx: &mut Tx<'_>) -> Result<usize> {
     let progress = diesel::update(routing::table).set(routing::next_seq.eq(reached));
     on_engine!(&mut tx.link, c => progress.execute(c))?;
     Ok(rows.len())
+}
+
+fn is_waiting(stage: i16) -> bool {
+    stage == Stage::Scheduled as i16 || stage == Stage::Available as i16
+}
+
+/// What cannot be read of a waiting task.
+fn flaw_of_waiting(tx: &Tx<'_>, row: &TaskRow) -> Option<String> {
+    tx.changes.flaw(row.seq).filter(|_| is_waiting(row.now.stage)).map(str::to_owned)
 }
 
 /// Nobody reads these any more.

@@ -106,8 +106,8 @@ impl TokenRow {
             Ok(Token {
                 name: name
                     .parse()
-                    .or_else(|_| UNREADABLE.parse())
-                    .map_err(|_| corrupt("a name"))?,
+                    .or_else(|_unreadable| UNREADABLE.parse())
+                    .map_err(|_invalid| corrupt("a name"))?,
                 // Of nothing.
                 hash: Hash([0; 32]),
                 scopes: Vec::new(),

@@ -101,9 +101,11 @@ pub(super) fn expired(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     finish(tx, row, Stage::Failed, Some(Failure::new(FailureKind::Expired, message)))
 }
 
-/// Makes the row FAILED because the database holds what cannot be read; the caller saves it.
-pub(super) fn unreadable(tx: &mut Tx<'_>, row: &mut TaskRow, flaw: &str) -> Result<()> {
-    finish(tx, row, Stage::Failed, Some(Failure::unreadable(flaw)))
+/// A waiting task that cannot be read has failed, so that it keeps no place in line; and before its
+/// row is written for another reason, after which it would look as if it could be read.
+pub(super) fn end_unreadable(tx: &mut Tx<'_>, mut row: TaskRow, flaw: &str) -> Result<()> {
+    finish(tx, &mut row, Stage::Failed, Some(Failure::unreadable(flaw)))?;
+    tx.changes.save(row)
 }
 
 fn finish(

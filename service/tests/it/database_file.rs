@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nightshift_client::types::{TaskRequest, TaskStatus};
+use nightshift_client::{
+    EnqueueOptions,
+    types::{TaskRequest, TaskStatus},
+};
 
 use crate::support::{
     app::{Builder, TestApp},
@@ -121,7 +124,7 @@ async fn a_second_service_by_another_name_of_the_file_is_refused() {
     fs::hard_link(&file, folder.path().join("hard.db")).unwrap();
     let said = start_error(&url("hard.db")).await;
     assert!(said.contains("has 2 names (hard links)"), "{said}");
-    service.client.create_task(&TaskRequest::new("a.b"), &Default::default()).await.unwrap();
+    service.client.create_task(&TaskRequest::new("a.b"), &EnqueueOptions::default()).await.unwrap();
 }
 
 /// What to do about it is said, and nothing that leads astray.
@@ -153,6 +156,7 @@ async fn files_with_secrets_that_everybody_can_read_are_told_of() {
         String::from_utf8(soon("the end of doctor", output).await.unwrap().stdout).unwrap()
     };
     // Nobody else comes into the folder.
+    set_mode(folder.path(), 0o700);
     for name in ["token", "nightshift.toml", "test.db"] {
         set_mode(&path(name), 0o644);
     }

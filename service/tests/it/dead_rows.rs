@@ -55,7 +55,7 @@ async fn work(app: &TestApp, worker: &Worker, count: usize) {
 async fn a_claim_steps_over_what_a_snapshot_keeps() {
     const DEAD: usize = 4_000;
     const CLAIMS: i64 = 100;
-    let builder = Builder::postgres();
+    let (builder, clock) = Builder::postgres().with_manual_clock();
     let url = builder.config.database_url.clone();
     let app = builder.start();
     // Both kinds of limits, so that what runs is counted.
@@ -69,6 +69,8 @@ async fn a_claim_steps_over_what_a_snapshot_keeps() {
     for _ in 0..DEAD / 1_000 {
         work(&app, &worker, 1_000).await;
     }
+    // The leases are past: until then the look for the next one to end steps over them.
+    clock.advance(Duration::from_mins(1));
     // When a process has gone, what it has read is counted.
     let app = app.stop().await.start();
     let worker = Worker { client: app.client.clone(), ..worker };

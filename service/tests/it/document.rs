@@ -102,5 +102,5 @@ fn an_executor_is_one_of_three_kinds() {
     let request = nightshift_client::types::examples::wasm_request();
     let sent = serde_json::to_value(request).unwrap();
     assert!(sent.as_object().unwrap().keys().all(|field| seen.contains(field)), "{seen:?}");
-    assert_eq!(seen.len(), 14, "{seen:?}");
+    assert_eq!(seen.len(), 15, "{seen:?}");
 }

@@ -61,13 +61,7 @@ pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
         }
         Reason::QueueFull { queue_name, concurrency, holders } => wire::Reason {
             count: Some(concurrency),
-            ..of(
-                wire::ReasonCode::QueueFull,
-                format!(
-                    "the queue {queue_name} runs {concurrency} tasks, as many as it may: {}",
-                    holders.join(", ")
-                ),
-            )
+            ..of(wire::ReasonCode::QueueFull, full(&queue_name, concurrency, &holders.join(", ")))
         },
         Reason::BehindOthers { executor, count } => wire::Reason {
             executor: Some(executor),
@@ -78,6 +72,10 @@ pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
             of(wire::ReasonCode::AboutToStart, "nothing keeps it from starting".to_owned())
         }
     }
+}
+
+fn full(queue_name: &str, concurrency: u32, holders: &str) -> String {
+    format!("the queue {queue_name} runs {concurrency} tasks, as many as it may: {holders}")
 }
 
 fn behind(count: u32) -> String {

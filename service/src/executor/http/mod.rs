@@ -13,13 +13,13 @@ use self::{
     connections::{Chosen, Connections},
     message::Message,
 };
-use super::{Answer, AnswerRoom, CancelNotice};
+use super::{Answer, CancelNotice, Work};
 use crate::{
     domain::{
         Timestamp,
         attempt::{Failure, FailureKind, Outcome},
         executor::{CallUrl, Executor, StoredSecret, Target},
-        lease::{Assignment, Inputs},
+        lease::Assignment,
         reach::{Reach, Refusal},
     },
     network::Network,
@@ -98,14 +98,8 @@ struct Call<'a> {
 }
 
 impl HttpExecutor {
-    pub(super) async fn execute(
-        &self,
-        executor: &Executor,
-        assignment: &Assignment,
-        inputs: Inputs,
-        room: &AnswerRoom,
-        now: Timestamp,
-    ) -> Answer {
+    pub(super) async fn execute(&self, work: Work<'_>, now: Timestamp) -> Answer {
+        let Work { executor, assignment, inputs, room, .. } = work;
         let message = Message::execute(assignment, &inputs, &self.settings.public_url, now);
         let is_last = assignment.attempt() >= assignment.max_attempts;
         let call = match self.request(executor, &message, is_last) {

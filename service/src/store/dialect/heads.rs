@@ -92,7 +92,7 @@ pub(in crate::store) fn whole_heads(
             Ok(heads)
         }
         Link::Postgres(c) => {
-            let one = |_: &()| String::new();
+            let one = |(): &()| String::new();
             let columns = Columns::new([((), parts)], one);
             Ok(sql_query(WHOLE)
                 .bind::<BigInt, _>(executor_id)
