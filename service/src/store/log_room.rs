@@ -38,7 +38,7 @@ impl Store {
     }
 
     /// A heartbeat with all that was said since the last one. The lease is renewed at once; lines
-    /// for which there is no room at this moment are stored after that, within [`PATIENCE`].
+    /// for which there is no room at this moment are stored after that, within five seconds.
     pub async fn report(
         &self,
         mut request: RenewRequest,
