@@ -105,7 +105,7 @@ def test_the_process_tests_of_django_tasks_db(site, tmp_path):
         # A busy machine needs longer to start Python, and hang() is waited for.
         .replace("WORKER_STARTUP_TIME = 1", "WORKER_STARTUP_TIME = 3")
         .replace("sleep_for.enqueue(2)", "sleep_for.enqueue(5)")
-        .replace("process.wait(timeout=0.5)", "process.wait(timeout=5)")
+        .replace("process.wait(timeout=0.5)", "process.wait(timeout=20)")
         .replace("process.wait(timeout=2)", "process.wait(timeout=20)")
     )
     (tmp_path / "test_processes.py").write_text(PROCESS_TESTS_HEAD + text)
