@@ -10,15 +10,21 @@ use std::time::Duration;
 use diesel::{connection::SimpleConnection, dsl::exists, prelude::*, select, sql_query};
 
 use super::{
+    dialect::{Entered, enter},
     error::Result,
     link::{Link, on_engine},
-    rows::{duration_micros, micros},
+    rows::{self, duration_micros, micros},
     schema::{events, routing, stage, tasks},
 };
-use crate::domain::{Timestamp, executor::LEASE_DEFAULT, limits::CANCEL_GRACE};
+use crate::{
+    clock::Clock,
+    domain::{Timestamp, executor::LEASE_DEFAULT, limits::CANCEL_GRACE},
+};
 
 /// A clock that was set by less, in microseconds, changes nothing that matters.
 const STEP_MIN: i64 = 250_000;
+/// How often the time is asked for at most where the answers take longer than that.
+const READINGS_MAX: u32 = 5;
 /// Commits come every second at least, from the sweep: for so long without one, nobody could report.
 const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// Who wrote so shortly after our last commit may have been cut off together with us.
@@ -89,7 +95,39 @@ impl Ahead {
     }
 }
 
+impl Reading {
+    /// Asks for the time, and for the version of executors and queues.
+    fn take(link: &mut Link<'_>, clock: &dyn Clock) -> Result<(Self, i64)> {
+        let asked = clock.elapsed();
+        let Entered { version, steps, now } = enter(link)?;
+        let now = match now {
+            Some(micros) => clock.agree(rows::time(micros)?),
+            None => clock.now(),
+        };
+        let (told, pulse) = (clock.elapsed(), clock.pulse());
+        Ok((Self { now, asked, told, pulse, steps }, version))
+    }
+}
+
 impl Timekeeper {
+    /// Asks for the time, and for the version of executors and queues. Where the clock was set and
+    /// the answer took too long to say by how much, asks again.
+    pub(super) fn read(&self, link: &mut Link<'_>, clock: &dyn Clock) -> Result<(Reading, i64)> {
+        let mut taken = Reading::take(link, clock)?;
+        for _ in 1..READINGS_MAX {
+            if !self.is_vague(&taken.0) {
+                break;
+            }
+            taken = Reading::take(link, clock)?;
+        }
+        Ok(taken)
+    }
+
+    fn is_vague(&self, reading: &Reading) -> bool {
+        let Ahead(least, most) = Ahead::of(reading);
+        most - least >= STEP_MIN && matches!(self.look(reading), Some(Moved::Set(_)))
+    }
+
     /// What has to be mended before anything is done at this time.
     pub(super) fn look(&self, reading: &Reading) -> Option<Moved> {
         // Where times were moved since, by whoever noticed it first, they are right by now.
@@ -272,6 +310,14 @@ mod tests {
         assert_eq!(keeper.look(&mended), None);
         keeper.committed(&mended, true);
         assert_eq!(keeper.look(&mended), None);
+    }
+
+    #[test]
+    fn a_step_is_measured_by_an_answer_that_was_quick() {
+        let keeper = begun();
+        assert!(keeper.is_vague(&reading(1_000, 7_200_000, 300)));
+        assert!(!keeper.is_vague(&reading(1_000, 7_200_000, 200)));
+        assert!(!keeper.is_vague(&reading(1_000, 100, 300)), "the clock was not set");
     }
 
     #[test]

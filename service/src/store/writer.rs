@@ -23,9 +23,8 @@ use super::{
     health::{Health, Reconnect},
     link::{Connection, Failed},
     registry::Registry,
-    rows,
     signals::{Effects, Signals},
-    timekeeper::{Reading, Timekeeper},
+    timekeeper::Timekeeper,
     tx::Tx,
 };
 use crate::{clock::Clock, entropy::Entropy, memory::Memory, metrics::Metrics};
@@ -196,20 +195,15 @@ impl Writer {
         let (registry, floors) = (&mut self.registry, &mut self.floors);
         let timekeeper = &self.timekeeper;
         let committed = connection.transaction(|mut link| {
-            let asked = self.clock.elapsed();
-            let entered = dialect::enter(&mut link, batch.changes_routing())?;
-            let now = match entered.now {
-                Some(micros) => self.clock.agree(rows::time(micros)?),
-                None => self.clock.now(),
-            };
-            let (told, pulse) = (self.clock.elapsed(), self.clock.pulse());
-            let reading = Reading { now, asked, told, pulse, steps: entered.steps };
+            dialect::lock_routing(&mut link, batch.changes_routing())?;
+            let (reading, version) = timekeeper.read(&mut link, &*self.clock)?;
+            let now = reading.now;
             if let Some(moved) = timekeeper.look(&reading) {
                 timekeeper.mend(&mut link, &reading, moved)?;
                 effects.sweep_by(now);
                 return Ok((reading, None));
             }
-            registry.refresh(&mut link, entered.version)?;
+            registry.refresh(&mut link, version)?;
             if timekeeper.moved_by_others(&reading) {
                 floors.forget();
             }

@@ -98,20 +98,24 @@ pub(super) struct Entered {
 
 /// Begins to write. Who serves which task does not change until the transaction ends, unless by
 /// itself, and then it is the only one that writes.
-pub(super) fn enter(link: &mut Link<'_>, changes_routing: bool) -> Result<Entered> {
+pub(super) fn lock_routing(link: &mut Link<'_>, changes_routing: bool) -> Result<()> {
+    // The only writer of a file anyhow.
+    let Link::Postgres(c) = link else { return Ok(()) };
+    let shared = if changes_routing { "" } else { "_shared" };
+    c.batch_execute(&format!("{TERMS} SELECT pg_advisory_xact_lock{shared}({ROUTING_LOCK})"))?;
+    Ok(())
+}
+
+/// Says what holds as a transaction begins: in a statement of its own, so that it sees what
+/// [`lock_routing`] was waiting for.
+pub(super) fn enter(link: &mut Link<'_>) -> Result<Entered> {
     match link {
-        // The only writer anyhow.
         Link::Sqlite(c) => {
             let entered = routing::table.select((routing::version, routing::clock_steps));
             let (version, steps) = entered.first(*c)?;
             Ok(Entered { version, steps, now: None })
         }
         Link::Postgres(c) => {
-            let shared = if changes_routing { "" } else { "_shared" };
-            c.batch_execute(&format!(
-                "{TERMS} SELECT pg_advisory_xact_lock{shared}({ROUTING_LOCK})"
-            ))?;
-            // A statement of its own, so that it sees what the lock was waiting for.
             let entered: EnteredRow = sql_query(
                 "SELECT version, clock_steps AS steps, \
                  (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS now FROM routing",
