@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures_util::{StreamExt, stream};
 use nightshift_client::{
     EnqueueOptions,
     types::{Backoff, TaskRequest, TaskStatus},
@@ -184,8 +185,8 @@ async fn a_receiver_that_is_away_or_hangs_holds_nothing_up() {
         let app = traced(Builder::sqlite(), &format!("http://{address}")).start();
         app.register(&executor).await;
         // More than are sent at once, and more than may wait.
-        let ids = futures_util::future::join_all((0..2_200).map(|_| app.enqueue("a"))).await;
-        for task in ids {
+        let tasks = stream::iter(0..2_200).map(|_| app.enqueue("a")).buffer_unordered(100);
+        for task in tasks.collect::<Vec<_>>().await {
             app.end(task.id).await;
         }
         let stopping = tokio::time::timeout(Duration::from_secs(20), app.stop());
