@@ -87,7 +87,7 @@ pub struct Config {
     /// Bytes of a plugin's component.
     pub plugin_bytes_max: usize,
     /// MiB of memory that bodies, answers until they are sent, and the args of running calls may
-    /// take together. Who finds no room is told to come again; calls wait.
+    /// take together. A request that finds no room is told to come again; calls wait.
     pub payload_memory_mib: usize,
     /// Where compiled plugins are kept; nightshift/plugins in the user's cache folder by default.
     pub plugin_cache: Option<PathBuf>,
@@ -149,7 +149,7 @@ impl Default for Config {
             batch_bytes_max: 64 * 1024 * 1024,
             return_value_bytes_max: 4 * 1024 * 1024,
             plugin_bytes_max: 64 * 1024 * 1024,
-            payload_memory_mib: 640,
+            payload_memory_mib: 384,
             plugin_cache: None,
             plugin_compile_seconds: 120,
             plugin_compile_mib: 2_048,
@@ -226,7 +226,7 @@ impl Config {
         Ok(())
     }
 
-    /// What there is no room for at all could never be sent.
+    /// A body that has no room at all could never be sent.
     fn check_payload_memory(&self) -> anyhow::Result<()> {
         let report = self.limits().report_bytes_max();
         let largest = report.max(self.batch_bytes_max).max(self.plugin_bytes_max);
