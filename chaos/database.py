@@ -49,7 +49,7 @@ class Server:
         self._run("pg_basebackup", "-D", self.data, "-d", primary.url(), "-R", "-X", "stream", "-c",
                   "fast", "--no-sync")
         self.start()
-        # What it was given of the primary's settings would let it wait for itself.
+        # The primary's settings that it was given would let it wait for itself.
         self.query("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
 
     def start(self):
@@ -60,7 +60,7 @@ class Server:
                           "-o", options, "start")
                 return
             except subprocess.CalledProcessError:
-                # What is left of a server that was killed holds its memory for a moment.
+                # The rest of a server that was killed holds its memory for a moment.
                 if not tries_left:
                     raise
                 time.sleep(0.5)

@@ -119,7 +119,7 @@ def hold(load, until, path, count):
             waiting[asking] = time.monotonic()
             load.count("unread answers asked for")
         time.sleep(0.2)
-        # What says no is read, and asks again; so does whoever was let go.
+        # A connection that is refused is read, and asks again; so does one that was let go.
         heard, _, _ = select.select(list(waiting)[:1_000], [], [], 0)
         for asking in heard:
             try:
@@ -190,7 +190,7 @@ def call(load, until):
             brought += 1
         else:
             time.sleep(0.05)
-    # What runs ends within its time.
+    # The running calls end within their time.
     time.sleep(2 * CALL_SECONDS)
 
 

@@ -17,7 +17,7 @@ SKEWED, SKEW = 2, "+3m"
 # How a primary is lost.
 LOSSES = ["stop", "kill", "black hole"]
 # How long it is neither there nor gone once the standby has taken over, in seconds: longer than
-# whoever waits for it needs to see that he waits in vain.
+# a process that waits for it needs to see that it waits in vain.
 LOST = 15
 
 
@@ -54,7 +54,7 @@ class Process:
         asyncio.get_running_loop().remove_reader(self.reader)
 
     def close_log(self):
-        """The reader goes away: who writes gets an error."""
+        """The reader goes away: a writer gets an error."""
         self.block_log()
         os.close(self.reader)
         self.reader = None

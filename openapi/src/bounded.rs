@@ -1,5 +1,5 @@
-//! Lists and maps that are read no further than they may be long. Whatever a body holds, what comes
-//! after the bound costs neither memory nor time. A key that is there twice counts twice.
+//! Lists and maps that are read no further than they may be long. Whatever a body holds, entries
+//! after the bound cost neither memory nor time. A key that is there twice counts twice.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 

@@ -130,7 +130,7 @@ impl State {
     }
 }
 
-/// Opens what the plugin sees from the start. What a directory lies on may never answer.
+/// Opens what the plugin sees from the start. A directory's file system may never answer.
 fn open(mut wasi: WasiCtxBuilder, directories: &[Directory]) -> Result<WasiCtxBuilder, Fault> {
     for directory in directories {
         let seen = format!("/data/{}", directory.name);

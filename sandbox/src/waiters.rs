@@ -1,4 +1,4 @@
-//! Calls of the system that block a thread: what a directory lies on may never answer, nor may a
+//! Calls of the system that block a thread: a directory's file system may never answer, nor may a
 //! name server. Such a call cannot be interrupted, and keeps its thread when nobody waits for it
 //! any more. So each executor has a few threads, and leaves those of the others alone.
 
@@ -86,7 +86,7 @@ impl Waiters {
         let hung = [Arc::clone(&self.places.hung), Arc::clone(&self.pool.places.hung)];
         self.pool.threads.spawn_blocking(move || {
             let answer = call();
-            // Whoever asked has gone, and counted it among those that hang.
+            // The caller has gone, and counted it among those that hang.
             if sender.send(answer).is_err() {
                 for hung in &hung {
                     hung.fetch_sub(1, Ordering::Relaxed);
@@ -160,7 +160,7 @@ impl Places {
     }
 }
 
-/// Waits for the answer to a call; who stops waiting leaves it hanging.
+/// Waits for the answer to a call; a caller that stops waiting leaves it hanging.
 struct Asking<'a, T> {
     waiters: &'a Waiters,
     answer: oneshot::Receiver<T>,

@@ -13,8 +13,8 @@ use crate::domain::Timestamp;
 
 /// What time it is, in whole microseconds, and how much of it passes.
 ///
-/// The time of day may be set by somebody at any moment. What lasts for so long is measured by
-/// [`Clock::elapsed`], which nobody sets; only what is to happen at a time of day waits for that.
+/// The time of day may be set by somebody at any moment. Durations are measured by
+/// [`Clock::elapsed`], which nobody sets; only an event at a time of day waits for that.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync {
     fn now(&self) -> Timestamp;
@@ -79,7 +79,7 @@ impl SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let origin = *self.origin();
-        // What the database said goes on by itself, whatever becomes of the machine's own time.
+        // The database's time goes on by itself, whatever becomes of the machine's own time.
         origin
             .map_or_else(Self::machine, |origin| whole_microseconds(later(origin, self.elapsed())))
     }

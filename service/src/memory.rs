@@ -1,5 +1,5 @@
 //! Room in memory for what is large: bodies that come in, answers until they are sent, and what
-//! calls under way carry. Whatever of that is made, room is taken for it first, so that the service
+//! calls under way carry. Room for each is taken before it is made, so that the service
 //! stays within `payload_memory_mib` whoever asks for how much at once.
 
 use std::sync::{
@@ -9,7 +9,7 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is large lies in memory so often while it is read or written: as it came, as what it
+/// A large payload lies in memory so often while it is read or written: as it came, as what it
 /// means, and as it goes on.
 pub const COPIES: usize = 3;
 /// What a task takes beside its texts.
@@ -17,8 +17,8 @@ pub const TASK_BYTES: usize = 2 * 1024;
 
 const KIB: usize = 1024;
 /// Of eight parts of the room, those for requests and for what calls answer; the rest is for what
-/// calls carry. Apart, since none is to wait for the other: who sends bodies slowly would keep tasks
-/// from starting, and calls that have begun would keep each other from ending.
+/// calls carry. Apart, since none is to wait for the other: a client that sends bodies slowly would
+/// keep tasks from starting, and calls that have begun would keep each other from ending.
 const REQUEST_EIGHTHS: usize = 5;
 const RETURN_EIGHTHS: usize = 1;
 /// The part of the requests' room that only executors' reports get, without which attempts would
@@ -67,10 +67,10 @@ impl Lane {
         Self { free, kib_max, kept_kib, was_refused: AtomicBool::new(false) }
     }
 
-    /// Room for so many bytes, if there is as much. What is larger than all the room takes all of it.
+    /// Room for so many bytes, if there is as much. A share larger than all room takes all of it.
     pub fn take(&self, bytes: usize) -> Option<Share> {
         self.take_but(bytes, self.kept_kib).or_else(|| {
-            // In this order: what is given back from now on is given back after the mark.
+            // In this order: room given back from now on is given back after the mark.
             self.was_refused.store(true, Ordering::SeqCst);
             self.take_but(bytes, self.kept_kib)
         })
@@ -97,8 +97,8 @@ impl Lane {
         Arc::clone(&self.free).acquire_many_owned(kib).await.ok().map(Share)
     }
 
-    /// Whether there was no room for somebody since this was asked last: whoever gives room back then
-    /// has to say so.
+    /// Whether there was no room for somebody since this was asked last: the code that gives room
+    /// back then has to say so.
     pub fn was_refused(&self) -> bool {
         self.was_refused.swap(false, Ordering::SeqCst)
     }

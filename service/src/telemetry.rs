@@ -24,8 +24,8 @@ pub fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(text).context("log is not a filter")
 }
 
-/// Sends the log to standard error, as text for people or as JSON for programs. Whoever logs waits
-/// for nobody, and no line that cannot be written ends a thread.
+/// Sends the log to standard error, as text for people or as JSON for programs. A thread that
+/// logs waits for nobody, and no line that cannot be written ends a thread.
 pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = self::filter(filter)?;
     OUTLET.open().context("there is no thread for the log")?;
@@ -41,7 +41,7 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     }
     .map_err(anyhow::Error::from_boxed)
     .context("the log was set up before")?;
-    // The usual hook waits for standard error before the thread is unwound: whoever watches over
+    // The usual hook waits for standard error before the thread is unwound: the watcher of
     // that thread would wait with it.
     panic::set_hook(Box::new(log_panic));
     Ok(())

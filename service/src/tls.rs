@@ -79,7 +79,7 @@ impl Certificates {
             }
             let looking = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || looking.look()).await {
-                // Who panicked has said so; the next look may go better.
+                // A look that panicked has said so; the next may go better.
                 Ok(None) | Err(_) => {}
                 Ok(Some(Ok(()))) => tracing::info!("there is a new certificate"),
                 Ok(Some(Err(error))) => tracing::warn!(

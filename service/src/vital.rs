@@ -1,8 +1,8 @@
 //! The threads and tasks that a service cannot do without.
 //!
 //! Were one of them to end, by a panic or otherwise, the process would answer on and not do its
-//! work. So whoever runs the service is told, and ends the process, and a supervisor starts it
-//! again: what was acknowledged is in the database, and an end at any moment loses nothing of it.
+//! work. So the code that runs the service is told, and ends the process, and a supervisor starts
+//! it again: each acknowledged write is in the database, and an end at any moment loses none.
 
 use std::{
     io,

@@ -19,7 +19,7 @@ fn told(error: &Error) -> String {
 
 #[tokio::test]
 async fn a_service_that_is_away_is_told_without_the_lease_s_token() {
-    // Whoever had this port has gone.
+    // The listener that had this port has gone.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let base = format!("http://user:{TOKEN}@{gone}");
     let client = Client::new(&base).unwrap().with_retry(Retry::never());

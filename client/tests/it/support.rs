@@ -23,7 +23,7 @@ pub async fn server(
         for answer in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = Vec::new();
-            // What is left unread as the connection ends would reset it, and the answer with it.
+            // Bytes left unread as the connection ends would reset it, and the answer with it.
             while !is_whole(&request) {
                 assert!(stream.read_buf(&mut request).await.unwrap() > 0);
             }

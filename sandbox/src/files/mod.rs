@@ -1,5 +1,5 @@
-//! `wasi:filesystem`, for reading only: files and folders below the granted directories. Whatever
-//! may block does so on the threads of the run's executor.
+//! `wasi:filesystem`, for reading only: files and folders below the granted directories. Calls
+//! that may block do so on the threads of the run's executor.
 
 mod folder;
 mod open;

@@ -43,8 +43,8 @@ pub(super) async fn open(
     how.set(OFlags::NOFOLLOW, !path_flags.contains(PathFlags::SYMLINK_FOLLOW));
     how.set(OFlags::DIRECTORY, open_flags.contains(OpenFlags::DIRECTORY));
     match open_here(&Arc::clone(&below.dir), &path, how) {
-        // Linux before 5.6, and some that guard its calls. Whoever can put a pipe in the place of
-        // a file at this very moment can block a thread of this executor.
+        // Linux before 5.6, and some that guard its calls. A process that can put a pipe in the
+        // place of a file at this very moment can block a thread of this executor.
         Err(Errno::NOSYS | Errno::PERM) => {
             let same_folder = Resource::new_borrow(folder.rep());
             let kind = view.stat_at(same_folder, path_flags, path.clone()).await?.type_;
@@ -60,7 +60,7 @@ pub(super) async fn open(
     }
 }
 
-/// What a path below a folder leads to is looked at before it is opened, and again afterwards,
+/// The target of a path below a folder is looked at before it is opened, and again afterwards,
 /// since it may be something else by then. Meanwhile nothing waits: an open pipe does not block.
 fn open_here(
     folder: &File,

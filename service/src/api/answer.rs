@@ -34,7 +34,7 @@ pub(super) async fn json<T: Serialize>(
     make: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<HttpResponse, Error> {
     let bytes = share.as_ref().map_or(0, |share| share.bytes() / COPIES);
-    // The room goes along, since what it was taken for outlives a client that does not wait.
+    // The room goes along, since the work it was taken for outlives a client that does not wait.
     let write = move || (make().and_then(|value| text(&value)), share);
     let (text, share) = turn::run(&state.turns, bytes, write).await?;
     let mut answer = answer.content_type(ContentType::json()).body(text?);

@@ -108,7 +108,7 @@ pub(super) async fn put_executor(
 ) -> Result<HttpResponse, Error> {
     let name: ExecutorName = name.parse()?;
     let before = match state.store.executor(name.as_str().to_owned()).await {
-        // It is registered anew; but nobody knows whether it was a worker.
+        // It is registered anew; but the service does not know whether it was a worker.
         Err(store::Error::Corrupt(_)) if caller.may(Scope::Admin) => None,
         before => before?,
     };

@@ -110,7 +110,7 @@ pub(super) async fn create_task(
     let said = Said { idempotency_key, traceparent, visible: caller.queue_names.clone() };
     let new = convert::new_task(&state, body.0, said)?;
     caller.check_queue(new.content.queue_name.as_str())?;
-    // What the caller has said he may see, whoever may not read.
+    // A caller may see what he has said, even if he may not read.
     let said = (new.content.args.clone(), new.content.kwargs.clone());
     let enqueued = state
         .store

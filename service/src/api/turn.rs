@@ -22,7 +22,7 @@ pub(super) async fn run<T: Send + 'static>(
         return Ok(work());
     }
     let turn = Arc::clone(turns).acquire_owned().await;
-    // Whoever asked for it may be gone before it is done, which ends neither the work nor its turn.
+    // The caller may be gone before it is done, which ends neither the work nor its turn.
     let working = tokio::task::spawn_blocking(move || {
         let done = work();
         drop(turn);

@@ -21,7 +21,7 @@ const UNFINISHED: u8 = 3;
 /// by SIGPIPE, as most do then.
 pub(super) const NOBODY_READS: u8 = 141;
 
-/// Whoever read the first lines has seen enough: the command ends, and says nothing of it.
+/// The reader of the first lines has seen enough: the command ends, and says nothing of it.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads standard output")]
 pub(super) struct NobodyReads;

@@ -8,7 +8,7 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n' || is_hidden(c))
 }
 
-/// The same with its line ends. Of a JSON text it is one that says the same: what is hidden can
+/// The same with its line ends. Of a JSON text it is one that says the same: hidden text can
 /// only stand in its strings.
 pub(super) fn visible_lines(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)

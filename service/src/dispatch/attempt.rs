@@ -229,7 +229,7 @@ impl Attempt<'_> {
     }
 
     /// Stores the next piece of what was said. If it does not get through, the next one takes it
-    /// along. Nothing is taken before there is room for it: whoever waits for room may be dropped.
+    /// along. Nothing is taken before there is room for it: a future that waits may be dropped.
     async fn store_piece(&self) -> Renewed {
         let room = self.dispatcher.store.log_room(self.journal.log_bytes()).await;
         let said = self.journal.take(room.bytes);

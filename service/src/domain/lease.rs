@@ -79,8 +79,8 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// Takes the inputs out, which may be large: whoever runs the attempt drops them once they are
-    /// on their way.
+    /// Takes the inputs out, which may be large: the code that runs the attempt drops them once
+    /// they are on their way.
     pub fn take_inputs(&mut self) -> Inputs {
         let content = &mut self.task.content;
         Inputs {

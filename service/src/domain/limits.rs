@@ -99,7 +99,7 @@ pub const RETENTION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 pub const PAGE_MAX: u32 = 1_000;
 /// Bytes of one page, about: it ends earlier where its rows are large.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of log that who watches a task is told at once, about.
+/// Bytes of log that a watcher of a task is told at once, about.
 pub const LOG_PIECE_BYTES_MAX: usize = 64 * 1024;
 /// Rows of one page unless asked otherwise.
 pub const PAGE_DEFAULT: u32 = 100;

@@ -10,13 +10,13 @@ use std::{
 
 use super::executor::ExecutorId;
 
-/// Nobody may hold more than so many times what is left for the others.
+/// An executor may hold at most so many times what is left for the others.
 const SHARE: u64 = 3;
 
 /// The places for runs of plugins, and who holds them.
 ///
-/// What runs cannot be moved, so that whoever took all places would keep the others waiting for as
-/// long as he likes. So the more an executor holds, the more it leaves: alone it may take three
+/// A run cannot be moved, so that an executor with all places would keep the others waiting for as
+/// long as it likes. So the more an executor holds, the more it leaves: alone it may take three
 /// quarters, the next one three quarters of the rest, and so on.
 #[derive(Clone, Debug, Default)]
 pub struct Places {

@@ -151,7 +151,7 @@ fn claim_to_call(
             .zip(sizes)
             .map_while(|(row, bytes)| Some(Start { row, worker_id, share: load.add(bytes)? }))
             .collect();
-        // Without room nobody could start it now; whoever gives some back says so.
+        // Without room it could not start now; the code that gives some back says so.
         if fitting.len() < found && !load.no_room {
             tx.work_for(Some(executor.id));
         }
@@ -334,7 +334,7 @@ fn start(
         };
         begun.push(Some(Held { value, share }));
     }
-    // Whoever claims next in this batch is not to find these again.
+    // The next claim in this batch is not to find these again.
     tx.flush()?;
     Ok(begun)
 }

@@ -196,7 +196,7 @@ pub(super) fn trim_until(
     now: Timestamp,
 ) -> Result<Option<i64>> {
     let cutoff = micros(now.saturating_sub(retention.age).unwrap_or(Timestamp::MIN));
-    // What was deleted may still lie at the beginning, as long as somebody could see it.
+    // Deleted events may still lie at the beginning, as long as somebody could see them.
     let trimmed = trimmed(link)?;
     let first_young = events::table
         .filter(events::seq.gt(trimmed))

@@ -226,7 +226,7 @@ impl Following<'_> {
     /// Reads on, and says how far it came.
     async fn look(&mut self) -> Result<Seen> {
         let after = self.last;
-        // What all share is bounded by itself.
+        // The page that all share is bounded by itself.
         let free = |_| Ok(None);
         let page =
             self.store.read(move |mut link| events::page(&mut link, after, i64::MAX, free)).await?;

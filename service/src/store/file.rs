@@ -29,9 +29,9 @@ const PRIVATE: u32 = 0o600;
 
 /// The files of an SQLite database, as this process has opened them; nothing on PostgreSQL.
 ///
-/// A file that is deleted, moved or replaced takes writes as before, and nobody finds them again:
-/// SQLite does not look. So the writer compares the names with what it has opened before each
-/// transaction, and once more before it answers.
+/// A file that is deleted, moved or replaced takes writes as before, and they are never found
+/// again: SQLite does not look. So the writer compares the names with what it has opened before
+/// each transaction, and once more before it answers.
 #[derive(Debug)]
 pub(super) struct DatabaseFile(Option<Files>);
 
@@ -156,7 +156,7 @@ impl FileLock {
             let mut options = OpenOptions::new();
             let file =
                 options.write(true).create(true).truncate(false).mode(PRIVATE).open(&name)?;
-            // Whoever can open it can lock it. Versions before made it for all to read.
+            // A user who can open it can lock it. Versions before made it for all to read.
             if file.metadata()?.permissions().mode() & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(PRIVATE))?;
             }

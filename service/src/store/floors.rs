@@ -7,13 +7,14 @@
 //!
 //! Nothing may slip in below a floor without being seen:
 //!
-//! - What this process writes lowers its floors ([`Floors::note`]).
-//! - What others write lies at or after the begin of their transactions. No floor is above the
+//! - This process's writes lower its floors ([`Floors::note`]).
+//! - Others' writes lie at or after the begin of their transactions. No floor is above the
 //!   *horizon*: all transactions that began before it had ended when it was found.
 //! - Where others let a task wait that was due before they began (its time has come, it was handed
 //!   back), they say so in the table `rewinds`, which each claim reads first.
-//! - Whatever else may happen (a process of an older version, a row changed by hand): once in a while
-//!   each look begins at the beginning, likewise when the clock was set back or a transaction failed.
+//! - Anything else may happen (a process of an older version, a row changed by hand): so once in a
+//!   while each look begins at the beginning, likewise when the clock was set back or a transaction
+//!   failed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -33,12 +34,12 @@ use crate::domain::{Timestamp, executor::ExecutorId, state::Stage};
 const FULL_LOOK: Duration = Duration::from_mins(1);
 /// It may take one part in so many of the time.
 const FULL_LOOK_SHARE: u32 = 100;
-/// How old the horizon may be: what was claimed since is stepped over by each claim.
+/// How old the horizon may be: each claim steps over tasks that were claimed since.
 const HORIZON_AGE: Duration = Duration::from_millis(100);
 /// For so long at most one process relies on what it has read of `rewinds`; rows are kept longer.
 const REWINDS_READ_MICROS: i64 = 5 * 60 * 1_000_000;
 pub(super) const REWINDS_KEPT_MICROS: i64 = 2 * REWINDS_READ_MICROS;
-/// Ways to look through one executor's queues; one more, and what is known of them is forgotten.
+/// Ways to look through one executor's queues; one more, and all are forgotten.
 const SCANS_MAX: usize = 2_000;
 
 /// The queues that a look goes through in one order.
@@ -62,7 +63,7 @@ pub(super) struct Floors {
     pub(super) due: i64,
     pub(super) leased: i64,
     pub(super) expiring: i64,
-    /// By stage: what has ended has ended since then.
+    /// By stage: ended tasks have ended since then.
     pub(super) ended: HashMap<i16, i64>,
     /// What ran at the last count, of those that have a limit.
     pub(super) running: Option<Running>,
@@ -139,7 +140,7 @@ impl Floors {
     pub(super) fn find_horizon(&mut self, link: &mut Link<'_>, now: Timestamp) -> Result<i64> {
         let now = micros(now);
         let age = match link {
-            // Nobody else writes.
+            // No other process writes.
             Link::Sqlite(_) => 0,
             Link::Postgres(_) => {
                 if self.horizon_found.is_some_and(|found| found.elapsed() < HORIZON_AGE) {
@@ -197,7 +198,7 @@ impl Floors {
         &self.apart
     }
 
-    /// From where on each priority is to be looked at; `None`: nobody has looked yet.
+    /// From where on each priority is to be looked at; `None`: no look was made yet.
     pub(super) fn cells(&self, executor: ExecutorId, scan: &Scan) -> Option<&Cells> {
         self.claims.get(&executor)?.get(scan)
     }

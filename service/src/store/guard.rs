@@ -5,7 +5,7 @@
 //! keepalives nor `tcp_user_timeout` end them, and libpq waits for an answer for ever. So one thread
 //! looks once a second at what is asked of all connections, of which diesel tells by its
 //! instrumentation, and shuts the sockets of those that wait too long. They then fail like any that
-//! was lost, and whoever uses them makes them anew.
+//! was lost, and their users make them anew.
 //!
 //! Where nobody has got an answer, the server is taken for gone, and all connections to it are shut
 //! together: each would else wait for a deadline of its own. Only those count that were made before

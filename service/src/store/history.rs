@@ -58,7 +58,7 @@ pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result
 
 /// The steps of a row. Rows of before there were histories have none.
 fn history(row: &TaskRow) -> Result<History> {
-    // What cannot be read is as if it was forgotten.
+    // An unreadable history is as if it was forgotten.
     let mut history = History::parse(&row.now.history).unwrap_or_default();
     let attempt = row.attempt();
     if history.steps.is_empty()

@@ -3,8 +3,7 @@
 //!
 //! The tasks of an executor lie in one order over all queues. Queues that somebody has paused or
 //! limited are left out of it and looked at one by one, if they may start something at all: so
-//! neither does it cost anything how many queues there are, nor what lies in one that is paused or
-//! full.
+//! neither the number of queues costs anything, nor do the tasks in one that is paused or full.
 
 use std::{
     cmp::Reverse,

@@ -1,5 +1,5 @@
 //! What one claim takes along: so much that its answer stays within bounds, and that there is room
-//! for it in memory. What does not fit stays where it is, and costs no attempt.
+//! for it in memory. A task that does not fit stays where it is, and costs no attempt.
 
 use crate::{
     domain::limits::CLAIM_BYTES_MAX,

@@ -1,6 +1,6 @@
 //! Rows that no version of this program has written so: by hand, by a fault of a disk.
 //!
-//! What cannot be read in one is replaced, in memory, by what stands for nothing, so that it harms
+//! An unreadable part of one is replaced, in memory, by what stands for nothing, so that it harms
 //! nobody but its own task: lists show it, it can be cancelled and deleted, and a claim that meets
 //! it ends it with the reason.
 

@@ -139,7 +139,7 @@ impl Store {
     }
 }
 
-/// Nobody else has the file, so whoever ran these in a request is dead.
+/// No other process has the file, so the one that ran these in a request is dead.
 fn end_those_before(connection: &mut Connection, now: Timestamp) -> anyhow::Result<()> {
     connection
         .transaction(|link| abandon_requests(link, now))

@@ -1,8 +1,8 @@
 //! Connects to PostgreSQL, and says what settings its sessions need.
 //!
 //! A database or a role may have defaults of its own (`ALTER DATABASE ... SET`), made for somebody
-//! else's statements. What ours rely on is said by us: in each transaction what it must have, as the
-//! session may be another's behind a pooler, and in each session of our own the rest.
+//! else's statements. We say the settings that ours rely on: in each transaction what it must have,
+//! as the session may be another's behind a pooler, and in each session of our own the rest.
 
 use std::sync::Arc;
 

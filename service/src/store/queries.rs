@@ -50,7 +50,7 @@ impl Store {
     }
 
     /// The record of a task that was just written to: has the room that is kept, and waits for it,
-    /// since it is done already, and whoever asked for it would do it again.
+    /// since it is done already, and the caller would do it again.
     pub async fn task_written(&self, id: TaskId) -> Result<Option<Held<Task>>> {
         let until = self.clock.elapsed() + ANSWER_TIMEOUT;
         loop {

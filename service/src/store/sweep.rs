@@ -193,7 +193,7 @@ fn flaw_of_waiting(tx: &Tx<'_>, row: &TaskRow) -> Option<String> {
     tx.changes.flaw(row.seq).filter(|_| is_waiting(row.now.stage)).map(str::to_owned)
 }
 
-/// Nobody reads these any more.
+/// No process reads these any more.
 fn trim_rewinds(tx: &mut Tx<'_>) -> Result<()> {
     if let Link::Postgres(c) = &mut tx.link {
         let trimmed = &mut tx.floors.rewinds_trimmed;

@@ -1,9 +1,9 @@
 //! Notices that time did not go on as it should, and mends what is stored by it.
 //!
 //! Leases, timeouts and pauses before retries last for so long, but are stored as times of day. When
-//! somebody sets the clock, they are moved along with it, by the first transaction that sees it; what
-//! a caller has set for a time of day stays. When nobody could report for a while, because the
-//! process or the database was away, whoever holds a lease gets its full length to report now.
+//! somebody sets the clock, they are moved along with it, by the first transaction that sees it; a
+//! time of day that a caller has set stays. When nobody could report for a while, because the
+//! process or the database was away, the holder of a lease gets its full length to report now.
 
 use std::time::Duration;
 
@@ -25,9 +25,9 @@ use crate::{
 const STEP_MIN: i64 = 250_000;
 /// How often the time is asked for at most where the answers take longer than that.
 const READINGS_MAX: u32 = 5;
-/// Commits come every second at least, from the sweep: for so long without one, nobody could report.
+/// Commits come every second at least, from the sweep: so long without one, no report could come.
 const SILENCE_MIN: Duration = Duration::from_secs(5);
-/// Who wrote so shortly after our last commit may have been cut off together with us.
+/// A process that wrote so shortly after our last commit may have been cut off together with us.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// What a transaction learns of time as it begins.
@@ -47,9 +47,9 @@ pub(super) struct Reading {
 pub(super) enum Moved {
     /// The clock was set, by so many microseconds.
     Set(i64),
-    /// For so long nobody could report.
+    /// For so long no report could come.
     Silence(Duration),
-    /// This is the first transaction, and nobody knows since when there was none.
+    /// This is the first transaction, and the process does not know since when there was none.
     Start,
 }
 
@@ -239,9 +239,9 @@ fn shift(link: &mut Link<'_>, steps: i64, by: i64) -> Result<bool> {
     Ok(true)
 }
 
-/// Gives leases their full length from now on, up to the attempt's deadline; who could not report in
-/// time has a default lease for it, even past that. An attempt that began in the future, because the
-/// clock was set back meanwhile, has its whole time again.
+/// Gives leases their full length from now on, up to the attempt's deadline; a holder that could
+/// not report in time has a default lease for it, even past that. An attempt that began in the
+/// future, because the clock was set back meanwhile, has its whole time again.
 fn renew_all(link: &mut Link<'_>, now: i64, which: &str) -> Result<usize> {
     lock_tasks(link, &format!("stage = 2{which}"))?;
     let default = duration_micros(LEASE_DEFAULT);

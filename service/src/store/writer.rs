@@ -59,7 +59,7 @@ pub(super) struct Writer {
     pub(super) signals: Arc<Signals>,
     /// Takes what other processes are to know.
     pub(super) outbox: Option<SyncSender<Effects>>,
-    /// Who looks after the database goes on until this is dropped.
+    /// The thread that looks after the database goes on until this is dropped.
     pub(super) _keeper: SyncSender<()>,
     pub(super) registry: Registry,
     pub(super) floors: Floors,
@@ -230,7 +230,7 @@ impl Writer {
             tx.store_news()?;
             Ok((reading, Some(!seqs.is_empty())))
         });
-        // Where the file went meanwhile, nobody is told that anything was done.
+        // Where the file went meanwhile, no caller is told that anything was done.
         let committed =
             committed.and_then(|done| self.file.check().map_err(Failed::Unknown).map(|()| done));
         let (reading, reported) = committed.inspect_err(|_failed| {

@@ -37,7 +37,7 @@ use crate::{
 /// carried out.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long who waits for room in memory leaves the store alone.
+/// How long a caller that waits for room in memory leaves the store alone.
 pub(super) const ROOM_LOOK: Duration = Duration::from_millis(250);
 
 /// How often, and after what time, who waits for no task looks again while waiting tasks are routed

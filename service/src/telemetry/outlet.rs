@@ -80,8 +80,8 @@ impl Outlet {
         self.changed.notify_all();
     }
 
-    /// A line beside the log. Without one it is written here, and whoever has closed standard error
-    /// does not want it.
+    /// A line beside the log. Without one it is written here, and a user who has closed standard
+    /// error does not want it.
     pub(super) fn print(&self, text: &str) {
         let line = format!("{text}\n");
         if self.state().open {
@@ -103,7 +103,7 @@ impl Outlet {
             let lines = self.take();
             let mut lost = 0;
             for line in &lines {
-                // What failed may have written half a line.
+                // A failed write may have written half a line.
                 let begun = if cut { to.write_all(b"\n") } else { Ok(()) };
                 cut = begun.and_then(|()| to.write_all(line)).is_err();
                 lost += u64::from(cut);

@@ -1,4 +1,4 @@
-//! What would grow with each use is bounded, and says so.
+//! Everything that would grow with each use is bounded, and says so.
 
 use nightshift_client::types::{
     ErrorCode, ErrorReport, ExecutorKind, ExecutorRequest, FinishRequest, QueueChange, Task,

@@ -1,5 +1,5 @@
-//! Somebody sets the clock, or nobody can report for a while. What lasts for so long goes on as if
-//! nothing had happened; what is to happen at a time of day goes by the new one.
+//! Somebody sets the clock, or no report can come for a while. Durations go on as if nothing had
+//! happened; an event at a time of day goes by the new one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -205,7 +205,7 @@ on_both_engines! {
         assert_eq!(worker.succeed(&in_time).await.status, TaskStatus::Successful);
         let renewal = worker.client.renew_lease(&beating.token, &RenewRequest::default()).await.unwrap();
         assert_eq!(app.task(beats).await.lease_expires_at, Some(renewal.expires_at));
-        // Once: who stays silent is lost a lease later, and who took too long has done so.
+        // Once: a silent attempt is lost a lease later, and one that took too long has done so.
         clock.advance(SECOND);
         for id in [silent, beats] {
             let task = app.end(id).await;

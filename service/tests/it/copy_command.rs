@@ -218,7 +218,7 @@ where
 
 /// `table.column` of each that the service's own tables have.
 fn columns(url: &str) -> Vec<String> {
-    // What is known for minutes only, and by PostgreSQL alone, is none of them.
+    // Data kept for minutes only, and by PostgreSQL alone, is none of them.
     let others = "('__diesel_schema_migrations', 'task_seqs', 'task_overview', 'rewinds')";
     let text = if url.starts_with("sqlite:") {
         format!(

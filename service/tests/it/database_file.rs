@@ -78,7 +78,7 @@ async fn a_log_that_was_deleted_or_replaced_takes_nothing() {
     app.enqueue("a.b").await;
 }
 
-/// Nobody asks for anything, and it is told nevertheless.
+/// No request comes, and it is told nevertheless.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_service_says_once_that_its_file_is_gone_and_so_does_doctor() {
     let folder = tempfile::tempdir().unwrap();
@@ -127,7 +127,7 @@ async fn a_second_service_by_another_name_of_the_file_is_refused() {
     service.client.create_task(&TaskRequest::new("a.b"), &EnqueueOptions::default()).await.unwrap();
 }
 
-/// What to do about it is said, and nothing that leads astray.
+/// The error says what to do about it, and nothing that leads astray.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_no_database_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
@@ -155,7 +155,7 @@ async fn files_with_secrets_that_everybody_can_read_are_told_of() {
         let output = doctor.current_dir(folder.path()).output();
         String::from_utf8(soon("the end of doctor", output).await.unwrap().stdout).unwrap()
     };
-    // Nobody else comes into the folder.
+    // No other user comes into the folder.
     set_mode(folder.path(), 0o700);
     for name in ["token", "nightshift.toml", "test.db"] {
         set_mode(&path(name), 0o644);
@@ -178,7 +178,7 @@ async fn files_with_secrets_that_everybody_can_read_are_told_of() {
     assert!(said().await.contains("no file with secrets can be read by everybody"));
 }
 
-/// Earlier versions made it for all to read, and whoever can read it can lock it.
+/// Earlier versions made it for all to read, and a user who can read it can lock it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_that_others_could_read_is_made_private() {
     let builder = Builder::sqlite();

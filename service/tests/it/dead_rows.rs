@@ -71,7 +71,7 @@ async fn a_claim_steps_over_what_a_snapshot_keeps() {
     }
     // The leases are past: until then the look for the next one to end steps over them.
     clock.advance(Duration::from_mins(1));
-    // When a process has gone, what it has read is counted.
+    // When a process has gone, its reads are counted.
     let app = app.stop().await.start();
     let worker = Worker { client: app.client.clone(), ..worker };
     let before = entries_read(&url);

@@ -1,4 +1,4 @@
-//! What executors say reaches the people at the command line as text, and does nothing else there.
+//! Executors' words reach the people at the command line as text, and do nothing else there.
 
 use nightshift_client::types::{
     ErrorReport, FinishRequest, LogLevel, LogLineRequest, Progress, RenewRequest, TaskRequest,

@@ -79,7 +79,7 @@ on_both_engines! {
             Some(event_bytes(&app)).filter(|bytes| *bytes <= MIB + MIB / 8)
         })
         .await;
-        // What is kept may be more than one page holds.
+        // The kept lines may be more than one page holds.
         let logs = |cursor: Option<String>| {
             let (client, id) = (app.client.clone(), lease.task.id);
             async move { client.get_task_logs(id, cursor.as_deref(), Some(1_000)).await.unwrap() }

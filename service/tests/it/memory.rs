@@ -1,4 +1,4 @@
-//! What is large has to find room in memory: what goes out, what comes in, and what calls carry.
+//! A large payload has to find room in memory: what goes out, what comes in, and what calls carry.
 //! `make stress-memory` does the same to a process with a real limit.
 
 use std::sync::Arc;
@@ -42,7 +42,7 @@ fn narrow(mut builder: Builder) -> TestApp {
 /// Somebody who asks, and reads no more than the status.
 async fn ask_and_read_nothing(app: &TestApp, path: &str) -> (TcpStream, String) {
     let socket = TcpSocket::new_v4().unwrap();
-    // What the kernel takes is not the service's any more.
+    // Bytes that the kernel takes are not the service's any more.
     socket.set_recv_buffer_size(4_096).unwrap();
     let address = app.server.strip_prefix("http://").unwrap().parse().unwrap();
     let mut stream = socket.connect(address).await.unwrap();

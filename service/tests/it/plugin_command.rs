@@ -119,7 +119,7 @@ async fn plugins_are_installed_shown_rolled_back_and_removed() {
         assert!(shown.contains(part), "{shown}");
     }
     assert!(!shown.contains("secret"), "{shown}");
-    // What is not said stays, also what is never shown.
+    // A setting that is not given stays, also one that is never shown.
     let put = async |arguments: &[&str]| {
         let output = service.run(&[&["executor", "put", "guest"], arguments].concat()).await;
         (output.status.code(), text(&output.stdout) + &text(&output.stderr))
@@ -171,7 +171,7 @@ async fn a_new_plugin_begins_with_the_interface_and_a_template() {
     assert!(read("wit/plugin.wit").contains("package nightshift:plugin@"));
     assert!(read("plugin.py").contains("survey.magnitude") && !read("plugin.py").contains("NAME"));
     assert!(read("nightshift_plugin.py").contains("def fetch("));
-    // What is there is somebody's work.
+    // The files there are somebody's work.
     assert_eq!(alone(&folder, &["new", "survey"]).await.status.code(), Some(2));
     let interface = ["new", "other", "--language", "none"];
     assert_eq!(text(&alone(&folder, &interface).await.stdout), "other/wit/plugin.wit\n");

@@ -38,7 +38,7 @@ impl Check {
 
 /// Compiles the component in the file and asks it for its tasks.
 pub(super) async fn inspect(file: &PathBuf) -> anyhow::Result<(Plugins, Inspected)> {
-    // Nobody else's runs have to fit in beside these.
+    // No other runs have to fit in beside these.
     let settings = plugin::Settings { memory_mib: u32::MAX, ..Config::default().plugins()? };
     let plugins = Plugins::new(settings);
     let component = read(file)?.into();

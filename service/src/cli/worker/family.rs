@@ -1,8 +1,9 @@
 //! What commands have started: finds it, stops it, and buries it.
 //!
 //! A command may leave processes behind, also such that have left its process group (`setsid`).
-//! This process makes itself the *subreaper* of them all: whoever loses its parent becomes its
-//! child, as it would be anyway where this is process 1. So all are found, and none stays a zombie.
+//! This process makes itself the *subreaper* of them all: a process that loses its parent
+//! becomes its child, as it would be anyway where this is process 1. So all are found, and none
+//! stays a zombie.
 //! Whose they are, a mark in their environment says, which children inherit.
 
 use std::{
@@ -38,7 +39,7 @@ const LAST_LOOKS_MAX: u32 = 20;
 pub(super) struct Family {
     /// Begins each mark: there may be other workers.
     name: String,
-    /// Whoever is here is of a command. Process 1 also gets what somebody has started in its container
+    /// A process here is of a command. Process 1 also gets what somebody started in its container
     /// by hand, and a script may have started something before it became the worker (`exec`).
     alone: bool,
     commands: Mutex<Commands>,
@@ -56,7 +57,7 @@ struct Running {
     mark: String,
     /// When it began, as the kernel counts.
     began: u64,
-    /// It has ended, and what it has left is to end.
+    /// It has ended, and the processes that it has left are to end.
     over: bool,
 }
 
@@ -80,8 +81,8 @@ impl Family {
 
     /// Starts a command in a process group of its own.
     pub(super) fn start(self: &Arc<Self>, command: &mut Command) -> io::Result<(Child, Kin)> {
-        // Held until the process is known, so that nobody buries it in between: whoever started it
-        // waits for its status.
+        // Held until the process is known, so that nobody buries it in between: the code that
+        // started it waits for its status.
         let mut commands = self.commands();
         commands.started += 1;
         let mark = format!("{}.{}", self.name, commands.started);
@@ -122,7 +123,7 @@ impl Family {
     /// Says how many had to be stopped.
     async fn look(self: &Arc<Self>) -> usize {
         let this = Arc::clone(self);
-        // Who panicked has said so.
+        // A thread that panicked has said so.
         spawn_blocking(move || this.stop_and_bury()).await.unwrap_or(0)
     }
 
@@ -189,7 +190,7 @@ impl Kin {
         }
     }
 
-    /// The command has ended: what it has left is to end, too.
+    /// The command has ended: the processes that it has left are to end, too.
     pub(super) fn is_over(&self) {
         kill_process_group(self.process, Signal::KILL).ok();
         if let Some(command) = self.family.commands().by_process.get_mut(&self.id()) {
@@ -198,7 +199,7 @@ impl Kin {
         self.family.changed.notify_one();
     }
 
-    /// Nobody waits for its status any more.
+    /// Its status is not waited for any more.
     pub(super) fn forget(&self) {
         self.is_over();
         self.family.commands().by_process.remove(&self.id());
@@ -235,7 +236,7 @@ impl Tree {
     /// The ancestor that is a child of this process, if there is one; else some other one.
     fn top<'a>(&'a self, process: &'a Stat) -> &'a Stat {
         let mut top = process;
-        // What was read one after the other may show a circle.
+        // Processes that were read one after the other may show a circle.
         for _ in 0..self.processes.len() {
             match self.processes.get(&top.ppid) {
                 Some(parent) if !self.is_child(top) => top = parent,

@@ -54,8 +54,8 @@ fn is_not_now(status: StatusCode) -> bool {
     )
 }
 
-/// How the body is encoded although the call accepts no encoding: whoever compresses everything
-/// may send far more than an answer's bound in few bytes.
+/// How the body is encoded although the call accepts no encoding: a server that compresses
+/// everything may send far more than an answer's bound in few bytes.
 fn encoding(headers: &HeaderMap) -> Option<String> {
     let encoding = String::from_utf8_lossy(headers.get(CONTENT_ENCODING)?.as_bytes());
     let encoding = encoding.trim();

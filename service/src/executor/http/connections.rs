@@ -1,8 +1,8 @@
 //! On which connections executors are called.
 //!
 //! A kept-alive connection saves a handshake, but its other end may close it just as a request goes
-//! out on it; then nobody knows whether the request arrived. So a connection is used again only
-//! where that is not to be expected, and where it does not end the task.
+//! out on it; then the service does not know whether the request arrived. So a connection is used
+//! again only where that is not to be expected, and where it does not end the task.
 
 use std::{
     collections::HashMap,
@@ -33,7 +33,7 @@ const SURELY_IDLE: Range<Duration> = Duration::from_millis(50)..Duration::from_s
 const KEEP_ALIVE_SECONDS_MIN: u64 = 2;
 /// How long it is remembered of a server that it closes connections early.
 const LEARNED_FOR: Duration = Duration::from_hours(1);
-/// Servers of which something is known, and connections of each; with one more, what is known is
+/// Servers of which something is known, and connections of each; with one more, all this is
 /// forgotten and learned anew.
 const SERVERS_MAX: usize = 1_000;
 const CONNECTIONS_MAX: usize = 1_000;
@@ -236,7 +236,7 @@ mod tests {
         assert!(call(4, PAUSE), "there were two");
         // Later it may be another server.
         assert!(!call(4, LEARNED_FOR));
-        // What others may have taken was not there.
+        // A connection that others may have taken was not there.
         let mut busy = Server::default();
         busy.free(ours(1), now);
         assert!(busy.begin(now + PAUSE) && !busy.begin(now + PAUSE));

@@ -150,7 +150,7 @@ impl HttpExecutor {
 }
 
 /// What an answer means that is not the executor's own, where it is known how to tell: it has
-/// promised to send the task's id along, and whatever else stands at its address does not know it.
+/// promised to send the task's id along, and any other server at its address does not know it.
 /// The work has not begun then, unless the executor breaks its promise; so a task that may be tried
 /// only once is not sent again.
 fn foreign(

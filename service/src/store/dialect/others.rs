@@ -25,8 +25,8 @@ use crate::{
 const AGE_UNKNOWN: i64 = 60 * 1_000_000;
 
 /// How long ago, in microseconds, the first of the others began that are writing: all of them hold
-/// the routing lock from their begin to their end. What began before has ended, and can be seen by
-/// the next statement.
+/// the routing lock from their begin to their end. A transaction that began before has ended, and
+/// can be seen by the next statement.
 pub(in crate::store) fn oldest_writer_age(link: &mut Link<'_>) -> Result<i64> {
     let Link::Postgres(c) = link else {
         return Ok(0);
@@ -125,7 +125,7 @@ pub(in crate::store) struct RunningRow {
 }
 
 /// What runs of limited executors and queues: of those that ran at the last count, those that still
-/// do, and those that were started since. Nobody else claims meanwhile.
+/// do, and those that were started since. No other process claims meanwhile.
 pub(in crate::store) fn running(c: &mut PgConnection, before: &Running) -> Result<Vec<RunningRow>> {
     let (executors, queues) = &before.limited;
     Ok(sql_query(RUNNING)

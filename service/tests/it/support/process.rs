@@ -145,7 +145,7 @@ impl Service {
         self.log_paused.send_replace(paused);
     }
 
-    /// Nobody will read it any more.
+    /// The log will not be read any more.
     pub async fn close_log(&mut self) {
         self.reading_log.abort();
         (&mut self.reading_log).await.unwrap_err();
