@@ -32,7 +32,7 @@ between() {
     [ -e "$packages" ] || "$venv/bin/pip" install --quiet --no-deps --target "$packages" \
         "django-tasks==$version"
     echo "== django-tasks $version"
-    PYTHONPATH=$packages:$PYTHONPATH "$venv/bin/python" -m pytest --quiet -p no:cacheprovider \
+    PYTHONPATH=$packages:$PYTHONPATH "$venv/bin/python" -m pytest --quiet -p no:cacheprovider -n 3 \
         tests/test_results.py -k "not postgres"
 }
 
