@@ -97,8 +97,8 @@ class Server:
             raise OSError(done.stderr)
         return [line.split("\t") for line in done.stdout.splitlines()]
 
-    def url(self):
-        return f"postgres://nightshift@127.0.0.1:{self.port}/postgres"
+    def url(self, database="postgres"):
+        return f"postgres://nightshift@127.0.0.1:{self.port}/{database}"
 
 
 class Database:

@@ -8,6 +8,7 @@ Needs to be root where control groups belong to root, a PostgreSQL server's prog
 """
 import argparse
 import http.client
+import multiprocessing
 import pathlib
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import time
 
 import cgroup
 from loads import PARTS, Load
-from world import Database, free_port
+from database import Server, free_port
 
 HEALTH_SECONDS_MAX = 0.5
 
@@ -67,14 +68,17 @@ class Service:
 
 
 class Health:
-    """Asks for the service's health, ten times a second."""
+    """Asks for the service's health, ten times a second: in a process of its own, since one that also
+    sends bodies of 60 MiB would measure itself."""
 
-    def __init__(self, port, until):
+    def __init__(self, port, seconds):
         self.slowest, self.count, self.failed = 0.0, 0, 0
-        self.thread = threading.Thread(target=self._ask, args=(port, until), daemon=True)
-        self.thread.start()
+        self.said, said = multiprocessing.Pipe(duplex=False)
+        self.process = multiprocessing.Process(target=self._ask, args=(port, seconds, said), daemon=True)
+        self.process.start()
 
-    def _ask(self, port, until):
+    def _ask(self, port, seconds, said):
+        until = time.monotonic() + seconds
         while time.monotonic() < until:
             began = time.monotonic()
             try:
@@ -88,6 +92,12 @@ class Health:
             took = time.monotonic() - began
             self.slowest, self.count = max(self.slowest, took), self.count + 1
             time.sleep(max(0.0, 0.1 - took))
+        said.send((self.slowest, self.count, self.failed))
+
+    def end(self):
+        assert self.said.poll(60), "the process that asks for /healthz hangs"
+        self.slowest, self.count, self.failed = self.said.recv()
+        self.process.join()
 
 
 NO_ANSWER = (OSError, http.client.HTTPException)
@@ -120,14 +130,14 @@ def try_part(binary, engine, url, name, mib, seconds):
         load = Load(service.port)
         load.prepare(PARTS[name])
         until = time.monotonic() + seconds
-        health = Health(service.port, until)
+        health = Health(service.port, seconds)
         threads = [threading.Thread(target=run, args=(work, load, until, service), daemon=True)
                    for part in PARTS[name] for work in part.runs]
         for thread in threads:
             thread.start()
         while time.monotonic() < until and service.is_alive():
             time.sleep(0.1)
-        health.thread.join(60)
+        health.end()
         for thread in threads:
             thread.join(60)
         burnt, ended = count_attempts(load, service)
@@ -156,14 +166,16 @@ def main():
     good = True
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        database = Database(folder) if "postgres" in options.engines else None
+        database = Server(folder, "postgres") if "postgres" in options.engines else None
         try:
+            if database:
+                database.make()
             for engine in options.engines:
                 for number, name in enumerate(options.parts):
                     url = f"sqlite://{folder / name}.db"
                     if engine == "postgres":
                         database.query(f"CREATE DATABASE part{number}")
-                        url = database.url(database.port).replace("/postgres", f"/part{number}")
+                        url = database.url(f"part{number}")
                     good &= try_part(options.binary, engine, url, name, options.mib,
                                      options.minutes * 60)
         except cgroup.Unavailable as error:
