@@ -21,6 +21,7 @@ class Proxy:
         self.passing.clear()
 
     def open(self):
+        assert self.closed, "it was open: from here on it would stay closed"
         self.closed -= 1
         if not self.closed:
             self.passing.set()

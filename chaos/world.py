@@ -209,8 +209,9 @@ class World:
         self.failed_over = time.monotonic()
         await asyncio.sleep(self.lost)
         lost.kill()
-        for way in ways:
-            way.open()
+        if LOSSES[fault.target] == "black hole":
+            for way in ways:
+                way.open()
         await asyncio.to_thread(self.database.pair)
 
     def mend(self):
