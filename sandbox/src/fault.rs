@@ -3,7 +3,10 @@
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::{state::State, waiters::Hung};
+use crate::{
+    limiter::{Budget, PASSED_BYTES_MAX},
+    waiters::Hung,
+};
 
 const MIB: usize = 1024 * 1024;
 
@@ -41,14 +44,15 @@ impl Fault {
         Self { kind, message: message.into(), traceback: None }
     }
 
-    /// What an error of wasmtime means, seen from outside.
-    pub(crate) fn of(error: &wasmtime::Error, state: &State) -> Self {
-        let (kind, message) = classify(error, state);
-        Self { kind, message, traceback: traceback(error, state) }
+    /// The meaning of an error of wasmtime, for a run with this memory, which said this on standard
+    /// error.
+    pub(crate) fn of(error: &wasmtime::Error, budget: &Budget, said: &str) -> Self {
+        let (kind, message) = classify(error, budget);
+        Self { kind, message, traceback: traceback(error, said) }
     }
 }
 
-fn classify(error: &wasmtime::Error, state: &State) -> (FaultKind, String) {
+fn classify(error: &wasmtime::Error, budget: &Budget) -> (FaultKind, String) {
     if let Some(I32Exit(status)) = error.downcast_ref() {
         return (FaultKind::Exit, format!("the plugin called exit({status})"));
     }
@@ -62,13 +66,13 @@ fn classify(error: &wasmtime::Error, state: &State) -> (FaultKind, String) {
         }
         // Has no type of its own.
         None if cause.starts_with("too much data is being copied") => {
-            let mib = crate::sandbox::PASSED_BYTES_MAX / MIB;
+            let mib = PASSED_BYTES_MAX / MIB;
             let message = format!("the plugin passed more than {mib} MiB at once to the host");
             (FaultKind::TooLarge, message)
         }
         // Languages' runtimes give up when there is no memory left.
-        None | Some(Trap::UnreachableCodeReached) if state.budget.has_refused() => {
-            let mib = state.budget.bytes_max() / MIB;
+        None | Some(Trap::UnreachableCodeReached) if budget.has_refused() => {
+            let mib = budget.bytes_max() / MIB;
             (FaultKind::OutOfMemory, format!("the plugin needed more than its {mib} MiB"))
         }
         Some(Trap::UnreachableCodeReached) => {
@@ -86,11 +90,9 @@ pub(crate) fn root(error: &wasmtime::Error) -> String {
     error.root_cause().to_string()
 }
 
-fn traceback(error: &wasmtime::Error, state: &State) -> Option<String> {
-    let said = state.stderr.tail();
-    let said = said.trim_end();
+fn traceback(error: &wasmtime::Error, said: &str) -> Option<String> {
     let frames = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
-    let parts: Vec<&str> = [said, frames.as_deref().unwrap_or_default().trim_end()]
+    let parts: Vec<&str> = [said.trim_end(), frames.as_deref().unwrap_or_default().trim_end()]
         .into_iter()
         .filter(|part| !part.is_empty())
         .collect();

@@ -7,6 +7,9 @@ use std::sync::{
 
 use wasmtime::ResourceLimiter;
 
+/// Bytes that one call may pass from the plugin to the host.
+pub(crate) const PASSED_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// What one run may take, all together. (Wasmtime's own limits hold for each memory by itself.)
 #[derive(Debug)]
 pub(crate) struct Budget {

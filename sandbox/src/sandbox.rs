@@ -21,14 +21,13 @@ use crate::{
     bindings::{Plugin as World, PluginPre},
     engine::{self, Ticker},
     files::HasFiles,
+    limiter::PASSED_BYTES_MAX,
     quarters::{FILE_CALLS_MAX, House, NAME_CALLS_MAX},
     state::{RunClock, State},
     threads::Threads,
     waiters::Pool,
 };
 
-/// Bytes that one call may pass from the plugin to the host.
-pub(crate) const PASSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Resources of the component model that one run may hold.
 const HANDLES_MAX: usize = 1_000;
 /// How WebAssembly begins, and how a core module goes on: version 1, layer 0.
@@ -246,7 +245,10 @@ impl Shared {
             answer = async {
                 let world = plugin.pre().instantiate_async(&mut store).await?;
                 ask(&world, &mut store).await
-            } => answer.map_err(|error| Fault::of(&error, store.data())),
+            } => answer.map_err(|error| {
+                let state = store.data();
+                Fault::of(&error, &state.budget, &state.stderr.tail())
+            }),
         };
         store.data().close();
         answer
