@@ -154,7 +154,7 @@ fn load_tokens(connection: &mut Connection) -> anyhow::Result<TokenTable> {
         .context("cannot read the tokens")
 }
 
-/// What leads to the database.
+/// The way to the database.
 #[derive(Clone)]
 struct Way {
     database: Database,
@@ -177,7 +177,7 @@ fn reconnecting(way: Way) -> Box<dyn Fn() -> anyhow::Result<Connection> + Send> 
     })
 }
 
-/// What each engine needs looking after, and what it works until the end of.
+/// Starts the thread that looks after the engine until the sender is dropped.
 fn start_keeper(
     way: Way,
     health: Arc<Health>,

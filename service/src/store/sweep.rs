@@ -188,7 +188,7 @@ fn is_waiting(stage: i16) -> bool {
     stage == Stage::Scheduled as i16 || stage == Stage::Available as i16
 }
 
-/// What cannot be read of a waiting task.
+/// The unreadable part of a waiting task.
 fn flaw_of_waiting(tx: &Tx<'_>, row: &TaskRow) -> Option<String> {
     tx.changes.flaw(row.seq).filter(|_| is_waiting(row.now.stage)).map(str::to_owned)
 }

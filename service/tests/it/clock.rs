@@ -1,4 +1,4 @@
-//! Somebody sets the clock, or no report can come for a while. Durations go on as if nothing had
+//! The clock is set, or no report can come for a while. Durations go on as if nothing had
 //! happened; an event at a time of day goes by the new one.
 
 use std::{sync::Arc, time::Duration};

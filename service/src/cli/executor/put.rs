@@ -102,7 +102,7 @@ impl Put {
         }
     }
 
-    /// What is registered, with what is said in its place. Settings of another kind go.
+    /// The registration, changed as the command says. Settings of another kind go.
     fn onto(self, kind: ExecutorKind, before: Option<Executor>) -> anyhow::Result<ExecutorRequest> {
         let is_new = before.is_none();
         let mut request = before.map(request_of).unwrap_or_default();
