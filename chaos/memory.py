@@ -46,12 +46,13 @@ class Service:
         for line in self.process.stdout:
             self.log = [*self.log[-20:], line]
 
-    def resident_mib(self):
+    def resident_mib(self, kind="VmHWM"):
+        """What it had at most; RssAnon: what it has now that is not read from files."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status")
         try:
-            return int(status.read_text().split("VmHWM:")[1].split()[0]) >> 10
+            return int(status.read_text().split(f"{kind}:")[1].split()[0]) >> 10
         except (OSError, IndexError):
-            return None
+            return 0
 
     def is_alive(self):
         return self.process.poll() is None
@@ -135,7 +136,9 @@ def try_part(binary, engine, url, name, mib, seconds):
                    for part in PARTS[name] for work in part.runs]
         for thread in threads:
             thread.start()
+        anonymous = 0
         while time.monotonic() < until and service.is_alive():
+            anonymous = max(anonymous, service.resident_mib("RssAnon"))
             time.sleep(0.1)
         health.end()
         for thread in threads:
@@ -145,8 +148,8 @@ def try_part(binary, engine, url, name, mib, seconds):
         good = (alive and not burnt and not health.failed and not service.group.kills()
                 and health.slowest < HEALTH_SECONDS_MAX)
         print(f"{'good' if good else 'BAD ':4} {engine:8} {name:7} peak {service.group.peak_mib()} MiB"
-              f" (resident {service.resident_mib()}), healthz {health.slowest * 1000:.0f} ms at most"
-              f" of {health.count}, {health.failed} failed; attempts burnt {burnt}, tasks ended {ended};"
+              f" (resident {service.resident_mib()}, {anonymous} of it not of files),"
+              f" healthz {health.slowest * 1000:.0f} ms at most of {health.count}, {health.failed} failed; attempts burnt {burnt}, tasks ended {ended};"
               f" {load.said()}{'' if alive else '; THE SERVICE ENDED'}", flush=True)
         if not alive:
             print("".join(service.log), flush=True)
