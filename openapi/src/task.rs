@@ -347,6 +347,9 @@ pub enum ReasonCode {
     QueuePaused,
     /// Its queue runs as many tasks as it may; `detail` names some.
     QueueFull,
+    /// The process that was asked runs as much as it may; `detail` names the setting. Other processes
+    /// of the same database may have room.
+    ProcessFull,
     /// `count` tasks of the same executor come first.
     BehindOthers,
     /// Nothing keeps it: it is about to start.

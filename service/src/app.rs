@@ -19,12 +19,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     access::{self, Access},
     api::{self, EVENT_STREAMS_MAX, Scrape, State, TURNS_MAX},
+    capacity::{Capacity, PluginPlaces},
     clock::{Clock, SystemClock},
     config::Config,
-    dispatch::{Bounds, Dispatcher, Drain, Keep, Seen, prune, reap},
+    dispatch::{Dispatcher, Drain, Keep, Seen, prune, reap},
     domain::plugin::Digest,
     entropy::Entropy,
-    executor::{Executors, HttpExecutor, HttpSettings, PluginPlaces, WasmExecutor},
+    executor::{Executors, HttpExecutor, HttpSettings, WasmExecutor},
     memory::Memory,
     metrics::Metrics,
     network::Network,
@@ -145,6 +146,8 @@ impl App {
         let opened = Store::open(&config.database()?, config.deliveries_max, surroundings, &vault)?;
         let access = Arc::new(admission(config, opened.tokens)?);
         let plugins = Arc::new(Plugins::new(plugins));
+        let places = PluginPlaces::new(config.plugin_runs_max, config.plugin_memory_mib);
+        let capacity = Capacity::new(config.attempts_max, places, Arc::clone(&memory));
         let state = State {
             store: opened.store.clone(),
             access: Arc::clone(&access),
@@ -156,7 +159,8 @@ impl App {
             vault,
             plugins: Arc::clone(&plugins),
             retention: config.retention(),
-            memory: Arc::clone(&memory),
+            memory,
+            capacity: capacity.clone(),
             turns: Arc::new(Semaphore::new(TURNS_MAX)),
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             metrics: Arc::clone(&metrics),
@@ -176,7 +180,7 @@ impl App {
             Executors { http, wasm },
             Arc::clone(&clock),
             Seen { metrics, traces: traces.clone() },
-            Bounds { attempts_max: config.attempts_max, memory },
+            capacity,
         ));
         let pruning = prune(store(), Arc::clone(&clock), keep(config), until());
         let following = certificates.map(|files| files.follow(until()));
@@ -270,7 +274,6 @@ fn public_url(config: &Config, address: SocketAddr) -> String {
 
 fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmExecutor {
     WasmExecutor {
-        places: PluginPlaces::new(config.plugin_runs_max, config.plugin_memory_mib),
         plugins,
         components: Arc::new(Stored(store.clone())),
         directories: config.plugin_directories.clone(),

@@ -82,7 +82,7 @@ impl Lane {
     }
 
     fn take_but(&self, bytes: usize, kept_kib: usize) -> Option<Share> {
-        let kib = (bytes / KIB + 1).min(self.kib_max - kept_kib);
+        let kib = self.needed(bytes, kept_kib);
         if self.free.available_permits() < kib + kept_kib {
             return None;
         }
@@ -92,9 +92,27 @@ impl Lane {
 
     /// Waits for room, in the order of those who ask.
     pub async fn wait_for(&self, bytes: usize) -> Option<Share> {
-        let kib = (bytes / KIB + 1).min(self.kib_max);
-        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+        let kib = u32::try_from(self.needed(bytes, 0)).unwrap_or(u32::MAX);
         Arc::clone(&self.free).acquire_many_owned(kib).await.ok().map(Share)
+    }
+
+    /// Whether so many bytes could be taken now.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.free.available_permits() >= self.kept_kib + self.needed(bytes, self.kept_kib)
+    }
+
+    /// The KiB that so many bytes take, where some are kept.
+    fn needed(&self, bytes: usize, kept_kib: usize) -> usize {
+        (bytes / KIB + 1).min(self.kib_max - kept_kib)
+    }
+
+    /// How much of it is taken.
+    pub fn bytes_taken(&self) -> usize {
+        (self.kib_max - self.free.available_permits()) * KIB
+    }
+
+    pub fn bytes_max(&self) -> usize {
+        self.kib_max * KIB
     }
 
     /// Whether there was no room for somebody since this was asked last: the code that gives room

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     domain::{Timestamp, executor::Executor, queue::QueueState},
+    memory::Lane,
     metrics::{CONTENT_TYPE, Present, QueueSnapshot, Snapshot},
     store::{self, DeadRows, Store},
 };
@@ -53,10 +54,17 @@ pub(super) async fn get_metrics(state: Shared) -> Result<HttpResponse, Error> {
         *good_until = ask(&state).await;
     }
     let hanging = state.plugins.hanging();
+    let lane = |kind, lane: &Lane| (kind, lane.bytes_taken(), lane.bytes_max());
+    let memory = &state.memory;
     let present = Present {
         commands_waiting: state.store.commands_waiting(),
         event_readers: EVENT_STREAMS_MAX - state.event_streams.available_permits(),
         plugin_calls_hanging: [("file", hanging.file_calls), ("name", hanging.name_lookups)],
+        payload_memory: [
+            lane("request", &memory.requests),
+            lane("call", &memory.calls),
+            lane("return", &memory.returns),
+        ],
         database_usable: state.store.is_usable(),
     };
     let text = state

@@ -56,6 +56,7 @@ pub use self::{
 };
 use crate::{
     access::{self, Access, Caller, Refused},
+    capacity::Capacity,
     clock::Clock,
     domain::{retention::Retention, task::TaskId},
     entropy::Entropy,
@@ -84,6 +85,8 @@ pub struct State {
     pub retention: Retention,
     /// Room for bodies and answers.
     pub memory: Arc<Memory>,
+    /// Room for what this process calls.
+    pub capacity: Capacity,
     /// Turns of those who read large bodies or write large answers.
     pub turns: Arc<Semaphore>,
     /// Room for readers of events.

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     access::Caller,
     domain::{
+        executor::Executor,
         limits::WAIT_MAX,
         task::{Task, TaskId},
     },
@@ -299,7 +300,9 @@ pub(super) async fn explain_task(
     id: Path<String>,
 ) -> Result<HttpResponse, Error> {
     let id = caller.task(&state, task_id(&id)?).await?;
-    let (at, reasons) = state.store.explain(id).await?.ok_or_else(not_found)?;
+    let capacity = state.capacity.clone();
+    let lack = move |executor: &Executor, bytes| capacity.lack(executor, bytes);
+    let (at, reasons) = state.store.explain(id, lack).await?.ok_or_else(not_found)?;
     Ok(HttpResponse::Ok().json(wire::Explanation {
         id: id.0,
         status: convert::wire_status(at),

@@ -82,7 +82,7 @@ impl<'a> Attempt<'a> {
     pub(super) fn new(dispatcher: &'a Dispatcher, mut claimed: Claimed, stop: Stop) -> Self {
         let trace = AttemptTrace::begin(&dispatcher.traces, &mut claimed, dispatcher.clock.now());
         let journal = Arc::new(Journal::new(Arc::clone(&dispatcher.clock)));
-        let room = AnswerRoom::new(Arc::clone(&dispatcher.memory));
+        let room = AnswerRoom::new(Arc::clone(&dispatcher.capacity.memory));
         let claimed_at = dispatcher.clock.elapsed();
         Self { dispatcher, claimed, claimed_at, stop, journal, room, trace }
     }

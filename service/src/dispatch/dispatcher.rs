@@ -10,10 +10,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::attempt::{Attempt, Stop};
 use crate::{
+    capacity::{Capacity, PluginPlace},
     clock::Clock,
     domain::lease::LeaseToken,
-    executor::{CancelNotice, Executors, PluginPlace},
-    memory::{Held, Memory},
+    executor::{CancelNotice, Executors},
+    memory::Held,
     metrics::Metrics,
     store::{self, Callee, CancelSignal, ClaimRequest, Claimer, Store},
     traces::Traces,
@@ -34,8 +35,7 @@ pub struct Dispatcher {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
-    permits: Arc<Semaphore>,
-    pub(super) memory: Arc<Memory>,
+    pub(super) capacity: Capacity,
     notices: Semaphore,
     in_flight: Mutex<HashMap<LeaseToken, Stop>>,
     attempts: TaskTracker,
@@ -46,13 +46,6 @@ pub struct Dispatcher {
 pub struct Seen {
     pub metrics: Arc<Metrics>,
     pub traces: Traces,
-}
-
-/// How much a dispatcher may run at once.
-#[derive(Clone)]
-pub struct Bounds {
-    pub attempts_max: u32,
-    pub memory: Arc<Memory>,
 }
 
 /// How a dispatcher comes to rest.
@@ -78,17 +71,15 @@ impl Dispatcher {
         executor: Executors,
         clock: Arc<dyn Clock>,
         seen: Seen,
-        bounds: Bounds,
+        capacity: Capacity,
     ) -> Self {
-        let permits = usize::try_from(bounds.attempts_max).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             store,
             executor,
             clock,
             metrics: seen.metrics,
             traces: seen.traces,
-            permits: Arc::new(Semaphore::new(permits.min(Semaphore::MAX_PERMITS))),
-            memory: bounds.memory,
+            capacity,
             notices: Semaphore::new(NOTICES_AT_ONCE),
             in_flight: Mutex::new(HashMap::new()),
             attempts: TaskTracker::new(),
@@ -115,12 +106,12 @@ impl Dispatcher {
 
     /// Claims once and starts what was claimed.
     async fn step(self: &Arc<Self>) {
-        let free = u32::try_from(self.permits.available_permits()).unwrap_or(u32::MAX);
+        let free = u32::try_from(self.capacity.permits.available_permits()).unwrap_or(u32::MAX);
         if free == 0 {
             // The permit that comes free next wakes this loop again.
             return;
         }
-        let plugins = self.executor.wasm.places.room();
+        let plugins = self.capacity.places.room();
         let request =
             ClaimRequest { by: Claimer::Dispatcher { plugins: plugins.clone() }, limit: free };
         let begun = match self.store.claim(request).await {
@@ -142,23 +133,23 @@ impl Dispatcher {
             let token = claimed.lease.token();
             self.in_flight().insert(token, stop.clone());
             let this = Arc::clone(self);
-            let permit = Arc::clone(&self.permits).try_acquire_owned();
-            let place = self.executor.wasm.places.take(&claimed.executor);
+            let permit = Arc::clone(&self.capacity.permits).try_acquire_owned();
+            let place = self.capacity.places.take(&claimed.executor);
             self.attempts.spawn(async move {
                 Attempt::new(&this, claimed, stop).run().await;
                 this.in_flight().remove(&token);
                 drop((permit, share));
-                let has_room = this.memory.calls.was_refused();
+                let has_room = this.capacity.memory.calls.was_refused();
                 let someone_waits = place.is_some_and(PluginPlace::give_back) || has_room;
                 // The end itself told that there is work. But without a permit it could not be
                 // claimed, nor without a place, or room for what it carries.
-                if someone_waits || this.permits.available_permits() <= 1 {
+                if someone_waits || this.capacity.permits.available_permits() <= 1 {
                     this.store.wake_dispatcher();
                 }
             });
         }
         // Places that were given back while the claim was made woke nobody for its sake.
-        if self.executor.wasm.places.is_to_claim_again(&plugins) {
+        if self.capacity.places.is_to_claim_again(&plugins) {
             self.store.wake_dispatcher();
         }
     }

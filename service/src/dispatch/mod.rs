@@ -6,6 +6,6 @@ mod pruner;
 mod reaper;
 mod trace;
 
-pub use dispatcher::{Bounds, Dispatcher, Drain, Seen};
+pub use dispatcher::{Dispatcher, Drain, Seen};
 pub use pruner::{Keep, prune};
 pub use reaper::reap;

@@ -343,6 +343,17 @@ pub struct TaskSummary {
     pub finished_at: Option<Timestamp>,
 }
 
+/// What a process has none left of for another call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Attempts at once.
+    Attempts,
+    /// Places for runs of plugins, by their number or their memory.
+    Places,
+    /// Memory for what calls carry.
+    Memory,
+}
+
 /// Why a waiting or running task is where it is.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
@@ -387,6 +398,10 @@ pub enum Reason {
         queue_name: String,
         concurrency: u32,
         holders: Vec<String>,
+    },
+    /// The process that was asked cannot call any executor for it; another one may.
+    ProcessFull {
+        lack: Lack,
     },
     BehindOthers {
         executor: String,

@@ -3,7 +3,6 @@
 mod answer_room;
 pub(crate) mod http;
 mod journal;
-mod places;
 mod returned;
 mod wasm;
 
@@ -20,7 +19,6 @@ use crate::domain::{
 pub use answer_room::AnswerRoom;
 pub use http::{HttpExecutor, HttpSettings};
 pub use journal::{Journal, Said};
-pub use places::{PluginPlace, PluginPlaces};
 pub use wasm::WasmExecutor;
 
 /// Runs attempts of every kind of executor that does not ask for its tasks.

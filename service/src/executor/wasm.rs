@@ -12,7 +12,7 @@ use nightshift_sandbox::{
     Raised, Reach, Run,
 };
 
-use super::{Answer, Journal, PluginPlaces, Work, returned::returned};
+use super::{Answer, Journal, Work, returned::returned};
 use crate::{
     domain::{
         Timestamp,
@@ -28,7 +28,6 @@ use crate::{
 
 /// Runs plugins.
 pub struct WasmExecutor {
-    pub places: Arc<PluginPlaces>,
     pub plugins: Arc<Plugins>,
     pub components: Arc<dyn Components>,
     /// What may be granted, by its names.

@@ -80,6 +80,10 @@ catalogue! {
         "Connections that read events";
     PLUGIN_CALLS_HANGING Gauge "nightshift_plugin_calls_hanging" ["kind"]
         "File operations (file) and name lookups (name) of plugins' runs that have ended, which do not end and keep a thread each";
+    PAYLOAD_MEMORY Gauge "nightshift_payload_memory_bytes" ["kind"]
+        "Memory that payloads take of payload_memory_mib: bodies and answers of requests (request), what calls carry (call), what executors answer (return)";
+    PAYLOAD_MEMORY_MAX Gauge "nightshift_payload_memory_max_bytes" ["kind"]
+        "Memory that payloads of each kind may take; at the maximum requests are refused, and calls wait";
     REQUESTS Counter "nightshift_http_requests_total" ["method" "route" "status"]
         "Requests answered, by the pattern of their path; none where nothing is";
     REQUEST_DURATION Histogram "nightshift_http_request_duration_seconds" ["method" "route"]

@@ -73,6 +73,11 @@ pub(super) struct Blocking {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Payload {
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Served {
     pub(super) method: &'static str,
     pub(super) route: String,
@@ -105,6 +110,8 @@ pub(super) struct Families {
     pub(super) events: Family<Told, Counter>,
     pub(super) event_readers: Gauge,
     pub(super) plugin_calls_hanging: Family<Blocking, Gauge>,
+    pub(super) payload_memory: Family<Payload, Gauge>,
+    pub(super) payload_memory_max: Family<Payload, Gauge>,
     pub(super) requests: Family<Answered, Counter>,
     pub(super) request_duration: Histograms<Served>,
 }
@@ -133,6 +140,8 @@ impl Families {
             events: Family::default(),
             event_readers: Gauge::default(),
             plugin_calls_hanging: Family::default(),
+            payload_memory: Family::default(),
+            payload_memory_max: Family::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(by_request),
         };
@@ -160,6 +169,8 @@ impl Families {
         add(registry, &catalogue::EVENTS, &self.events);
         add(registry, &catalogue::EVENT_READERS, &self.event_readers);
         add(registry, &catalogue::PLUGIN_CALLS_HANGING, &self.plugin_calls_hanging);
+        add(registry, &catalogue::PAYLOAD_MEMORY, &self.payload_memory);
+        add(registry, &catalogue::PAYLOAD_MEMORY_MAX, &self.payload_memory_max);
         add(registry, &catalogue::REQUESTS, &self.requests);
         add(registry, &catalogue::REQUEST_DURATION, &self.request_duration);
     }

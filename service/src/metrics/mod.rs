@@ -65,6 +65,8 @@ pub struct Present {
     pub event_readers: usize,
     /// By what kind they are.
     pub plugin_calls_hanging: [(&'static str, usize); 2],
+    /// By what kind they are: the bytes taken, and how many may be.
+    pub payload_memory: [(&'static str, usize, usize); 3],
     pub database_usable: bool,
 }
 
@@ -195,6 +197,11 @@ impl Metrics {
         for (kind, calls) in present.plugin_calls_hanging {
             let labels = families::Blocking { kind };
             families.plugin_calls_hanging.get_or_create(&labels).set(families::whole(calls));
+        }
+        for (kind, taken, max) in present.payload_memory {
+            let labels = families::Payload { kind };
+            families.payload_memory.get_or_create(&labels).set(families::whole(taken));
+            families.payload_memory_max.get_or_create(&labels).set(families::whole(max));
         }
         let mut text = String::new();
         prometheus_text::encode(&mut text, &families.registry)?;

@@ -10,9 +10,17 @@ use super::{
     reads, registry,
     rows::{TaskRow, corrupt, time},
     schema::{stage, tasks},
+    sizes,
 };
-use crate::domain::{
-    Timestamp, executor::Executor, limits::AHEAD_COUNTED_MAX, state::Stage, task::Reason,
+use crate::{
+    domain::{
+        Timestamp,
+        executor::Executor,
+        limits::AHEAD_COUNTED_MAX,
+        state::Stage,
+        task::{Lack, Reason},
+    },
+    memory::TASK_BYTES,
 };
 
 /// Where the task is, and why: what cannot be read in it comes first.
@@ -20,6 +28,7 @@ pub(super) fn explain(
     link: &mut Link<'_>,
     mut row: TaskRow,
     now: Timestamp,
+    lack: impl FnOnce(&Executor, usize) -> Option<Lack>,
 ) -> Result<(Stage, Vec<Reason>)> {
     let flaw = mend(&mut row);
     let flaw = match flaw {
@@ -28,12 +37,17 @@ pub(super) fn explain(
     };
     let mut reasons: Vec<Reason> =
         flaw.map(|what| Reason::Unreadable { what }).into_iter().collect();
-    reasons.extend(self::reasons(link, &row, now)?);
+    reasons.extend(self::reasons(link, &row, now, lack)?);
     Ok((row.stage()?, reasons))
 }
 
 /// The reasons, the most important first.
-fn reasons(link: &mut Link<'_>, row: &TaskRow, now: Timestamp) -> Result<Vec<Reason>> {
+fn reasons(
+    link: &mut Link<'_>,
+    row: &TaskRow,
+    now: Timestamp,
+    lack: impl FnOnce(&Executor, usize) -> Option<Lack>,
+) -> Result<Vec<Reason>> {
     let executor = reads::executor(link, row.now.executor_id)?;
     let unreadable = executor.is_none() && reads::has_executor(link, row.now.executor_id)?;
     match row.stage()? {
@@ -46,7 +60,7 @@ fn reasons(link: &mut Link<'_>, row: &TaskRow, now: Timestamp) -> Result<Vec<Rea
             reasons.extend(of_executor(row, executor.as_ref(), now));
             Ok(reasons)
         }
-        Stage::Available => available(link, row, executor.as_ref(), now),
+        Stage::Available => available(link, row, executor.as_ref(), now, lack),
     }
 }
 
@@ -69,6 +83,7 @@ fn available(
     row: &TaskRow,
     executor: Option<&Executor>,
     now: Timestamp,
+    lack: impl FnOnce(&Executor, usize) -> Option<Lack>,
 ) -> Result<Vec<Reason>> {
     let mut reasons = of_executor(row, executor, now);
     if let Some(executor) = executor {
@@ -79,6 +94,8 @@ fn available(
             reasons.push(Reason::ExecutorFull { executor: name.clone(), concurrency });
         }
         reasons.extend(of_queue(link, row)?);
+        let bytes = sizes::records(link, &[row.seq])?.remove(&row.seq).unwrap_or(TASK_BYTES);
+        reasons.extend(lack(executor, bytes).map(|lack| Reason::ProcessFull { lack }));
         let count = ahead(link, row, executor)?;
         if count > 0 {
             reasons.push(Reason::BehindOthers { executor: name, count });

@@ -26,7 +26,7 @@ use crate::{
         queue::QueueState,
         retention::{EndedCounts, Retention},
         state::Stage,
-        task::{Reason, Task, TaskId},
+        task::{Lack, Reason, Task, TaskId},
         token::Token,
     },
     memory::{Held, Lane},
@@ -105,13 +105,18 @@ impl Store {
         .await
     }
 
-    pub async fn explain(&self, id: TaskId) -> Result<Option<(Stage, Vec<Reason>)>> {
+    /// `lack`: why this process could not begin a call of an executor that carries so many bytes.
+    pub async fn explain(
+        &self,
+        id: TaskId,
+        lack: impl FnOnce(&Executor, usize) -> Option<Lack> + Send + 'static,
+    ) -> Result<Option<(Stage, Vec<Reason>)>> {
         let now = self.clock.now();
         self.read(move |mut link| {
             let Some(row) = reads::stored_row(&mut link, id)? else {
                 return Ok(None);
             };
-            explain::explain(&mut link, row, now).map(Some)
+            explain::explain(&mut link, row, now, lack).map(Some)
         })
         .await
     }

@@ -187,6 +187,10 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
             "reqwest",
         ],
     ),
+    (
+        "capacity",
+        &["store", "dispatch", "executor", "api", "cli", "app", "config", "diesel", "actix_web"],
+    ),
     ("api", &["diesel", "dispatch", "executor", "cli", "app", "nightshift_client", "reqwest"]),
     ("cli", &["diesel", "dispatch", "executor", "api"]),
 ];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use nightshift_client::{
     EnqueueOptions, TaskFilter,
-    types::{ErrorCode, Task, TaskBatch, TaskRequest, TaskStatus},
+    types::{ErrorCode, ReasonCode, Task, TaskBatch, TaskRequest, TaskStatus},
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -16,6 +16,7 @@ use tokio::{
 use crate::support::{
     app::{Builder, TestApp, json},
     executor::{Reply, TestExecutor},
+    metrics::Samples,
     on_both_engines,
     process::binary,
     soon, until,
@@ -126,7 +127,8 @@ on_both_engines! {
         let worker = app.register_workers("workers", |_| {}).await;
         app.enqueue("t").await;
         let lease = worker.next().await;
-        // Two bodies that never end leave less than a third would need.
+        // Two bodies that never end leave less than a third would need. That one has to be sent after
+        // the two have all of their room: else it can take what one of them needs.
         let address = app.server.strip_prefix("http://").unwrap().to_owned();
         let mut slow = Vec::new();
         for _ in 0..2 {
@@ -139,12 +141,15 @@ on_both_engines! {
             stream.write_all(head.as_bytes()).await.unwrap();
             slow.push(stream);
         }
-        let body = large("t", 100 * 1024);
-        until("bodies that take all room", || async {
-            let refused = app.client.create_task(&body, &EnqueueOptions::default()).await.err();
-            refused.filter(|refused| refused.code() == Some(ErrorCode::Overloaded))
+        let taken = r#"nightshift_payload_memory_bytes{kind="request"}"#;
+        until("room for two bodies", || async {
+            let bytes = Samples::of(&app).await.get(taken);
+            (bytes > f64::from(2 * 3 * 734_003)).then_some(())
         })
         .await;
+        let body = large("t", 100 * 1024);
+        let refused = app.client.create_task(&body, &EnqueueOptions::default()).await.unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::Overloaded));
         assert_eq!(worker.succeed(&lease).await.status, TaskStatus::Successful);
     }
 
@@ -170,6 +175,9 @@ on_both_engines! {
             assert_eq!(task.attempts, u32::from(task.status == TaskStatus::Running));
         }
         assert_eq!(running, 2, "there is room for two");
+        let reasons = app.client.explain_task(ids[4]).await.unwrap().reasons;
+        assert_eq!(reasons[0].code, ReasonCode::ProcessFull, "{reasons:?}");
+        assert!(reasons[0].detail.contains("payload_memory_mib"), "{reasons:?}");
         gate.add_permits(5);
         for id in ids {
             let task = app.end(id).await;

@@ -14,37 +14,14 @@ use nightshift::{
 use nightshift_client::types::{QueueChange, TaskRequest};
 
 use crate::support::{
-    app::{Builder, TestApp, value},
+    app::{Builder, value},
     database::Database,
     executor::{Reply, TestExecutor},
+    metrics::Samples,
     on_both_engines,
     proxy::{Mode, Proxy},
     until,
 };
-
-/// The samples by name and labels.
-struct Samples(BTreeMap<String, f64>);
-
-impl Samples {
-    async fn of(app: &TestApp) -> Self {
-        let text = app.client.get_metrics().await.unwrap();
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        Self(lines.map(|line| line.rsplit_once(' ').unwrap()).map(sample).collect())
-    }
-
-    fn get(&self, name: &str) -> f64 {
-        *self.0.get(name).unwrap_or_else(|| panic!("{name} is not among {:#?}", self.0))
-    }
-
-    /// Names without labels.
-    fn names(&self) -> BTreeSet<&str> {
-        self.0.keys().map(|key| key.split('{').next().unwrap()).collect()
-    }
-}
-
-fn sample((name, value): (&str, &str)) -> (String, f64) {
-    (name.to_owned(), value.parse().unwrap())
-}
 
 fn in_queue(queue: &str, task_path: &str) -> TaskRequest {
     TaskRequest { queue_name: Some(queue.to_owned()), ..TaskRequest::new(task_path) }

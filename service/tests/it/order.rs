@@ -168,6 +168,25 @@ on_both_engines! {
         assert_eq!(executor.most_at_once(), 50);
     }
 
+    async fn explain_says_that_the_process_makes_no_more_attempts(app: App) {
+        let mut app = app;
+        app.config.attempts_max = 1;
+        let app = app.start();
+        let executor = TestExecutor::start(|_| Reply::Hang).await;
+        app.register(&executor).await;
+        app.enqueue("a.b").await;
+        executor.called(1).await;
+        let id = app.enqueue("a.b").await.id;
+        let reasons = app.client.explain_task(id).await.unwrap().reasons;
+        assert_eq!(reasons[0].code, ReasonCode::ProcessFull, "{reasons:?}");
+        assert!(reasons[0].detail.contains("attempts_max"), "{reasons:?}");
+        // A worker asks by itself, so that the process needs nothing for it.
+        app.register_workers("workers", |request| request.task_paths = vec!["w".into()]).await;
+        let id = app.enqueue("w").await.id;
+        let reasons = app.client.explain_task(id).await.unwrap().reasons;
+        assert_eq!(reasons[0].code, ReasonCode::AboutToStart, "{reasons:?}");
+    }
+
     async fn explain_names_a_paused_executor(app: App) {
         let app = app.start();
         let executor = TestExecutor::start(|_| Reply::ok("1")).await;

@@ -1,6 +1,6 @@
 //! Which plugins run at once, and what becomes of those that wait.
 
-use nightshift_client::types::{TaskErrorKind, TaskRequest, TaskStatus};
+use nightshift_client::types::{ReasonCode, TaskErrorKind, TaskRequest, TaskStatus};
 
 use crate::{
     plugins::{install_guest, register, task},
@@ -47,6 +47,9 @@ on_both_engines! {
         for id in &greedy[2..] {
             let waiting = app.client.get_task(*id, None).await.unwrap();
             assert_eq!((waiting.status, waiting.attempts), (TaskStatus::Ready, 0));
+            let reasons = app.client.explain_task(*id).await.unwrap().reasons;
+            assert_eq!(reasons[0].code, ReasonCode::ProcessFull, "{reasons:?}");
+            assert!(reasons[0].detail.contains("plugin_runs_max"), "{reasons:?}");
         }
         // Each end makes room for the next.
         for id in greedy {

@@ -1,6 +1,9 @@
 use nightshift_openapi as wire;
 
-use crate::domain::{limits::AHEAD_COUNTED_MAX, task::Reason};
+use crate::domain::{
+    limits::AHEAD_COUNTED_MAX,
+    task::{Lack, Reason},
+};
 
 pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
     let of = |code, detail: String| wire::Reason {
@@ -63,6 +66,7 @@ pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
             count: Some(concurrency),
             ..of(wire::ReasonCode::QueueFull, full(&queue_name, concurrency, &holders.join(", ")))
         },
+        Reason::ProcessFull { lack } => of(wire::ReasonCode::ProcessFull, lacks(lack).to_owned()),
         Reason::BehindOthers { executor, count } => wire::Reason {
             executor: Some(executor),
             count: Some(count),
@@ -76,6 +80,19 @@ pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
 
 fn full(queue_name: &str, concurrency: u32, holders: &str) -> String {
     format!("the queue {queue_name} runs {concurrency} tasks, as many as it may: {holders}")
+}
+
+fn lacks(lack: Lack) -> &'static str {
+    match lack {
+        Lack::Attempts => "this process makes as many attempts as it may (attempts_max)",
+        Lack::Places => {
+            "this process runs as many plugins as it may, or as many of this executor \
+             (plugin_runs_max, plugin_memory_mib)"
+        }
+        Lack::Memory => {
+            "this process has no memory left for what the call carries (payload_memory_mib)"
+        }
+    }
 }
 
 fn behind(count: u32) -> String {

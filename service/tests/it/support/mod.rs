@@ -5,6 +5,7 @@ pub mod commands;
 pub mod database;
 pub mod events;
 pub mod executor;
+pub mod metrics;
 pub mod otlp;
 pub mod process;
 pub mod proxy;
