@@ -20,5 +20,5 @@ if ! command -v promtool >/dev/null; then
     mv unpacked "$TOOLS/prometheus"
 fi
 promtool check rules "$here/../helm/nightshift/files/alerts.yaml"
-promtool test rules "$here/alerts.yaml"
+promtool test rules "$here/alerts.yaml" "$here/alerts-apart.yaml"
 python3 "$here/alerts.py"
