@@ -12,10 +12,14 @@ import secrets
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.parse
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from alerts_dashboard import check_dashboard
 
 RULES = Path(__file__).resolve().parent.parent / "helm/nightshift/files/alerts.yaml"
 # Longer than the slowest of starts; each wait ends with what is waited for.
@@ -64,13 +68,40 @@ def until(condition, what):
     return found
 
 
-def do_work(server, token):
-    """One of each that a rule looks at: an attempt, so that there is a queue and an executor."""
+class Executor(BaseHTTPRequestHandler):
+    """Does every task at once, with null."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *about):
+        pass
+
+
+@contextlib.contextmanager
+def executor():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Executor)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def do_work(server, token, url):
+    """One of each that a rule or a panel looks at: an attempt that does well, and one that fails."""
     environment = {**os.environ, "NIGHTSHIFT_SERVER": f"http://{server}", "NIGHTSHIFT_TOKEN": token}
     for arguments in (
         ["executor", "put", "hello", "--task-path", "hello.*"],
+        ["executor", "put", "web", "--url", url, "--task-path", "web.*"],
+        ["enqueue", "web.page", "--wait"],
         ["enqueue", "hello.world"],
         ["worker", "--executor", "hello", "--max-tasks", "1", "--", "true"],
+        ["enqueue", "hello.world", "--max-attempts", "1"],
+        ["worker", "--executor", "hello", "--max-tasks", "1", "--", "false"],
     ):
         subprocess.run(
             [os.environ["NIGHTSHIFT"], *arguments], env=environment, check=True, capture_output=True
@@ -101,6 +132,7 @@ def check(prometheus, server):
 
     until(peaceful, "rules that hold their peace while all is well")
     print(f"ok       {len(rules())} rules hold their peace while all is well")
+    check_dashboard(lambda query: ask(prometheus, "query", query=query)["result"], until)
 
 
 def main():
@@ -115,7 +147,7 @@ def main():
             )
         )
         server = line_of(service, r"nightshift is ready.*?(127\.0\.0\.1:\d+)")
-        do_work(server, token)
+        do_work(server, token, stack.enter_context(executor()))
         (folder / "token").write_text(token)
         configuration = folder / "prometheus.yml"
         configuration.write_text(
