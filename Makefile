@@ -134,7 +134,7 @@ helm: tools ## Check the chart and compose.yaml, and start the service as the ch
 		scripts/postgres.sh scripts/helm.sh
 
 .PHONY: alerts
-alerts: tools ## Have a real Prometheus read the alert rules and a service
+alerts: tools ## Have a real Prometheus read the alert rules and a service, and answer the dashboard
 	$(BUILD)
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift scripts/alerts.sh
 

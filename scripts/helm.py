@@ -1,30 +1,33 @@
 #!/usr/bin/env python3
 """Checks the chart; see scripts/helm.sh, which starts it with HELM and NIGHTSHIFT (binaries)."""
 
-import base64
-import os
+import json
 import re
-import signal
-import ssl
-import subprocess
+import shutil
 import sys
 import tempfile
-import urllib.request
 from pathlib import Path
 
 import compose_spec
-import kubernetes_validate
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
-CHART = ROOT / "helm/nightshift"
+from helm_render import (
+    CHART,
+    KUBERNETES,
+    ROOT,
+    documents,
+    environment,
+    helm,
+    of_kind,
+    render,
+    service_of,
+    validate,
+)
+from helm_start import check_start
+
 SETS = sorted((CHART / "ci").glob("*.yaml"))
 ALERTS = CHART / "files/alerts.yaml"
-KUBERNETES = ["1.30", "1.34", "1.37"]
-# Kinds of other projects, of which there is no schema here.
-FOREIGN = {"PrometheusRule", "ServiceMonitor"}
-
-ADMIN_TOKEN = "a-token-for-the-first-administrator"
+DASHBOARD = CHART / "files/dashboard.json"
 
 # What is refused, with the words that say why. Each is laid over the first set that is named.
 REFUSED = [
@@ -36,10 +39,44 @@ REFUSED = [
     ("postgres", ["database.type=mysql"], "value must be one of"),
     ("postgres", ["adminToken.existingSecret="], "adminToken.existingSecret is empty"),
     ("postgres", ["database.postgres.existingSecret="], "postgres.existingSecret is empty"),
-    ("postgres", ["ingress.enabled=true"], "ingress.host is empty"),
+    ("postgres", ["ingress.enabled=true"], "ingress.hosts is empty"),
+    ("autoscaled", ["ingress.path=/nightshift"], "the service answers at / only"),
+    ("autoscaled", ["ingress.host=tasks"], "additional properties 'host' not allowed"),
+    ("autoscaled", ["ingress.hosts[1]=https://tasks"], "does not match pattern"),
+    ("balanced", ["ingress.tlsSecret=tasks"], "ingress.tls and ingress.tlsSecret are both set"),
+    ("balanced", ["service.type=NodePort"], "loadBalancerClass is for service.type LoadBalancer"),
+    ("postgres", ["service.nodePort=30000"], "nodePort is for service.type NodePort"),
+    ("postgres", ["service.externalTrafficPolicy=Local"], "externalTrafficPolicy is for"),
+    ("postgres", ["service.ipFamilies[0]=IPv5"], "value must be one of 'IPv4', 'IPv6'"),
+    ("balanced", ["service.loadBalancerSourceRanges[0]=10.0.0.1"], "does not match pattern"),
+    ("postgres", ["ipv6=yes"], "got string, want boolean"),
+    ("postgres", ["httpRoute.enabled=true"], "httpRoute.parentRefs is empty"),
+    ("gateway", ["httpRoute.hostnames=null"], "httpRoute.hostnames is empty"),
+    ("gateway", ["httpRoute.rules[0].name=a"], "additional properties 'rules' not allowed"),
+    ("gateway", ["httpRoute.parentRefs[0].name="], "minLength: got 0, want 1"),
+    ("postgres", ["livenessProbe.path=/live"], "additional properties 'path' not allowed"),
+    ("postgres", ["topologySpreadConstraints[0].maxSkew=1"], "missing properties 'topologyKey'"),
+    ("postgres", ["sidecars[0].name=a"], "missing property 'image'"),
+    ("postgres", ["envFrom[0].secret=a"], "additional properties 'secret' not allowed"),
+    ("postgres", ["commonLabels.one=1"], "got number, want string"),
     ("postgres", ["serviceMonitor.enabled=true"], "tokenSecret.name is empty"),
     ("postgres", ["workers.reduce.image=reduce"], "missing property 'tokenSecret'"),
     ("postgres", ["preStopSeconds=0"], "minimum: got 0, want 1"),
+    ("scaled", ["workers.reduce.replicas=2"], "workers.reduce.replicas is set beside keda"),
+    ("scaled", ["workers.plain.replicas=2"], "workers.plain.replicas is set beside autoscaled"),
+    ("scaled", ["workers.reduce.keda.minReplicas=30"], "minReplicas is more than its maxReplicas"),
+    ("scaled", ["workers.plain.keda.maxReplicas=2"], "missing properties 'queues', 'tokenSecret'"),
+    ("scaled", ["workers.reduce.keda.queues[0]=a\"b"], "does not match pattern"),
+    ("scaled", ["workers.reduce.keda.target=2"], "additional properties 'target' not allowed"),
+    ("scaled", ["workers.reduce.sidecar=a"], "additional properties 'sidecar' not allowed"),
+    ("postgres", ["backup.enabled=true"], "backup.enabled is for database.type sqlite"),
+    ("sqlite", ["backup.enabled=true"], "backup.existingClaim is empty"),
+    ("kept-sqlite", ["backup.schedule=nightly"], "does not match pattern"),
+    (
+        "kept-sqlite",
+        ["database.sqlite.accessMode=ReadWriteOncePod"],
+        "no second pod could read the file",
+    ),
     ("cloudnativepg", ["database.cloudnativepg.cluster="], "cloudnativepg.cluster is empty"),
     ("cloudnativepg", ["settings.database_pooled=true"], "is for database.type postgres"),
     ("sqlite", ["replicas=2"], "one process owns"),
@@ -47,55 +84,28 @@ REFUSED = [
 ]
 
 
-def helm(*arguments):
-    done = subprocess.run(
-        [os.environ["HELM"], *map(str, arguments)], capture_output=True, text=True
-    )
-    return done.returncode, done.stdout + done.stderr if done.returncode else done.stdout
-
-
-def render(values, *options):
-    return helm(
-        "template", "tasks", CHART, "--namespace", "observatory", "--values", values, *options
-    )
-
-
-def documents(values, kubernetes):
-    status, text = render(values, "--kube-version", f"{kubernetes}.0")
-    assert status == 0, text
-    return [document for document in yaml.safe_load_all(text) if document]
-
-
-def validate(document, kubernetes):
-    try:
-        kubernetes_validate.validate(document, kubernetes, strict=True)
-    except kubernetes_validate.SchemaNotFoundError:
-        assert document["kind"] in FOREIGN, f"Kubernetes {kubernetes} has no {document['kind']}"
-
-
-def service_of(rendered):
-    return next(
-        document
-        for document in rendered
-        if document["kind"] == "Deployment"
-        and document["metadata"]["labels"]["app.kubernetes.io/component"] == "service"
-    )
-
-
-def environment(pod):
-    return {entry["name"]: entry for entry in pod["containers"][0]["env"]}
-
-
-def check_pod(pod):
-    """What holds of each pod, be it the service's or a worker's."""
-    assert pod["automountServiceAccountToken"] is False
+def check_pod(pod, values):
+    """What holds of each pod, be it the service's, a worker's or that of the backup."""
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    for container in pod["containers"]:
+    if pod["automountServiceAccountToken"]:
+        assert re.search("automount.*: true", values.read_text()), "a token that nobody asked for"
+    containers = pod.get("initContainers", []) + pod["containers"]
+    for container in containers:
         security = container["securityContext"]
         assert security["allowPrivilegeEscalation"] is False
         assert security["capabilities"] == {"drop": ["ALL"]}
-    mounted = {mount["name"] for mount in pod["containers"][0].get("volumeMounts", [])}
+    mounted = {mount["name"] for each in containers for mount in each.get("volumeMounts", [])}
     assert mounted == {volume["name"] for volume in pod.get("volumes", [])}
+
+
+def pods(rendered):
+    """The pods that Deployments and the CronJob make, by their names."""
+    found = {}
+    for each in of_kind(rendered, "Deployment"):
+        found[each["metadata"]["name"]] = each["spec"]["template"]
+    for each in of_kind(rendered, "CronJob"):
+        found[each["metadata"]["name"]] = each["spec"]["jobTemplate"]["spec"]["template"]
+    return found
 
 
 def check_service(deployment):
@@ -133,13 +143,141 @@ def check_set(values):
         rendered = documents(values, kubernetes)
         for document in rendered:
             validate(document, kubernetes)
-            if document["kind"] == "Deployment":
-                check_pod(document["spec"]["template"]["spec"])
-            if document["kind"] == "PrometheusRule":
-                assert document["spec"] == yaml.safe_load(ALERTS.read_text())
+        for pod in pods(rendered).values():
+            check_pod(pod["spec"], values)
+        for rule in of_kind(rendered, "PrometheusRule"):
+            assert rule["spec"] == yaml.safe_load(ALERTS.read_text())
+        for ingress in of_kind(rendered, "Ingress"):
+            hosts = yaml.safe_load(values.read_text())["ingress"]["hosts"]
+            assert [rule["host"] for rule in ingress["spec"]["rules"]] == hosts
+        for each in of_kind(rendered, "ConfigMap"):
+            assert each["data"] == {"nightshift.json": DASHBOARD.read_text()}
         check_service(service_of(rendered))
+        check_scaled(rendered)
     kinds = sorted(document["kind"] for document in rendered)
     print(f"ok       {values.stem}: {' '.join(kinds)}")
+
+
+def check_scaled(rendered):
+    """Two that both set a number of replicas would take turns."""
+    deployments = {each["metadata"]["name"]: each for each in of_kind(rendered, "Deployment")}
+    scalers = of_kind(rendered, "ScaledObject") + of_kind(rendered, "HorizontalPodAutoscaler")
+    for scaler in scalers:
+        target = deployments[scaler["spec"]["scaleTargetRef"]["name"]]
+        assert "replicas" not in target["spec"], scaler
+        # A label that KEDA makes of it has room for no more.
+        assert len(scaler["metadata"]["name"]) <= 63
+    for each in of_kind(rendered, "ScaledObject"):
+        name = each["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["name"]
+        assert name not in {own["metadata"]["name"] for own in scalers if own is not each}
+
+
+def parts(values, depth=3):
+    """The values with one of those that they say left out, for each, with the name of that."""
+    for key, value in values.items():
+        rest = {name: each for name, each in values.items() if name != key}
+        if isinstance(value, dict) and depth > 1:
+            for name, inner in parts(value, depth - 1):
+                yield f"{key}.{name}", {**rest, key: inner}
+        else:
+            yield key, rest
+
+
+def check_effect(values):
+    """Each value that the set says changes what comes out, or is one that has to be said."""
+    _, whole = render(values)
+    count = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name, part in parts(yaml.safe_load(values.read_text())):
+            less = Path(folder, "less.yaml")
+            less.write_text(yaml.safe_dump(part))
+            assert render(less)[1] != whole, f"{values}: {name} is the same as nothing"
+            count += 1
+    print(f"ok       {values.stem}: all {count} values do something")
+
+
+def check_version(values):
+    """Another version of the chart, with all else as it was, has to leave running pods alone."""
+    status, before = render(values)
+    assert status == 0, before
+    with tempfile.TemporaryDirectory() as folder:
+        newer = Path(folder, "nightshift")
+        shutil.copytree(CHART, newer)
+        about = newer / "Chart.yaml"
+        about.write_text(re.sub(r"(?m)^version: .*", "version: 9.9.9", about.read_text()))
+        status, after = render(values, chart=newer)
+        assert status == 0, after
+    assert "nightshift-9.9.9" in after, "the version is seen nowhere"
+    before, after = (
+        [each for each in yaml.safe_load_all(text) if each] for text in (before, after)
+    )
+    assert pods(before) == pods(after), f"{values}: a version of the chart rolls pods"
+    print(f"ok       {values.stem}: another version of the chart rolls none of {len(pods(after))}")
+
+
+def check_long_names():
+    """Where the release's name takes all its room, what is made of it still has some."""
+    for values in SETS:
+        status, text = render(values, "--set", f"fullnameOverride={'n' * 60}")
+        assert status == 0, text
+        names = set()
+        for each in filter(None, yaml.safe_load_all(text)):
+            name = each["metadata"]["name"]
+            # Kubernetes appends eleven characters to the name of a CronJob.
+            room = 52 if each["kind"] == "CronJob" else 63
+            assert len(name) <= room, f"{values}: {each['kind']} {name}"
+            assert (each["kind"], name) not in names, f"{values}: {each['kind']} {name} is there twice"
+            names.add((each["kind"], name))
+    print("ok       a release with a long name has names that Kubernetes takes")
+
+
+def check_notes():
+    """The notes name each way in, and say how an Ingress speaks HTTPS to pods, by its class."""
+    for name, options, words in (
+        ("autoscaled", [], "from outside at https://tasks.example.org/."),
+        ("balanced", [], "https://tasks.example.org/, https://*.tasks.example.net/."),
+        ("balanced", [], "by nginx.ingress.kubernetes.io/backend-protocol: HTTPS in ingress"),
+        ("balanced", ["ingress.className=traefik"], "service.serversscheme: https in service"),
+        ("balanced", ["ingress.className=other"], "the chart's README has how, by class"),
+        ("gateway", [], "from outside at tasks.example.org, tasks.example.net."),
+        ("gateway", ["tls.existingSecret=tls"], "by a BackendTLSPolicy for the Service"),
+        ("sqlite", [], "Nothing backs the file up"),
+    ):
+        values = ["--values", CHART / f"ci/{name}.yaml"]
+        changes = [option for change in options for option in ("--set", change)]
+        status, said = helm("install", "tasks", CHART, *values, *changes, "--dry-run=client")
+        assert status == 0, said
+        assert words in said, (words, said)
+    print("ok       the notes say where the service is, and what its Ingress has to be told")
+
+
+def check_described():
+    """Each value has a default, a schema and a line in the README; a set of ci/ has it otherwise."""
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    readme = (CHART / "README.md").read_text()
+    table = readme[readme.index("| Value | Default") :]
+    used = [yaml.safe_load(values.read_text()) for values in SETS]
+    assert set(schema) - {"global"} == set(defaults)
+    for name, default in defaults.items():
+        inner = schema[name].get("properties", {})
+        if name == "settings" or not inner:
+            assert f"`{name}`" in table, f"the README has no {name}"
+            assert any(name in values for values in used), f"no set of ci/ has {name}"
+            continue
+        # With requests and limits, or a probe's times, each is one value.
+        whole = name == "resources" or name.endswith("Probe")
+        assert whole or set(inner) == set(default), f"{name}: {set(inner) ^ set(default)}"
+        assert f"`{name}" in table, f"the README has no {name}"
+        lines = "".join(line for line in table.splitlines() if f"`{name}" in line)
+        for key in () if whole else inner:
+            assert re.search(rf"\.{key}\b", lines), f"the README has no {name}.{key}"
+    for key in schema["workers"]["additionalProperties"]["properties"]:
+        assert re.search(rf"\b{key}\b", readme), f"the README has no workers.*.{key}"
+        workers = [each for values in used for each in values.get("workers", {}).values()]
+        known = any(key in worker for worker in workers)
+        assert known, f"no set of ci/ has workers.*.{key}"
+    print(f"ok       {len(defaults)} values have a default, a schema and a line in the README")
 
 
 def check_refused(name, changes, words):
@@ -148,122 +286,6 @@ def check_refused(name, changes, words):
     assert status != 0, f"{changes} is accepted with {name}"
     assert words in said, said
     print(f"ok       {name} with {' '.join(changes)} is refused: {words}")
-
-
-def secrets():
-    """What the secrets that the sets name hold here."""
-    direct = os.environ["TEST_POSTGRES_URL"]
-    pooled = f"{os.environ['TEST_PGBOUNCER_URL'].removesuffix('/postgres')}/postgres"
-    return {
-        "nightshift-database": {"uri": direct, "direct": direct, "pooled": pooled},
-        "observatory-app": {"uri": direct},
-    }
-
-
-def certificate():
-    """A certificate for this machine that is its own authority, and its key."""
-    with tempfile.TemporaryDirectory() as folder:
-        subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        out = ["-keyout", f"{folder}/key", "-out", f"{folder}/certificate"]
-        no_authority = ["-addext", "basicConstraints=critical,CA:FALSE"]
-        command = ["openssl", "req", "-x509", *kind, *subject, *no_authority, *out]
-        subprocess.run(command, check=True, capture_output=True)
-        return Path(folder, "certificate").read_text(), Path(folder, "key").read_text()
-
-
-def files():
-    """What the files hold that a pod mounts, by the variable that names them."""
-    shown, key = certificate()
-    return {
-        "NIGHTSHIFT_ADMIN_TOKEN_FILE": ADMIN_TOKEN,
-        "NIGHTSHIFT_SECRETS_KEY_FILE": base64.b64encode(bytes(32)).decode(),
-        "NIGHTSHIFT_TLS_CERTIFICATE": shown,
-        "NIGHTSHIFT_TLS_KEY": key,
-        "NIGHTSHIFT_EXECUTOR_CA": shown,
-        "SSL_CERT_FILE": shown,
-    }
-
-
-def resolved(pod, folder):
-    """The environment that a node would make for the service, with this machine's places."""
-    known = secrets()
-    made = {}
-    for name, entry in environment(pod).items():
-        if "value" in entry:
-            made[name] = entry["value"]
-        else:
-            reference = entry["valueFrom"]["secretKeyRef"]
-            made[name] = known[reference["name"]][reference["key"]]
-    assert made["NIGHTSHIFT_BIND"] == "0.0.0.0:8700"
-    made["NIGHTSHIFT_BIND"] = "127.0.0.1:0"
-    made["NIGHTSHIFT_PLUGIN_CACHE"] = f"{folder}{made['NIGHTSHIFT_PLUGIN_CACHE']}"
-    made["NIGHTSHIFT_DATABASE_URL"] = made["NIGHTSHIFT_DATABASE_URL"].replace(
-        "sqlite:///data/", f"sqlite://{folder}/"
-    )
-    for name, text in files().items():
-        if name in made:
-            made[name] = f"{folder}/{name}"
-            Path(made[name]).write_text(text)
-    return made
-
-
-def check_start(values):
-    rendered = documents(values, KUBERNETES[-1])
-    pod = service_of(rendered)["spec"]["template"]["spec"]
-    container = pod["containers"][0]
-    assert "command" not in container, "the image's own entry point is `nightshift`"
-    with tempfile.TemporaryDirectory() as folder:
-        variables = resolved(pod, folder)
-        service = subprocess.Popen(
-            [os.environ["NIGHTSHIFT"], *container["args"]],
-            cwd=folder,
-            text=True,
-            env={"PATH": os.environ["PATH"], **variables},
-            stderr=subprocess.PIPE,
-        )
-        try:
-            trusted = variables.get("NIGHTSHIFT_TLS_CERTIFICATE")
-            context = ssl.create_default_context(cafile=trusted) if trusted else None
-            url = f"{'https' if trusted else 'http'}://{address_of(service)}"
-            check_ready(pod, url, context)
-            # On loopback, as here, and where the setting is used, not every name will do.
-            if "NIGHTSHIFT_ALLOWED_HOSTS" in variables:
-                check_names(rendered, url, context)
-            service.send_signal(signal.SIGTERM)
-            assert service.wait(timeout=60) == 0, service.returncode
-        finally:
-            service.kill()
-    print(f"ok       {values.stem}: its command line and environment start the service")
-
-
-def check_ready(pod, url, context):
-    """Asks what the node would ask, by the scheme that the chart says."""
-    probe = pod["containers"][0]["readinessProbe"]["httpGet"]
-    scheme = probe.get("scheme", "HTTP").lower()
-    assert url.startswith(f"{scheme}://"), (url, scheme)
-    with urllib.request.urlopen(url + probe["path"], timeout=10, context=context) as answer:
-        assert answer.status in (200, 204), answer.status
-
-
-def check_names(rendered, url, context):
-    """Asks as pods of the cluster do, by each name that the service has there."""
-    name = next(each for each in rendered if each["kind"] == "Service")["metadata"]["name"]
-    for below in ("", ".observatory", ".observatory.svc", ".observatory.svc.cluster.local"):
-        headers = {"Authorization": f"Bearer {ADMIN_TOKEN}", "Host": f"{name}{below}:8700"}
-        request = urllib.request.Request(f"{url}/stats", headers=headers)
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
-            assert answer.status == 200, answer.status
-
-
-def address_of(service):
-    said = []
-    for line in service.stderr:
-        said.append(line)
-        # By either log format.
-        if found := re.search(r"nightshift is ready.*?(127\.0\.0\.1:\d+)", line):
-            return found[1]
-    raise AssertionError(f"the service did not start: {''.join(said)}")
 
 
 def check_compose():
@@ -275,8 +297,13 @@ def check_compose():
 def main():
     assert len(SETS) >= 8, SETS
     check_compose()
+    check_described()
     for values in SETS:
         check_set(values)
+        check_effect(values)
+        check_version(values)
+    check_long_names()
+    check_notes()
     for refused in REFUSED:
         check_refused(*refused)
     for values in SETS:

@@ -26,4 +26,20 @@ if ! echo "$helm_sum  $helm" | sha256sum --check --status 2>/dev/null; then
     install "$folder/helm/helm" "$helm"
 fi
 export HELM_CACHE_HOME=$TOOLS/helm/cache HELM_CONFIG_HOME=$TOOLS/helm/config HELM_DATA_HOME=$TOOLS/helm/data
-HELM=$helm exec "$venv/bin/python" "$here/helm.py"
+command -v go >/dev/null || PATH=$("$here/python.sh" "$here/../examples/clients/go/requirements.txt")/bin:$PATH
+# The schemas of what operators bring are in their sources: MODULE@VERSION, its sum, the folder.
+CRDS=
+while read -r module sum folder; do
+    CRDS+=${CRDS:+:}$(cd / && go mod download -json "$module" | "$venv/bin/python" -c '
+import json, sys
+module = json.load(sys.stdin)
+assert module.get("Sum") == sys.argv[1], module
+print(module["Dir"])' "$sum")/$folder
+done <<END
+github.com/kedacore/keda/v2@v2.21.0 h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps= config/crd/bases
+sigs.k8s.io/gateway-api@v1.4.1 h1:NPxFutNkKNa8UfLd2CMlEuhIPMQgDQ6DXNKG9sHbJU8= config/crd/standard
+github.com/prometheus-operator/prometheus-operator@v0.92.1 h1:rHWuFo6SVya4FBSCNg2DCzyc4xAv54zk3eDTzp5mQZc= example/prometheus-operator-crd
+END
+go build -C "$here/gjson" -o "$TOOLS/bin/nightshift-gjson" .
+export CRDS HELM=$helm GJSON=$TOOLS/bin/nightshift-gjson
+exec "$venv/bin/python" "$here/helm.py"

@@ -2,7 +2,7 @@
 {{- define "nightshift.env" -}}
 {{- $database := .Values.database -}}
 - name: NIGHTSHIFT_BIND
-  value: "0.0.0.0:8700"
+  value: {{ ternary "[::]:8700" "0.0.0.0:8700" .Values.ipv6 | quote }}
 - name: NIGHTSHIFT_PLUGIN_CACHE
   value: /cache/plugins
 - name: NIGHTSHIFT_ADMIN_TOKEN_FILE
@@ -50,6 +50,14 @@
 {{- $own := include "nightshift.host" $ }}
 {{- $short := splitList "." $own }}
 {{- $value = concat $value (list (index $short 0) (join "." (initial $short)) $own (printf "%s.cluster.local" $own)) }}
+{{- /* And those outside of it, by what the Ingress and the route let through. */}}
+{{- if $.Values.ingress.enabled }}
+{{- $value = concat $value $.Values.ingress.hosts }}
+{{- end }}
+{{- if $.Values.httpRoute.enabled }}
+{{- $value = concat $value $.Values.httpRoute.hostnames }}
+{{- end }}
+{{- $value = uniq $value }}
 {{- end }}
 - name: NIGHTSHIFT_{{ upper $name }}
   value: {{ include "nightshift.value" $value | quote }}

@@ -11,10 +11,16 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The labels by which a component's pods are chosen. They are all that pods have, beside those
+that the values give: others change with the chart, and every change of a pod's labels rolls it. */}}
+{{- define "nightshift.selector" -}}
+app.kubernetes.io/name: {{ default .root.Chart.Name .root.Values.nameOverride }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
 {{- define "nightshift.serviceLabels" -}}
-app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: service
+{{- include "nightshift.selector" (dict "root" . "component" "service") -}}
 {{- end -}}
 
 {{- define "nightshift.labels" -}}
@@ -23,6 +29,9 @@ app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end -}}
 
 {{- define "nightshift.image" -}}
@@ -39,6 +48,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- else -}}
 {{- default "default" .Values.serviceAccount.name -}}
 {{- end -}}
+{{- end -}}
+
+{{/* The volume of an SQLite file. */}}
+{{- define "nightshift.dataClaim" -}}
+{{- default (printf "%s-data" (include "nightshift.fullname" .)) .Values.database.sqlite.existingClaim -}}
 {{- end -}}
 
 {{- define "nightshift.scheme" -}}
@@ -73,28 +87,29 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Refuses what could not work, in words. */}}
-{{- define "nightshift.check" -}}
-{{- $database := .Values.database -}}
-{{- if not .Values.adminToken.existingSecret -}}
-{{- fail "adminToken.existingSecret is empty: without a token the service listens on loopback only. Make a secret (kubectl create secret generic nightshift-admin --from-literal=token=...) and name it." -}}
+{{/* Where pods may run, by their values. */}}
+{{- define "nightshift.placement" -}}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
 {{- end -}}
-{{- if eq $database.type "sqlite" -}}
-{{- if or (ne (int .Values.replicas) 1) .Values.autoscaling.enabled -}}
-{{- fail "database.type is sqlite, whose file one process owns: set replicas to 1 and autoscaling.enabled to false, or use PostgreSQL." -}}
-{{- end -}}
-{{- else if and (eq $database.type "postgres") (not $database.postgres.existingSecret) -}}
-{{- fail "database.postgres.existingSecret is empty: make a secret with the database's URL (postgres://...) and name it." -}}
-{{- else if and (eq $database.type "cloudnativepg") (not $database.cloudnativepg.cluster) -}}
-{{- fail "database.cloudnativepg.cluster is empty: name the Cluster whose -app secret has the database's URL." -}}
-{{- end -}}
-{{- if and .Values.settings.database_pooled (ne $database.type "postgres") -}}
-{{- fail "settings.database_pooled is for database.type postgres." -}}
-{{- end -}}
-{{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
-{{- fail "ingress.host is empty: an Ingress for every host name would catch those of others." -}}
-{{- end -}}
-{{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.tokenSecret.name) -}}
-{{- fail "serviceMonitor.tokenSecret.name is empty: /metrics asks for a token of scope read." -}}
-{{- end -}}
+
+{{/* Constraints of topology; one that names no pods is about those of the selector. */}}
+{{- define "nightshift.spread" -}}
+{{- $own := dict "labelSelector" (dict "matchLabels" (.selector | fromYaml)) -}}
+{{- range .constraints }}
+- {{ toYaml (ternary . (merge (dict) . $own) (hasKey . "labelSelector")) | nindent 2 | trim }}
+{{- end }}
 {{- end -}}

@@ -33,6 +33,7 @@ fn what_is_packaged_sets_only_what_there_is() {
         "compose.yaml",
         "packaging/systemd/nightshift.service",
         "helm/nightshift/templates/_env.tpl",
+        "helm/nightshift/templates/backup.yaml",
         "helm/nightshift/templates/workers.yaml",
     ] {
         let text = repository(file);
