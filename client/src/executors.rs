@@ -1,4 +1,4 @@
-use nightshift_openapi::{Executor, ExecutorList, ExecutorRequest};
+use nightshift_openapi::{Executor, ExecutorChange, ExecutorList, ExecutorRequest};
 use reqwest::Method;
 
 use crate::{Client, Result};
@@ -33,6 +33,14 @@ impl Client {
     pub async fn put_executor(&self, name: &str, request: &ExecutorRequest) -> Result<Executor> {
         let call = self.request(Method::PUT, &["executors", name]).for_secrets();
         Ok(call.json(request)?.send().await?.1)
+    }
+
+    /// Pauses, resumes or limits an executor.
+    ///
+    /// # Errors
+    /// `executor_not_found`, `invalid_field`.
+    pub async fn update_executor(&self, name: &str, change: &ExecutorChange) -> Result<Executor> {
+        Ok(self.request(Method::PATCH, &["executors", name]).json(change)?.send().await?.1)
     }
 
     /// Forgets an executor.

@@ -22,7 +22,7 @@ pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// | What is called | It certainly did not begin (1) | Nobody knows (2) |
 /// |---|---|---|
 /// | all that reads: `get_…`, `list_…`, `explain_task` | again | again |
-/// | `put_executor`, `put_plugin`, `update_queue`: says what is to be | again | again |
+/// | `put_executor`, `put_plugin`, `update_executor`, `update_queue`: says what is to be | again | again |
 /// | `delete_…` | again; what the first try deleted is then `…_not_found` | the same |
 /// | `create_task` with an `id` or an idempotency key (`enqueue` always has one) | again; [`created`](crate::Enqueued::created) is false for what an earlier try stored | the same |
 /// | `create_tasks` where each task has an `id` | again | again |

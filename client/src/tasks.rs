@@ -14,7 +14,7 @@ use crate::{Client, Result};
 pub struct EnqueueOptions {
     /// Makes the request safe to repeat.
     pub idempotency_key: Option<String>,
-    /// Answer when the task has ended, or after this time (in whole seconds, at most 60).
+    /// Answer when the task has ended, or after this time (in whole seconds, at most 50).
     pub wait: Option<Duration>,
     /// W3C trace context, passed on to the executor.
     pub traceparent: Option<String>,

@@ -7,6 +7,7 @@ use crate::{
     Backoff, Timestamp, bounded,
     number::whole,
     object,
+    queue::present,
     schema::{Name, Secret, TaskPathPattern},
 };
 
@@ -21,6 +22,19 @@ pub enum ExecutorKind {
     Worker,
     /// The service runs `plugin` in a sandbox.
     Wasm,
+}
+
+/// What `PATCH /executors/{name}` takes; what is left out stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecutorChange {
+    /// Starts none of its tasks while true; what runs goes on. False also ends a hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
+    /// How many of its tasks may run at once, 1 to 10,000; null: the default of its kind.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 10000)]
+    pub concurrency: Option<Option<i64>>,
 }
 
 /// What `PUT /executors/{name}` takes. It replaces the whole registration.

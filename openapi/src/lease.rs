@@ -19,7 +19,8 @@ pub struct LeaseRequest {
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1000, example = 10)]
     pub max_tasks: Option<i64>,
-    /// How long to wait for the first one, 0 to 60 seconds; 0 by default.
+    /// How long to wait for the first one, 0 to 60 seconds; 0 by default. The answer comes after 50
+    /// at most, since proxies wait for a minute.
     #[serde(default, deserialize_with = "whole", skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 0, maximum = 60, example = 20)]
     pub wait_seconds: Option<i64>,
@@ -98,7 +99,8 @@ pub struct LeaseRenewal {
     pub cancel_requested: bool,
 }
 
-/// The end of an attempt: exactly one of the three fields.
+/// The end of an attempt: one of the three fields at most. Without any it succeeded with null: many
+/// clients leave out what is null.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FinishRequest {
@@ -128,7 +130,8 @@ pub struct FinishBatch {
     pub results: Vec<FinishEntry>,
 }
 
-/// The end of one attempt of several: exactly one of the three fields beside the token.
+/// The end of one attempt of several: one of the three fields at most beside the token. Without any it
+/// succeeded with null.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FinishEntry {

@@ -39,7 +39,9 @@ mod webhook;
 
 pub use bounded::TOO_MANY;
 pub use event::{TaskEvent, TaskEventType};
-pub use executor::{Executor, ExecutorKind, ExecutorList, ExecutorRequest, Granted, Grants, Hold};
+pub use executor::{
+    Executor, ExecutorChange, ExecutorKind, ExecutorList, ExecutorRequest, Granted, Grants, Hold,
+};
 pub use json::Json;
 pub use lease::{
     ErrorReport, FinishAnswer, FinishAnswers, FinishBatch, FinishEntry, FinishRequest, Lease,

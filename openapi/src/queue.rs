@@ -19,7 +19,9 @@ pub struct QueueChange {
 
 /// A `null` that is there takes the limit away.
 #[expect(clippy::option_option, reason = "null is a value, and not the same as nothing")]
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<i64>>, D::Error> {
+pub(crate) fn present<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<i64>>, D::Error> {
     whole(deserializer).map(Some)
 }
 

@@ -8,8 +8,9 @@ use std::{
 use nightshift_client::{
     Client, EnqueueOptions, Error, Retry,
     types::{
-        ExecutorRequest, FinishBatch, FinishRequest, LeaseRequest, LogLevel, LogLineRequest,
-        PruneRequest, QueueChange, RenewRequest, RollbackRequest, TaskBatch, TaskRequest,
+        ExecutorChange, ExecutorRequest, FinishBatch, FinishRequest, LeaseRequest, LogLevel,
+        LogLineRequest, PruneRequest, QueueChange, RenewRequest, RollbackRequest, TaskBatch,
+        TaskRequest,
     },
 };
 use uuid::Uuid;
@@ -72,6 +73,7 @@ fn operations() -> impl IntoIterator<Item = Operation> {
         true "get_task" |client| client.get_task(Uuid::nil(), None);
         true "list_queues" |client| client.list_queues(None, None);
         true "put_executor" |client| client.put_executor("a", &ExecutorRequest::default());
+        true "update_executor" |client| client.update_executor("a", &ExecutorChange::default());
         true "update_queue" |client| client.update_queue("a", &QueueChange::default());
         true "delete_task" |client| client.delete_task(Uuid::nil());
         true "create_task with an id" |client| client.create_task(&task(ID), &EnqueueOptions::default());

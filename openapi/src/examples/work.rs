@@ -6,12 +6,18 @@ use super::{
 };
 use crate::{
     CancelData, CancelMessage, CancelType, ErrorReport, ExecuteData, ExecuteMessage, ExecuteType,
-    Executor, ExecutorKind, ExecutorList, ExecutorRequest, FinishAnswer, FinishAnswers,
-    FinishBatch, FinishEntry, FinishRequest, Grants, Lease, LeaseList, LeaseRenewal, LeaseRequest,
-    MessageLease, RenewRequest, Task, TaskStatus,
+    Executor, ExecutorChange, ExecutorKind, ExecutorList, ExecutorRequest, FinishAnswer,
+    FinishAnswers, FinishBatch, FinishEntry, FinishRequest, Grants, Lease, LeaseList, LeaseRenewal,
+    LeaseRequest, MessageLease, RenewRequest, Task, TaskStatus,
 };
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Resumes an executor and limits it.
+#[must_use]
+pub fn executor_change() -> ExecutorChange {
+    ExecutorChange { paused: Some(false), concurrency: Some(Some(4)) }
+}
 
 /// Registers the TOM's worker.
 #[must_use]

@@ -1,4 +1,4 @@
-use actix_web::{HttpResponse, delete, get, put, web::Path};
+use actix_web::{HttpResponse, delete, get, patch, put, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 
@@ -151,6 +151,32 @@ fn check_worker(registration: &Registration, before: Option<&Target>) -> Result<
     }
     let detail = "the token needs the scope admin, for another executor than one of kind worker";
     Err(Error::new(ErrorCode::Forbidden, detail))
+}
+
+/// Pause, resume or limit an executor
+#[utoipa::path(
+    tag = "executors",
+    operation_id = "update_executor",
+    params(OfExecutor),
+    request_body(content = wire::ExecutorChange, example = json!(wire::examples::executor_change())),
+    responses(
+        (status = 200, description = "The executor as it is now", body = wire::Executor,
+            example = json!(wire::examples::executor())),
+        Problems<(Sent, NoSuchExecutor, Written)>,
+    )
+)]
+#[patch("/executors/{name}")]
+pub(super) async fn update_executor(
+    state: Shared,
+    caller: Caller,
+    name: Path<String>,
+    body: Body<wire::ExecutorChange>,
+) -> Result<HttpResponse, Error> {
+    let name = known_name(&name)?;
+    let note = caller.note("update_executor", &name);
+    let change = convert::executor_change(name, &body.0)?;
+    let executor = state.store.change_executor(change, note).await?.ok_or_else(not_found)?;
+    Ok(HttpResponse::Ok().json(convert::wire_executor(executor)))
 }
 
 /// Forget an executor

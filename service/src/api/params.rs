@@ -95,7 +95,7 @@ pub(super) struct Traced {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 pub(super) struct Enqueueing {
-    /// `wait=S` answers when the task has ended, or after S seconds, at most 60 (RFC 7240). Other
+    /// `wait=S` answers when the task has ended, or after S seconds, at most 50 (RFC 7240). Other
     /// preferences are ignored.
     #[param(rename = "Prefer", example = "wait=10")]
     prefer: Option<String>,

@@ -91,6 +91,7 @@ fn api(config: &mut ApiConfig<'_>) {
         .service(executors::list_executors)
         .service(executors::get_executor)
         .service(executors::put_executor)
+        .service(executors::update_executor)
         .service(executors::delete_executor)
         .service(plugins::list_plugins)
         .service(plugins::get_plugin)

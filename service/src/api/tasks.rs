@@ -31,7 +31,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Wait {
-    /// Answer when the task has ended, or after so many seconds; more than 60 count as 60.
+    /// Answer when the task has ended, or after so many seconds; more than 50 count as 50.
     #[param(value_type = Option<i64>, minimum = 0, maximum = 4_294_967_295_i64, example = 10)]
     wait: Option<u32>,
 }
@@ -71,7 +71,8 @@ pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
 /// Enqueue a task
 ///
 /// The answer comes after the task is stored. With `Prefer: wait=S` it comes when the task has
-/// ended, or after S seconds (at most 60), and holds the record as it is then. A token without the
+/// ended, or after S seconds (at most 50, which
+/// `Preference-Applied` says), and holds the record as it is then. A token without the
 /// scope `read` is shown what it has said itself, and the task's status: otherwise `args` and
 /// `kwargs` are empty, and so are `progress`, `return_value` and `errors`.
 #[utoipa::path(

@@ -31,6 +31,8 @@ pub(super) fn webhooks() -> Paths {
             body = serde_json::Value, example = json!({"sources": 1204})),
         (status = 202, description = "Accepted: it renews and finishes its lease by itself"),
         (status = 204, description = "Succeeded, with null"),
+        (status = 401, description = "Not started: the signature is not known; the executor is held"),
+        (status = 403, description = "Not started: the service may not; the executor is held"),
         (status = "4XX", description = "Failed, and not to be tried again", body = wire::ErrorReport,
             content_type = "application/problem+json", example = json!(wire::examples::error_report())),
         (status = 429, description = "Not started; nothing more before `Retry-After`",

@@ -95,6 +95,11 @@ impl Target {
             Self::Worker => true,
         }
     }
+
+    /// How many of its tasks run at once where nothing is said: as many as workers ask for.
+    pub fn concurrency_default(&self) -> Option<u32> {
+        (!self.is_worker()).then_some(CONCURRENCY_DEFAULT)
+    }
 }
 
 /// An address that the service may call: http or https, with a host, without credentials, and

@@ -105,8 +105,11 @@ pub const LOG_PIECE_BYTES_MAX: usize = 64 * 1024;
 pub const PAGE_DEFAULT: u32 = 100;
 /// How far `explain` counts the tasks ahead of one.
 pub const AHEAD_COUNTED_MAX: u32 = 1_000;
-/// How long a request may wait for a task to end.
-pub const WAIT_MAX: Duration = Duration::from_mins(1);
+/// How long a request waits for a task to end, or a worker for one to begin: less than the minute
+/// after which proxies give up on an answer (nginx's `proxy_read_timeout`).
+pub const WAIT_MAX: Duration = Duration::from_secs(50);
+/// How long a worker may ask to wait.
+pub const WAIT_ASKED_MAX: Duration = Duration::from_mins(1);
 /// How long a cancelled attempt may take to stop.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
 /// The longest time an executor can ask to be left alone.

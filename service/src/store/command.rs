@@ -9,7 +9,7 @@ use super::{
     enqueue::{self, EnqueueAnswer},
     error::{Error, Result},
     events,
-    executors::{self, NotRegistered, Registered},
+    executors::{self, ExecutorChange, NotRegistered, Registered},
     plugins::{self, ActivateAnswer, ActivateRequest, Installed, UninstallAnswer},
     prune::{self, PruneRequest, Pruned},
     queues::{self, QueueChange, SetAnswer},
@@ -21,7 +21,7 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
-    executor::Registration,
+    executor::{Executor, Registration},
     lease::{LeaseToken, Renewal},
     names::{ExecutorName, PluginName},
     plugin::NewPlugin,
@@ -145,6 +145,7 @@ impl Batch {
     /// Whether it changes who serves which tasks.
     pub(super) fn changes_routing(&self) -> bool {
         !(self.put.is_empty()
+            && self.change.is_empty()
             && self.remove.is_empty()
             && self.install.is_empty()
             && self.activate.is_empty()
@@ -178,6 +179,7 @@ impl Command {
             Self::Finish(pending) => pending.input.outcome.bytes(),
             Self::Install(pending) => pending.input.component.len(),
             Self::Put(_)
+            | Self::Change(_)
             | Self::Remove(_)
             | Self::Activate(_)
             | Self::Uninstall(_)
@@ -200,6 +202,7 @@ impl Command {
 
 commands! {
     Put put: Registration => std::result::Result<Registered, NotRegistered>, executors::put;
+    Change change: ExecutorChange => Option<Executor>, executors::change;
     Remove remove: ExecutorName => bool, executors::remove;
     Install install: NewPlugin => std::result::Result<Installed, NotRegistered>, plugins::install;
     Activate activate: ActivateRequest => ActivateAnswer, plugins::activate;

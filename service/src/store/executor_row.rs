@@ -21,6 +21,10 @@ use crate::domain::{
 /// A `concurrency` without a limit, in a column that has to hold a number.
 const NO_LIMIT: u32 = 0;
 
+pub(super) fn concurrency_number(concurrency: Option<u32>) -> i32 {
+    number(concurrency.unwrap_or(NO_LIMIT))
+}
+
 /// What a registration says, for insert and update.
 #[derive(Debug, Insertable, AsChangeset)]
 #[diesel(table_name = executors, treat_none_as_null = true)]
@@ -74,7 +78,7 @@ impl<'a> RegistrationRow<'a> {
             name: registration.name.as_str(),
             kind: registration.target.kind_number(),
             task_paths: to_json(&patterns, "task_paths")?,
-            concurrency: number(registration.concurrency.unwrap_or(NO_LIMIT)),
+            concurrency: concurrency_number(registration.concurrency),
             lease_us: duration_micros(registration.lease),
             timeout_us,
             max_attempts,

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::{
     error::Result,
-    executor_row::RegistrationRow,
+    executor_row::{RegistrationRow, concurrency_number},
     link::on_engine,
     plugins, reads, registry,
     rows::{corrupt, micros},
@@ -12,7 +12,7 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
-    executor::{Executor, ExecutorId, Registration, Target},
+    executor::{Circuit, Executor, ExecutorId, Registration, Target},
     limits::{EXECUTORS_MAX, TASK_PATHS_IN_ALL_MAX},
     names::ExecutorName,
     plugin::{ActiveVersion, PluginVersion},
@@ -34,6 +34,25 @@ pub enum NotRegistered {
     TooManyExecutors,
     /// All executors together would have more than [`TASK_PATHS_IN_ALL_MAX`].
     TooManyTaskPaths,
+}
+
+/// A change of an executor; what is `None` stays as it is.
+#[derive(Clone, Debug)]
+pub struct ExecutorChange {
+    pub name: ExecutorName,
+    pub paused: Option<bool>,
+    /// `Some(None)`: the default of its kind.
+    pub concurrency: Option<Option<u32>>,
+}
+
+/// By default a closed circuit.
+#[derive(Debug, Default, AsChangeset)]
+#[diesel(table_name = executors, treat_none_as_null = true)]
+struct CircuitRow {
+    failures: i32,
+    failed_at: Option<i64>,
+    held_until: Option<i64>,
+    hold_reason: Option<String>,
 }
 
 /// Registers executors anew or in place of what was registered under their names. A new
@@ -104,13 +123,7 @@ fn store(
         .select(executors::id);
     let known: Option<i64> = on_engine!(&mut tx.link, c => known.first(c).optional())?;
     let id = if let Some(id) = known {
-        let circuit = (
-            executors::failures.eq(0),
-            executors::failed_at.eq(None::<i64>),
-            executors::held_until.eq(None::<i64>),
-            executors::hold_reason.eq(None::<String>),
-        );
-        let change = diesel::update(executors::table.find(id)).set((row, circuit));
+        let change = diesel::update(executors::table.find(id)).set((row, CircuitRow::default()));
         on_engine!(&mut tx.link, c => change.execute(c))?;
         id
     } else {
@@ -128,6 +141,50 @@ fn store(
     let executor = executor.ok_or_else(|| corrupt("no such executor"))?;
     tx.registry.insert(executor.clone());
     Ok(Registered { executor, created: known.is_none() })
+}
+
+/// Changes what of it is said of executors, and returns those that are there.
+pub(super) fn change(
+    tx: &mut Tx<'_>,
+    changes: &[&ExecutorChange],
+) -> Result<Vec<Option<Executor>>> {
+    changes.iter().map(|change| change_one(tx, change)).collect()
+}
+
+fn change_one(tx: &mut Tx<'_>, change: &ExecutorChange) -> Result<Option<Executor>> {
+    let named = executors::table.filter(executors::name.eq(change.name.as_str()));
+    let id = named.select(executors::id);
+    let id: Option<i64> = on_engine!(&mut tx.link, c => id.first(c).optional())?;
+    let Some(mut executor) = reads::executor(&mut tx.link, id)? else {
+        return match id {
+            Some(_) => Err(corrupt("an executor that cannot be read")),
+            None => Ok(None),
+        };
+    };
+    let registration = &mut executor.registration;
+    registration.paused = change.paused.unwrap_or(registration.paused);
+    if let Some(concurrency) = change.concurrency {
+        registration.concurrency = concurrency.or(registration.target.concurrency_default());
+    }
+    // Somebody has seen to it: whatever kept calls from it is to be tried again.
+    if change.paused == Some(false) {
+        executor.circuit = Circuit::default();
+    }
+    executor.updated_at = tx.now;
+    let values = (
+        executors::paused.eq(registration.paused),
+        executors::concurrency.eq(concurrency_number(registration.concurrency)),
+        executors::updated_at.eq(micros(tx.now)),
+    );
+    let row = executors::table.find(executor.id.0);
+    on_engine!(&mut tx.link, c => diesel::update(row).set(values).execute(c))?;
+    if change.paused == Some(false) {
+        let closed = CircuitRow::default();
+        on_engine!(&mut tx.link, c => diesel::update(row).set(closed).execute(c))?;
+    }
+    changed(tx, false)?;
+    tx.registry.insert(executor.clone());
+    Ok(Some(executor))
 }
 
 /// Forgets executors and says which were there. What runs there goes on; what waits for them is

@@ -81,7 +81,7 @@ pub use copy::{Copied, CopiedTable, CopyProgress, copy};
 pub use enqueue::{EnqueueAnswer, EnqueueConflict, Enqueued};
 pub use error::{Error, Misplaced, Result};
 pub use events::EventChunk;
-pub use executors::{NotRegistered, Registered};
+pub use executors::{ExecutorChange, NotRegistered, Registered};
 pub use feed::{EventReader, Heard, TaskWatch};
 pub use flaws::Flaws;
 pub use history::TaskNews;

@@ -7,8 +7,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{
     ActivateAnswer, ActivateRequest, CancelAnswer, CancelRequest, ClaimRequest, Claims,
     CreateTokenAnswer, CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error,
-    FinishRequest, Installed, LeaseLost, NotRegistered, Note, Pruned, QueueChange, Registered,
-    Result, RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer, audit,
+    ExecutorChange, FinishRequest, Installed, LeaseLost, NotRegistered, Note, Pruned, QueueChange,
+    Registered, Result, RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer,
+    audit,
     claim::Claimer,
     command::{Command, Pending},
     events,
@@ -22,7 +23,7 @@ use crate::{
         Timestamp,
         attempt::Outcome,
         event::EventRetention,
-        executor::{ExecutorId, Registration},
+        executor::{Executor, ExecutorId, Registration},
         lease::{Claimed, Lease, LeaseToken},
         names::{ExecutorName, PluginName, TokenName},
         places::PluginRoom,
@@ -147,6 +148,15 @@ impl Store {
         note: Note,
     ) -> Result<std::result::Result<Registered, NotRegistered>> {
         self.ask_noted(Command::Put, registration, note, std::result::Result::is_ok).await
+    }
+
+    /// Pauses, resumes or limits an executor, if there is one of the name.
+    pub async fn change_executor(
+        &self,
+        change: ExecutorChange,
+        note: Note,
+    ) -> Result<Option<Executor>> {
+        self.ask_noted(Command::Change, change, note, Option::is_some).await
     }
 
     /// Says whether it was there.

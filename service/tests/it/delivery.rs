@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 
 use crate::support::{
     executor::{Reply, TestExecutor},
-    on_both_engines,
+    on_both_engines, until,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -187,6 +187,33 @@ on_both_engines! {
         assert_eq!((task.status, task.deliveries), (TaskStatus::Failed, 3));
         assert_eq!(task.errors[0].kind, TaskErrorKind::Unreachable);
         assert_eq!(executor.calls().len(), 3);
+    }
+
+    async fn an_executor_that_does_not_know_the_service_gets_its_tasks_later(app: App) {
+        let app = app.start();
+        for status in [401, 403] {
+            let knows = Arc::new(AtomicUsize::new(0));
+            let executor = TestExecutor::start({
+                let knows = Arc::clone(&knows);
+                move |_| match knows.load(Ordering::SeqCst) {
+                    0 => Reply::status(status),
+                    _ => Reply::ok("1"),
+                }
+            })
+            .await;
+            app.register(&executor).await;
+            let once = TaskRequest { max_attempts: Some(1), ..at_once("a.b") };
+            let id = app.enqueue_with(once).await.id;
+            let held = until("a hold", || async {
+                app.client.get_executor("exec").await.unwrap().hold
+            })
+            .await;
+            let reason = format!("the executor answered {status}: it does not take the service's");
+            assert!(held.reason.starts_with(&reason), "{held:?}");
+            knows.store(1, Ordering::SeqCst);
+            let task = app.end(id).await;
+            assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1), "{status}");
+        }
     }
 
     async fn b111_later_and_too_slow_are_not_the_end(app: App) {

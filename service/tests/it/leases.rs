@@ -257,6 +257,27 @@ on_both_engines! {
         assert_eq!(count, 10_000);
     }
 
+    async fn an_end_that_says_nothing_is_a_success_with_null(app: App) {
+        let app = app.start();
+        let worker = app.register_workers("workers", |_| {}).await;
+        for _ in 0..3 {
+            app.enqueue("a.b").await;
+        }
+        let leases = worker.lease(3).await;
+        let [one, other, batched] = &leases[..] else { panic!("{leases:?}") };
+        for (lease, body) in [(one, "{}"), (other, r#"{"return_value":null,"error":null}"#)] {
+            let answer = app.post(&format!("/leases/{}/finish", lease.token), body).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        let body = format!(r#"{{"results":[{{"token":"{}"}}]}}"#, batched.token);
+        assert_eq!(app.post("/leases/finish", body).await.status, 200);
+        for lease in leases {
+            let task = app.task(lease.task.id).await;
+            assert_eq!(task.status, TaskStatus::Successful);
+            assert!(task.return_value.is_none_or(|value| value.as_str() == "null"));
+        }
+    }
+
     async fn bad_reports_are_refused_and_the_lease_lives_on(app: App) {
         let app = app.start();
         let executor = TestExecutor::start(|_| Reply::status(202)).await;
@@ -264,7 +285,6 @@ on_both_engines! {
         app.enqueue("a.b").await;
         let token = executor.called(1).await[0].message().data.lease.token;
         for (what, body, problem) in [
-            ("finish", "{}", "422 invalid_field "),
             ("finish", r#"{"return_value":1,"cancelled":true}"#, "422 invalid_field "),
             ("finish", r#"{"result":1}"#, "422 invalid_field /result"),
             ("finish", r#"{"return_value":NaN}"#, "400 malformed_json /return_value"),

@@ -1,25 +1,23 @@
 //! What an HTTP executor is sent, and what its answers mean.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use nightshift_client::types::{
-    ErrorCode, ExecutorRequest, TaskErrorKind, TaskRequest, TaskStatus,
+    ErrorCode, Executor, ExecutorChange, ExecutorRequest, ReasonCode, TaskErrorKind, TaskRequest,
+    TaskStatus,
 };
 use serde_json::Value;
-use standardwebhooks::Webhook;
 
 use crate::support::{
     app::{SECRET, json},
-    executor::{Call, Reply, TestExecutor},
-    on_both_engines,
+    executor::{Reply, TestExecutor, verify},
+    on_both_engines, until,
 };
 
 const OLD_SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-
-fn verify(call: &Call, secret: &str, body: &str) -> bool {
-    let headers = call.headers.iter().map(|(name, value)| {
-        (name.parse::<reqwest::header::HeaderName>().unwrap(), value.parse().unwrap())
-    });
-    Webhook::new(secret).unwrap().verify(body.as_bytes(), &headers.collect()).is_ok()
-}
 
 on_both_engines! {
     async fn calls_are_signed_with_both_secrets(app: App) {
@@ -58,6 +56,54 @@ on_both_engines! {
         };
         let refused = app.client.put_executor("new", &request).await.unwrap_err();
         assert_eq!(refused.code(), Some(ErrorCode::InvalidField), "it has none yet");
+    }
+
+    async fn a_change_of_an_executor_leaves_the_rest_as_it_is(app: App) {
+        let app = app.start();
+        let executor = TestExecutor::start(|_| Reply::ok("1")).await;
+        let before = app.register_as("exec", &executor, |r| r.concurrency = Some(3)).await;
+        let change = async |change: ExecutorChange| app.client.update_executor("exec", &change).await;
+        let shown = change(ExecutorChange::default()).await.unwrap();
+        assert_eq!(Executor { updated_at: before.updated_at, ..shown }, before);
+        let paused = |paused| ExecutorChange { paused: Some(paused), ..ExecutorChange::default() };
+        let shown = change(paused(true)).await.unwrap();
+        assert_eq!((shown.paused, shown.concurrency), (true, Some(3)));
+        assert_eq!(app.client.get_executor("exec").await.unwrap(), shown);
+        let id = app.enqueue("a.b").await.id;
+        let reasons = app.client.explain_task(id).await.unwrap().reasons;
+        assert_eq!(reasons[0].code, ReasonCode::ExecutorPaused);
+        let limit = |concurrency| ExecutorChange { concurrency, ..ExecutorChange::default() };
+        assert_eq!(change(limit(Some(Some(7)))).await.unwrap().concurrency, Some(7));
+        assert_eq!(change(limit(Some(None))).await.unwrap().concurrency, Some(10));
+        let refused = change(limit(Some(Some(0)))).await.unwrap_err();
+        assert_eq!(refused.code(), Some(ErrorCode::InvalidField));
+        assert!(change(paused(false)).await.is_ok());
+        assert_eq!(app.end(id).await.status, TaskStatus::Successful);
+        assert!(verify(&executor.calls()[0], SECRET, &executor.calls()[0].body), "as before");
+        let unknown = app.client.update_executor("none", &paused(true)).await.unwrap_err();
+        assert_eq!(unknown.code(), Some(ErrorCode::ExecutorNotFound));
+    }
+
+    async fn an_executor_that_is_resumed_is_not_held_any_more(app: App) {
+        let app = app.start();
+        let busy = Arc::new(AtomicBool::new(true));
+        let executor = TestExecutor::start({
+            let busy = Arc::clone(&busy);
+            move |_| {
+                if busy.load(Ordering::SeqCst) {
+                    return Reply::Answer(503, "retry-after: 3600\r\n", String::new());
+                }
+                Reply::ok("1")
+            }
+        })
+        .await;
+        app.register(&executor).await;
+        let id = app.enqueue("a.b").await.id;
+        until("a hold", || async { app.client.get_executor("exec").await.unwrap().hold }).await;
+        busy.store(false, Ordering::SeqCst);
+        let resumed = ExecutorChange { paused: Some(false), ..ExecutorChange::default() };
+        assert_eq!(app.client.update_executor("exec", &resumed).await.unwrap().hold, None);
+        assert_eq!(app.end(id).await.status, TaskStatus::Successful);
     }
 
     async fn a_call_tells_all_about_the_attempt(app: App) {

@@ -265,7 +265,7 @@ on_both_engines! {
             FinishRequest { error: Some(error), ..FinishRequest::default() },
             value(&large),
             FinishRequest { cancelled: true, ..FinishRequest::default() },
-            FinishRequest::default(),
+            FinishRequest { cancelled: true, ..value("1") },
         ];
         let mut results: Vec<FinishEntry> = leases
             .iter()

@@ -7,6 +7,7 @@ use crate::{
     domain::{
         Invalid, Timestamp,
         attempt::{Failure, FailureKind, LogLevel, LogLine, Outcome, Progress},
+        json::JsonText,
         limits::LOG_LINES_PER_RENEWAL_MAX,
         log::{NewLog, NewLogLine},
     },
@@ -51,8 +52,9 @@ pub(in crate::api) fn wire_log_line(line: LogLine) -> wire::LogLine {
     }
 }
 
-/// Exactly one of the three ways to end an attempt. Many clients send what they leave out as
-/// null, so a return value of null beside another way is none. A return value that cannot be kept
+/// One of the three ways to end an attempt. Many clients leave out what is null, so that nothing is a
+/// return value of null; and many send what they leave out as null, so that a return value of null
+/// beside another way is none. A return value that cannot be kept
 /// is an end, too: the work was done, and to do it again would not make it smaller.
 pub(in crate::api) fn outcome(
     request: wire::FinishRequest,
@@ -67,10 +69,11 @@ pub(in crate::api) fn outcome(
             Ok(value) => Outcome::Succeeded(value),
             Err(too_deep) => rejected("nightshift.ReturnValueTooDeep", too_deep.to_string()),
         }),
+        (None, None, false) => Ok(Outcome::Succeeded(JsonText::null())),
         (_, Some(error), false) if nothing => Ok(Outcome::Failed(failure(error))),
         (_, None, true) if nothing => Ok(Outcome::Cancelled),
         _ => {
-            let detail = "exactly one of return_value, error and cancelled: true is needed";
+            let detail = "only one of return_value, error and cancelled: true may be given";
             Err(Error::new(ErrorCode::InvalidField, detail).at(""))
         }
     }

@@ -8,15 +8,13 @@ use crate::{
     api::Error,
     domain::{
         Invalid,
-        executor::{
-            CONCURRENCY_DEFAULT, Executor, LEASE_DEFAULT, Registration, Secret, StoredSecret,
-            Target,
-        },
+        executor::{Executor, LEASE_DEFAULT, Registration, Secret, StoredSecret, Target},
         grants::Grants,
         names::ExecutorName,
         plugin::{self, MEMORY_MIB_DEFAULT},
         queue,
     },
+    store,
     vault::Vault,
 };
 
@@ -36,16 +34,21 @@ pub(in crate::api) fn registration(
     let registration = Registration {
         name,
         task_paths: task_paths.collect::<Result<_, _>>()?,
-        concurrency: match target {
-            Target::Http { .. } | Target::Wasm { .. } => concurrency.or(Some(CONCURRENCY_DEFAULT)),
-            Target::Worker => concurrency,
-        },
+        concurrency: concurrency.or(target.concurrency_default()),
         lease: request.lease_seconds.map_or(LEASE_DEFAULT, lease),
         defaults: options(request.timeout_seconds, request.max_attempts, request.backoff)?,
         paused: request.paused,
         target,
     };
     Ok(registration.checked()?)
+}
+
+pub(in crate::api) fn executor_change(
+    name: ExecutorName,
+    change: &wire::ExecutorChange,
+) -> Result<store::ExecutorChange, Invalid> {
+    let concurrency = change.concurrency.map(|limit| limit.map(queue::concurrency).transpose());
+    Ok(store::ExecutorChange { name, paused: change.paused, concurrency: concurrency.transpose()? })
 }
 
 fn target(

@@ -9,7 +9,7 @@ use crate::{
         Invalid,
         executor::ExecutorId,
         lease::{Assignment, Claimed},
-        limits::{LEASES_MAX, QUEUES_ASKED_MAX, WAIT_MAX},
+        limits::{LEASES_MAX, QUEUES_ASKED_MAX, WAIT_ASKED_MAX, WAIT_MAX},
         names::QueueName,
         queue::QueueFilter,
         task,
@@ -47,9 +47,10 @@ pub(in crate::api) fn lease_request(
 /// How long a worker is ready to wait.
 pub(in crate::api) fn lease_wait(seconds: Option<i64>) -> Result<Duration, Error> {
     let wait = u64::try_from(seconds.unwrap_or(0)).ok().map(Duration::from_secs);
-    Ok(wait.filter(|wait| *wait <= WAIT_MAX).ok_or_else(|| {
-        Invalid::new("wait_seconds", format!("must be 0 to {}", WAIT_MAX.as_secs()))
-    })?)
+    let wait = wait.filter(|wait| *wait <= WAIT_ASKED_MAX).ok_or_else(|| {
+        Invalid::new("wait_seconds", format!("must be 0 to {}", WAIT_ASKED_MAX.as_secs()))
+    })?;
+    Ok(wait.min(WAIT_MAX))
 }
 
 fn queue_names(field: &'static str, names: &[String]) -> Result<Vec<QueueName>, Invalid> {

@@ -27,7 +27,7 @@ pub(super) use self::task::content;
 pub(super) use self::{
     attempt::{log_lines, outcome, progress, too_large, wire_log_line},
     event::{event_type, wire_event},
-    executor::{registration, wire_executor},
+    executor::{executor_change, registration, wire_executor},
     lease::{ALL_QUEUES, lease_request, lease_wait, wire_lease},
     plugin::wire_plugin,
     queue::{queue_change, wire_queue},

@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use futures_util::TryStreamExt;
 use nightshift_client::{
     Client,
-    types::{Executor, ExecutorKind, ExecutorList, Granted},
+    types::{Executor, ExecutorChange, ExecutorKind, ExecutorList, Granted},
 };
 
 use super::output::{Cell, Output, details, table};
@@ -24,6 +24,10 @@ pub(super) enum ExecutorCommand {
     List,
     /// Show an executor
     Get(Name),
+    /// Start none of its tasks
+    Pause(Name),
+    /// Start its tasks again, and try it at once if it is held
+    Resume(Name),
     /// Forget an executor
     Delete(Name),
     /// Say whether an HTTP executor does what is asked of one; needs no service
@@ -42,6 +46,8 @@ impl ExecutorCommand {
             Self::Put(put) => put.run(client, out).await?,
             Self::List => out.print(&all(client).await?, show_list)?,
             Self::Get(Name { name }) => out.print(&client.get_executor(&name).await?, show)?,
+            Self::Pause(Name { name }) => set_paused(client, &name, true, out).await?,
+            Self::Resume(Name { name }) => set_paused(client, &name, false, out).await?,
             Self::Delete(Name { name }) => client.delete_executor(&name).await?,
             Self::Check(check) => return check.run(out).await,
         }
@@ -51,6 +57,11 @@ impl ExecutorCommand {
 
 async fn all(client: &Client) -> anyhow::Result<ExecutorList> {
     Ok(ExecutorList { items: client.executors().try_collect().await?, next_cursor: None })
+}
+
+async fn set_paused(client: &Client, name: &str, paused: bool, out: Output) -> anyhow::Result<()> {
+    let change = ExecutorChange { paused: Some(paused), ..ExecutorChange::default() };
+    out.print(&client.update_executor(name, &change).await?, show)
 }
 
 pub(super) fn variable(text: &str) -> Result<(String, String), String> {

@@ -27,9 +27,13 @@ pub(in crate::cli) struct Put {
     /// before [default: those that the plugin describes]
     #[arg(long)]
     task_path: Vec<String>,
-    /// whsec_ and the base64 of 24 to 64 bytes [default: made for a new one, and printed once]
+    /// whsec_ and the base64 of 24 to 64 bytes [default: the stored one; for a new executor that of
+    /// NIGHTSHIFT_SECRET, or else one is made and printed once]
     #[arg(long)]
     secret: Option<String>,
+    /// By its variable only.
+    #[arg(long, hide = true, env = "NIGHTSHIFT_SECRET", hide_env_values = true)]
+    secret_of_new: Option<String>,
     /// The secret before, while it is being replaced
     #[arg(long, requires = "secret")]
     previous_secret: Option<String>,
@@ -85,11 +89,13 @@ impl Put {
             (None, None, None) => ExecutorKind::Worker,
         };
         let was_called = before.as_ref().is_some_and(|before| before.kind == ExecutorKind::Http);
-        let made = (kind == ExecutorKind::Http && !was_called && self.secret.is_none())
-            .then(|| make_secret(&Entropy::from_system()));
+        let needs_secret = kind == ExecutorKind::Http && !was_called && self.secret.is_none();
+        // Of an executor that has one, the variable may be meant for another.
+        let given = self.secret_of_new.clone().filter(|_| needs_secret);
+        let made = (needs_secret && given.is_none()).then(|| make_secret(&Entropy::from_system()));
         let name = self.name.clone();
         let mut request = self.onto(kind, before)?;
-        request.secret = request.secret.or_else(|| made.clone());
+        request.secret = request.secret.or(given).or_else(|| made.clone());
         let executor = client.put_executor(&name, &request).await?;
         out.print(&executor, show)?;
         match made {

@@ -25,9 +25,13 @@ pub(crate) async fn read(response: Response, bytes_max: usize, now: Timestamp) -
     if status == StatusCode::ACCEPTED {
         return Answer::Accepted;
     }
-    if is_not_now(status) {
+    if is_not_now(status) || is_not_us(status) {
         let retry_after = retry_after(response.headers(), now);
-        let reason = format!("the executor answered {}", status.as_u16());
+        let mut reason = format!("the executor answered {}", status.as_u16());
+        if is_not_us(status) {
+            reason
+                .push_str(": it does not take the service's signature, or asks for more than that");
+        }
         return Answer::Ended(Outcome::Undelivered { reason, retry_after });
     }
     let encoding = encoding(response.headers());
@@ -52,6 +56,12 @@ fn is_not_now(status: StatusCode) -> bool {
         status,
         StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
     )
+}
+
+/// The executor does not know the service, as after a secret was changed on one side only: each of its
+/// tasks would fail for good.
+fn is_not_us(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 /// How the body is encoded although the call accepts no encoding: a server that compresses

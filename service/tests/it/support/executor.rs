@@ -6,6 +6,7 @@ use std::{
 };
 
 use nightshift_client::types::ExecuteMessage;
+use standardwebhooks::Webhook;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -270,4 +271,12 @@ async fn read(stream: &mut BufReader<TcpStream>, connection: usize) -> Option<Ca
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await.ok()?;
     Some(Call { headers, body: String::from_utf8(body).unwrap(), connection })
+}
+
+/// Whether the call of this body is signed by the secret.
+pub fn verify(call: &Call, secret: &str, body: &str) -> bool {
+    let headers = call.headers.iter().map(|(name, value)| {
+        (name.parse::<reqwest::header::HeaderName>().unwrap(), value.parse().unwrap())
+    });
+    Webhook::new(secret).unwrap().verify(body.as_bytes(), &headers.collect()).is_ok()
 }

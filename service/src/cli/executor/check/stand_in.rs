@@ -251,9 +251,12 @@ fn finish(request: FinishRequest) -> Said {
         }
         FinishRequest { return_value: None, error: Some(_), cancelled: false } => Said::Error,
         FinishRequest { return_value: None, error: None, cancelled: true } => Said::Cancelled,
-        _ => Said::Nonsense(
-            "a finish has exactly one of return_value, error and cancelled".to_owned(),
-        ),
+        FinishRequest { return_value: None, error: None, cancelled: false } => {
+            Said::Value(Json::null())
+        }
+        _ => {
+            Said::Nonsense("a finish has only one of return_value, error and cancelled".to_owned())
+        }
     }
 }
 
