@@ -30,7 +30,7 @@ demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 s
 
 .PHONY: test
 test: ## Everything that CI runs
-test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django helm alerts
+test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django helm alerts proxy
 	$(MAKE) tom CI=1
 
 .PHONY: check
@@ -137,6 +137,12 @@ helm: tools ## Check the chart and compose.yaml, and start the service as the ch
 alerts: tools ## Have a real Prometheus read the alert rules and a service, and answer the dashboard
 	$(BUILD)
 	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift scripts/alerts.sh
+
+.PHONY: proxy
+proxy: tools ## Restart two services under load behind nginx and HAProxy, as docs/PROXY.md has them
+	$(BUILD)
+	TOOLS="$(TOOLS)" NIGHTSHIFT=$(TARGET)/debug/nightshift \
+		scripts/postgres.sh scripts/proxy.sh
 
 .PHONY: image
 image: tools ## Build the container with buildah, and have it do tasks; BINARY=FILE compiles nothing

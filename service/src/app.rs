@@ -121,6 +121,7 @@ pub struct App {
     vital: Vital,
     stopping: CancellationToken,
     drain: Drain,
+    drain_time: Duration,
     traces: Traces,
     store: Store,
     closing: Closing,
@@ -171,7 +172,7 @@ impl App {
         };
         let (server, address) = serve(config, state, certificates.as_ref())?;
         let wasm = Arc::new(wasm_executor(config, plugins, &opened.store));
-        let http = executor(public_url(config, address).trim_end_matches('/'))?;
+        let http = executor(&config.public_url(address))?;
         let (store, until) = (|| opened.store.clone(), || stopping.clone());
         let warming = tokio::spawn(warm_up(store(), Arc::clone(&wasm), until()));
         let drain = Drain::new(config.shutdown_grace());
@@ -201,6 +202,7 @@ impl App {
             vital,
             stopping,
             drain,
+            drain_time: config.drain_time(),
             traces,
             store: opened.store,
             closing: opened.closing,
@@ -233,15 +235,22 @@ impl App {
     }
 
     /// Stops: claims no more, waits for what runs, hands back the rest, answers what was asked,
-    /// and returns after the last commit. Executors can report until the end.
+    /// and returns after the last commit. Executors can report until the end, and requests are taken
+    /// for the drain time at least: a balancer goes on sending them until it has seen that `/readyz` says
+    /// no, and over connections that it keeps, each of which ends with its next answer.
     pub async fn stop(self) -> anyhow::Result<()> {
         // First of all: from here on its parts may end.
         self.stopping.cancel();
         self.drain.stop_claiming.cancel();
+        let hurry = self.drain.hurry;
+        let drained = tokio::time::timeout(self.drain_time, hurry.cancelled_owned());
+        let drained = tokio::spawn(drained);
         for Part { name, task } in self.working {
             task.await.with_context(|| format!("the {name} did not end by itself"))?;
         }
         self.warming.await.context("getting plugins ready panicked")?;
+        // Over or cut short: both are the end of it.
+        let _drained = drained.await.context("the drain panicked")?;
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         drop(self.store);
@@ -264,12 +273,6 @@ fn admission(config: &Config, tokens: TokenTable) -> anyhow::Result<Access> {
         );
     }
     Ok(access)
-}
-
-/// How executors reach the service, unless it is set.
-fn public_url(config: &Config, address: SocketAddr) -> String {
-    let scheme = if config.tls_certificate.is_some() { "https" } else { "http" };
-    config.public_url.clone().unwrap_or_else(|| format!("{scheme}://{address}"))
 }
 
 fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmExecutor {

@@ -1,5 +1,6 @@
 //! Settings: flags over environment (`NIGHTSHIFT_...`) over `nightshift.toml` over defaults.
 
+mod public_url;
 mod security;
 mod sources;
 
@@ -78,6 +79,8 @@ pub struct Config {
     pub events_bytes_max: u64,
     /// How long running attempts may go on after SIGTERM.
     pub shutdown_grace_seconds: u64,
+    /// How long requests are still taken after SIGTERM, while `/readyz` says no.
+    pub drain_seconds: u64,
     /// Bytes of a request's body.
     pub body_bytes_max: usize,
     /// Bytes of a batch's body.
@@ -145,6 +148,7 @@ impl Default for Config {
             events_retention_seconds: 3_600,
             events_bytes_max: 64 * 1024 * 1024,
             shutdown_grace_seconds: 25,
+            drain_seconds: 0,
             body_bytes_max: 4 * 1024 * 1024,
             batch_bytes_max: 64 * 1024 * 1024,
             return_value_bytes_max: 4 * 1024 * 1024,
@@ -301,6 +305,10 @@ impl Config {
 
     pub fn shutdown_grace(&self) -> Duration {
         Duration::from_secs(self.shutdown_grace_seconds)
+    }
+
+    pub fn drain_time(&self) -> Duration {
+        Duration::from_secs(self.drain_seconds)
     }
 
     pub fn retention(&self) -> Retention {

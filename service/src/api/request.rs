@@ -46,7 +46,7 @@ pub async fn around<B: MessageBody + 'static>(
     }
     // The server closes the connection of a request that offered HTTP/2 or another protocol. Java's
     // client offers it with each request; unless it is told, it sends the next one into the void.
-    let closes = request.head().upgrade();
+    let closes = request.head().upgrade() || is_stopping(&request);
     async {
         let mut answer = match check_doors(&request) {
             Ok(()) => next.call(request).await?.map_into_boxed_body(),
@@ -73,6 +73,12 @@ pub async fn around<B: MessageBody + 'static>(
     }
     .instrument(span)
     .await
+}
+
+/// Whether the service goes, so that a connection that is kept would end in the middle of a request.
+fn is_stopping(request: &ServiceRequest) -> bool {
+    let state = request.app_data::<Data<State>>();
+    state.is_some_and(|state| state.stopping.is_cancelled())
 }
 
 /// An answer whose length nobody knows.

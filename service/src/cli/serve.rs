@@ -76,6 +76,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     shutdown_grace_seconds: Option<u64>,
+    /// How long requests are still taken after SIGTERM, for proxies in front [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain_seconds: Option<u64>,
     /// Send traces there by OTLP over HTTP, http://HOST:4318 [default: nowhere]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,6 +97,9 @@ impl Serve {
         telemetry::init(&config.log, config.log_format)?;
         for exposed in sources.exposed(&config)? {
             tracing::warn!("{exposed}");
+        }
+        if let Some(sentence) = config.misses_public_url() {
+            tracing::warn!("{sentence}");
         }
         raise_open_files();
         // Listened for from the start: a signal must not find the default, which kills.

@@ -17,6 +17,8 @@ use serde_json::Value;
 
 use super::{Config, DatabaseUrl};
 
+const PREFIX: &str = "NIGHTSHIFT_";
+
 /// Variables that begin like settings but belong to clients.
 const CLIENT_VARIABLES: &[&str] = &["server", "token", "secret"];
 
@@ -67,7 +69,11 @@ impl Sources {
         let file = file.or_else(|| Path::new("nightshift.toml").canonicalize().ok());
         Self {
             file: file.map(Toml::file_exact).map_or_else(Figment::new, Figment::from),
-            environment: Figment::from(Env::prefixed("NIGHTSHIFT_").ignore(CLIENT_VARIABLES)),
+            environment: Figment::from(
+                Env::prefixed(PREFIX)
+                    .ignore(CLIENT_VARIABLES)
+                    .filter(|name| is_meant(&name.as_str().to_uppercase())),
+            ),
             flags: Figment::from(Serialized::globals(flags)),
         }
     }
@@ -131,7 +137,7 @@ impl Sources {
             return Source::Flag(format!("--{}", name.replace('_', "-")));
         }
         if self.environment.contains(name) {
-            return Source::Environment(format!("NIGHTSHIFT_{}", name.to_uppercase()));
+            return Source::Environment(format!("{PREFIX}{}", name.to_uppercase()));
         }
         let found = self.file.find_metadata(name).and_then(|found| found.source.as_ref());
         let path = found.and_then(|source| source.file_path());
@@ -156,6 +162,19 @@ impl Sources {
         };
         format!("the setting {name} cannot be used: {what}; it comes from: {}", self.source(name))
     }
+}
+
+/// Whether a variable of the environment is a setting: an empty one is none, and Kubernetes sets some
+/// in every pod beside a service that is called nightshift.
+fn is_meant(name: &str) -> bool {
+    let value = |name: &str| std::env::var_os(format!("{PREFIX}{name}"));
+    let is_address =
+        |name| value(name).is_some_and(|value| value.to_string_lossy().contains("://"));
+    let is_link = name == "SERVICE_HOST"
+        || name == "SERVICE_PORT"
+        || name.starts_with("SERVICE_PORT_")
+        || ((name == "PORT" || name.starts_with("PORT_")) && is_address("PORT"));
+    !is_link && value(name).is_none_or(|value| !value.is_empty())
 }
 
 /// Whether others than owner and group can read the file, and come to it.

@@ -252,6 +252,43 @@ async fn what_a_start_would_refuse_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_executors_cannot_call_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = "t".repeat(32);
+    let bind = [("NIGHTSHIFT_BIND", "0.0.0.0:1"), ("NIGHTSHIFT_ADMIN_TOKEN", &token)];
+    let said = Said::of(folder.path(), &[], &bind).await;
+    let (status, message) = said.check("public_url");
+    assert_eq!(status, "warn");
+    let expected = "bind is 0.0.0.0:1, but public_url is not set: ";
+    assert!(message.starts_with(expected) && message.contains("http://localhost:1,"), "{message}");
+    let said = Said::of(folder.path(), &["--public-url", "http://tasks.lan"], &bind).await;
+    assert!(!said.report["checks"].to_string().contains("public_url"), "{:#}", said.report);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_of_kubernetes_and_empty_ones_are_no_settings() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = Said::of(
+        folder.path(),
+        &[],
+        &[
+            ("NIGHTSHIFT_SERVICE_HOST", "10.96.7.1"),
+            ("NIGHTSHIFT_SERVICE_PORT", "8700"),
+            ("NIGHTSHIFT_SERVICE_PORT_HTTP", "8700"),
+            ("NIGHTSHIFT_PORT", "tcp://10.96.7.1:8700"),
+            ("NIGHTSHIFT_PORT_8700_TCP", "tcp://10.96.7.1:8700"),
+            ("NIGHTSHIFT_PORT_8700_TCP_ADDR", "10.96.7.1"),
+            ("NIGHTSHIFT_ATTEMPTS_MAX", ""),
+        ],
+    )
+    .await;
+    assert_eq!(said.setting("attempts_max"), (&Value::from(1_000), "default"));
+    let said = Said::of(folder.path(), &[], &[("NIGHTSHIFT_PORT", "8700")]).await;
+    let expected = ("fail", "there is no setting port; it comes from: environment NIGHTSHIFT_PORT");
+    assert_eq!(said.check("settings"), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn settings_of_the_folders_above_are_nobody_s() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("nightshift.toml"), "retention_seconds = 5").unwrap();

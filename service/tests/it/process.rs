@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::support::{
     SOON,
     app::SECRET,
-    executor::{Reply, TestExecutor},
+    executor::{Reply, TestExecutor, verify},
     process::{Service, binary},
     soon, until,
 };
@@ -83,6 +83,31 @@ async fn c27_sigterm_waits_for_what_runs_and_claims_no_more() {
     assert_eq!((task.status, task.attempts), (TaskStatus::Successful, 1));
     let late = service.client.get_task(late, Some(SOON)).await.unwrap();
     assert_eq!((late.status, late.attempts), (TaskStatus::Successful, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_taken_until_the_drain_time_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path(), "127.0.0.1:0", &["--drain-seconds", "600"]).await;
+    let http = reqwest::Client::new();
+    let ready = async || {
+        http.get(format!("{}/readyz", service.server)).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(ready().await, 200);
+    service.signal("TERM");
+    until("a service that is not ready", || async { (ready().await == 503).then_some(()) }).await;
+    let stored = http
+        .post(format!("{}/tasks", service.server))
+        .header("content-type", "application/json")
+        .body(r#"{"task_path":"a.b"}"#)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stored.status(), 201);
+    assert_eq!(stored.headers()["connection"], "close", "the next one goes elsewhere");
+    service.signal("TERM");
+    let (code, log) = service.exited().await;
+    assert_eq!(code, Some(0), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -259,6 +284,8 @@ async fn the_command_line_does_what_the_api_does() {
         run(&format!("executor put exec --url {url} --task-path echo --task-path fails"), 0).await;
     assert!(made.contains("whsec_"), "a secret is made, and shown once");
     assert!(run("executor list", 0).await.0.contains("echo fails"));
+    assert!(run("executor pause exec", 0).await.0.contains("paused"));
+    assert!(run("executor resume exec", 0).await.0.contains("ready"));
     // Text that is not JSON is text; numbers keep their digits.
     let (value, _) = run("enqueue echo m31.fits 1e-7 [1,2] -5 --kwarg x=1 --wait", 0).await;
     assert_eq!(value, r#"["m31.fits",1e-7,[1,2],-5]"#);
@@ -286,6 +313,31 @@ async fn the_command_line_does_what_the_api_does() {
     let (_, error) = run("executor get exec", 2).await;
     assert!(error.contains("executor_not_found"), "{error}");
     run(&format!("logs {}", enqueue(&service.client, &TaskRequest::new("x")).await), 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_secret_of_a_new_executor_may_lie_in_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let executor = TestExecutor::start(|_| Reply::ok("1")).await;
+    let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
+    let put = async |secret: &str| {
+        let output = binary()
+            .args(["--server", &service.server, "executor", "put", "exec"])
+            .args(["--url", &executor.url(), "--task-path", "a"])
+            .env("NIGHTSHIFT_SECRET", secret)
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && !said.contains("whsec_"), "{said}");
+    };
+    put(SECRET).await;
+    // It may be that of another executor now.
+    put("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").await;
+    enqueue(&service.client, &TaskRequest::new("a")).await;
+    executor.called(1).await;
+    let call = &executor.calls()[0];
+    assert!(verify(call, SECRET, &call.body));
 }
 
 #[tokio::test(flavor = "multi_thread")]

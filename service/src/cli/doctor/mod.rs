@@ -60,6 +60,7 @@ async fn examine(sources: Sources, server: &str, token: Option<&str>) -> anyhow:
     let inspected = inspect(&config).await?;
     checks.extend(database::checks(&inspected));
     checks.extend(open_door(&config, &inspected)?);
+    checks.extend(config.misses_public_url().map(|sentence| Check::warn("public_url", sentence)));
     checks.extend(disk::checks(&config)?);
     checks.extend(config.tls()?.map(certificate));
     checks.push(service::check(&service_address(&config, server), token).await?);
