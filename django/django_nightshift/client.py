@@ -177,9 +177,13 @@ class _Call:
 
 
 def _json(answer: httpx.Response) -> Any:
-    if answer.is_success:
+    if not answer.is_success:
+        raise _problem(answer)
+    try:
         return json.loads(answer.content) if answer.content else None
-    raise _problem(answer)
+    except ValueError:
+        # A network's page for all who have not signed in, say.
+        raise _problem(answer) from None
 
 
 def _problem(answer: httpx.Response) -> ServiceRefused:

@@ -11,7 +11,7 @@ from ..client import Service
 from ..exceptions import ServiceRefused, ServiceUnavailable, TaskTimeout
 from ..execute import Outcome
 from .child import CANCELLED, HURRY, TIMEOUT
-from .slots import Slot
+from .slots import Slot, settle
 
 logger = logging.getLogger("django_nightshift.worker")
 
@@ -57,6 +57,8 @@ class Attempt:
         work = asyncio.ensure_future(self.slot.run(self.lease["task"], self._heard))
         ended: set[asyncio.Future[Any]] = {work, self.stopped}
         watchers = [asyncio.create_task(w) for w in (self._beat(), self._tick(), self._hurry())]
+        for watcher in watchers:
+            watcher.add_done_callback(self._watched)
         try:
             await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
             why = self.stopped.result() if self.stopped.done() else None
@@ -66,6 +68,11 @@ class Attempt:
             # so is a cancelled task in a thread, which may look whether it is cancelled.
             if self.slot.interruptible or why in (None, CANCELLED):
                 await work
+        except BaseException:
+            if not work.done():
+                # Nobody looks after the task any more, and another worker may begin it.
+                self.slot.close()
+            raise
         finally:
             for watcher in watchers:
                 watcher.cancel()
@@ -78,9 +85,13 @@ class Attempt:
             await work
             free()
 
+    def _watched(self, watcher: "asyncio.Task[None]") -> None:
+        """An attempt that is not looked after any more is not run on."""
+        if not watcher.cancelled() and (error := watcher.exception()) is not None:
+            settle(self.stopped, error)
+
     def _stop(self, why: int) -> None:
-        if not self.stopped.done():
-            self.stopped.set_result(why)
+        settle(self.stopped, why)
 
     def _heard(self, message: tuple[Any, ...]) -> None:
         """Keeps what the task said for the next heartbeat."""

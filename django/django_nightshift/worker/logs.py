@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from io import TextIOBase
 from typing import TextIO
 
 from ..compat import TASKS_LOGGER
@@ -11,7 +12,7 @@ WORKER_LOGGER = "django_nightshift"
 LEVELS = {0: logging.CRITICAL, 1: logging.INFO}
 
 
-def configure_logging(verbosity: int, stream: TextIO | None = None) -> None:
+def configure_logging(verbosity: int, stream: TextIO | TextIOBase | None = None) -> None:
     """0 shows nothing but disasters, 1 what happens, 2 and 3 everything."""
     for name in (TASKS_LOGGER, WORKER_LOGGER):
         logger = logging.getLogger(name)

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,10 @@ from ..backend import NightshiftBackend
 from ..exceptions import NightshiftError, ServiceRefused, ServiceUnavailable, WorkerLost
 from ..registration import ensure_registered
 from .attempt import Attempt, released
-from .slots import ProcessSlot, Slot, ThreadSlot
+from .processes import ProcessSlot
+from .reload import Files, Watcher
+from .slots import Slot, call_in
+from .threads import ThreadSlot
 
 logger = logging.getLogger("django_nightshift.worker")
 
@@ -45,7 +49,11 @@ class Settings:
     threads: bool
     #: Seconds that a task may take at most, whatever it says itself.
     timeout: float | None
+    #: Ends when code has changed, to be started again.
+    reload: bool
     verbosity: int
+    #: Shows what worker processes say; None where they do so themselves.
+    written: Callable[[str], object] | None = None
 
 
 class Worker:
@@ -63,18 +71,29 @@ class Worker:
         self.left = settings.max_tasks
         self.failure: Exception | None = None
         self.pause = 0.0
+        #: Whether it is to be started again.
         self.reload = False
 
     def _slot(self) -> Slot:
+        imported = self._imported if self.settings.reload else None
         if self.settings.threads:
-            return ThreadSlot(self.backend)
-        return ProcessSlot(self.backend.alias, self.settings.verbosity)
+            return ThreadSlot(self.backend, imported)
+        return ProcessSlot(
+            self.backend.alias,
+            self.settings.verbosity,
+            imported=imported,
+            written=self.settings.written,
+        )
 
     async def run(self) -> None:
         """Works until it is done. A signal ends it when its tasks have ended, a second at once."""
         self.drain = asyncio.Event()
         self.hurry = asyncio.Event()
         self._listen_for_signals()
+        if self.settings.reload:
+            loop = asyncio.get_running_loop()
+            self.watcher = Watcher(partial(call_in, loop, self._stop_to_reload))
+            self.watcher.start()
         logger.info(
             "Starting worker worker_id=%s queues=%s",
             self.settings.worker_id,
@@ -85,7 +104,7 @@ class Worker:
             if self.settings.startup_delay and self.settings.interval:
                 # Against a herd of workers that all start at once.
                 await self._sleep(random.random())
-            await asyncio.gather(*(slot.start() for slot in self.slots))
+            await self._unless_drained(asyncio.gather(*(slot.start() for slot in self.slots)))
             await self._work()
         finally:
             self._close()
@@ -102,11 +121,24 @@ class Worker:
                 self.lease_seconds = float(executor["lease_seconds"])
                 return
 
+    async def _unless_drained(self, work: "asyncio.Future[Any]") -> None:
+        """Waits for the work, unless the worker is told to stop."""
+        drain = asyncio.ensure_future(self.drain.wait())
+        try:
+            await asyncio.wait({work, drain}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            drain.cancel()
+        if work.done():
+            work.result()
+            return
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
     def _close(self) -> None:
         for slot in self.slots:
             slot.close()
-        if self.hurry.is_set() and self.settings.threads:
-            # Threads cannot be stopped, and would be waited for.
+        if self.hurry.is_set() and self.settings.threads and not self.failure:
+            # Python may abort where a thread writes while it ends.
             logging.shutdown()
             sys.stdout.flush()
             os._exit(0)
@@ -127,7 +159,10 @@ class Worker:
         )
         self.drain.set()
 
-    def stop_to_reload(self) -> None:
+    def _imported(self, files: Files) -> None:
+        self.watcher.also(files)
+
+    def _stop_to_reload(self) -> None:
         """Ends as after a signal, to be started again."""
         self.reload = True
         self.drain.set()
@@ -190,6 +225,10 @@ class Worker:
             return None
         except ServiceRefused as error:
             # It will not change its mind; what runs is finished first.
+            self._fail(error)
+            return None
+        except Exception as error:
+            # As it does where the answer was not the service's.
             self._fail(error)
             return None
         self._answers()
@@ -257,15 +296,15 @@ class Worker:
         self.changed.set()
 
     async def _attempt(self, slot: Slot, lease: dict[str, Any]) -> None:
-        attempt = Attempt(
-            self.service,
-            slot,
-            lease,
-            lease_seconds=self.lease_seconds,
-            timeout=self.settings.timeout,
-            hurry=self.hurry,
-        )
         try:
+            attempt = Attempt(
+                self.service,
+                slot,
+                lease,
+                lease_seconds=self.lease_seconds,
+                timeout=self.settings.timeout,
+                hurry=self.hurry,
+            )
             # The next task need not wait until the end of this one is recorded.
             await attempt.run(partial(self._free, slot))
         except WorkerLost as error:

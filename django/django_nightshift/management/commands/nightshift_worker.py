@@ -5,6 +5,7 @@ import secrets
 import socket
 import sys
 from argparse import ArgumentParser, BooleanOptionalAction
+from functools import partial
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +14,6 @@ from django.core.management.base import BaseCommand, CommandError
 from ...compat import DEFAULT_QUEUE_NAME
 from ...exceptions import NightshiftError, WorkerLost
 from ...worker.logs import configure_logging
-from ...worker.reload import watch_files
 from ...worker.worker import Settings, Worker
 from .. import arguments
 
@@ -97,27 +97,27 @@ class Command(BaseCommand):
         )
 
     def handle(self, *, verbosity: int, **options: Any) -> None:
-        configure_logging(verbosity, None if self.stdout._out is sys.stdout else self.stdout)
+        # Where `call_command` is to write elsewhere, so are the lines of the worker's processes.
+        stream = None if self.stdout._out is sys.stdout else self.stdout
+        configure_logging(verbosity, stream)
         if options["reload"] and options["batch"]:
             logger.warning(
                 "Warning: --reload and --batch cannot be specified together. Disabling autoreload."
             )
             options["reload"] = False
-        asyncio.run(self._run(verbosity, options))
+        written = None if stream is None else partial(stream.write, ending="")
+        asyncio.run(self._run(self._settings(verbosity, options, written), options))
 
-    async def _run(self, verbosity: int, options: dict[str, Any]) -> None:
-        backend = arguments.chosen_backend(options)
-        worker = Worker(backend, self._settings(verbosity, options))
+    async def _run(self, settings: Settings, options: dict[str, Any]) -> None:
+        worker = Worker(arguments.chosen_backend(options), settings)
         try:
-            if options["reload"]:
-                watch_files(worker.stop_to_reload)
             await worker.run()
         except (NightshiftError, WorkerLost) as error:
             raise CommandError(str(error)) from error
         if worker.reload:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
-    def _settings(self, verbosity: int, options: dict[str, Any]) -> Settings:
+    def _settings(self, verbosity: int, options: dict[str, Any], written: Any) -> Settings:
         queue_names = arguments.names(options["queue_name"])
         excluded = arguments.names(options["exclude_queues"])
         if not queue_names:
@@ -129,6 +129,7 @@ class Command(BaseCommand):
             queue_names=queue_names,
             exclude_queue_names=excluded,
             verbosity=verbosity,
+            written=written,
             **{
                 name: options[name]
                 for name in (
@@ -139,6 +140,7 @@ class Command(BaseCommand):
                     "concurrency",
                     "threads",
                     "timeout",
+                    "reload",
                 )
             },
         )
