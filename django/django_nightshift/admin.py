@@ -11,6 +11,7 @@ from django.template.response import TemplateResponse
 from .backend import NightshiftBackend, nightshift_backends
 from .client import task_url
 from .exceptions import NightshiftError, ServiceRefused
+from .execute import tell_of_end
 from .models import Task
 from .results import parse_time
 
@@ -103,8 +104,11 @@ class TaskAdmin(admin.ModelAdmin):
         done = 0
         for task_id in task_ids:
             try:
-                _backend().service.request("POST", task_url(task_id, f"/{action}"))
+                record = _backend().service.request("POST", task_url(task_id, f"/{action}"))
                 done += 1
+                if action == "cancel" and record["finished_at"]:
+                    # It waited, so that no worker says it.
+                    tell_of_end(_backend(), record)
             except NightshiftError as error:
                 messages.error(request, f"{task_id}: {error}")
         if done:

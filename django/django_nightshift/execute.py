@@ -43,9 +43,18 @@ class Outcome:
     error: dict[str, Any] | None = None
     #: Whether there was such a task.
     found: bool = True
+    #: Whether `task_finished` has been sent, or need not be.
+    told: bool = True
 
     @classmethod
-    def of(cls, error: BaseException, *, retryable: bool = True, found: bool = True) -> "Outcome":
+    def of(
+        cls,
+        error: BaseException,
+        *,
+        retryable: bool = True,
+        found: bool = True,
+        told: bool = True,
+    ) -> "Outcome":
         """The end by this exception."""
         report: dict[str, Any] = {
             "exception_class_path": class_path(type(error)),
@@ -55,7 +64,7 @@ class Outcome:
         }
         if not retryable:
             report["retryable"] = False
-        return cls(error=report, found=found)
+        return cls(error=report, found=found, told=told)
 
     def body(self) -> bytes:
         """What a lease is finished with."""
@@ -80,6 +89,15 @@ def execute(backend: NightshiftBackend, record: dict[str, Any], reporter: Report
             retryable = not isinstance(error, SuspiciousOperation)
             return Outcome.of(error, retryable=retryable, found=False)
         return _run(backend, task, backend.result_of(record), reporter)
+    finally:
+        close_old_connections()
+
+
+def tell_of_end(backend: NightshiftBackend, record: dict[str, Any]) -> None:
+    """Sends `task_finished` for a task that has ended in a process that could not."""
+    close_old_connections()
+    try:
+        task_finished.send_robust(sender=type(backend), task_result=backend.result_of(record))
     finally:
         close_old_connections()
 

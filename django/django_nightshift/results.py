@@ -22,6 +22,7 @@ from .compat import (
     TaskResultDoesNotExist,
     empty_result_fields,
     task_backends,
+    task_finished,
 )
 from .exceptions import (
     CLASS_BY_KIND,
@@ -96,16 +97,22 @@ class TaskResult(BaseTaskResult):
         """Cancels the task: one that waits at once; one that runs is stopped by its worker.
 
         Django knows no word for it: the status becomes FAILED, with TaskCancelled as the error.
-        Raises TaskAlreadyFinished when it has ended.
+        Raises TaskAlreadyFinished when it has ended. `task_finished` is sent here for a task that
+        waited, and by the worker for one that ran.
         """
+        had_ended = self.is_finished
         with _refusals(self.id):
             record = self._service.request("POST", task_url(self.id, "/cancel"))
-        self._take(self._backend.result_of(record))
+        if self._take(self._backend.result_of(record)) and not had_ended:
+            task_finished.send_robust(sender=type(self._backend), task_result=self)
 
     async def acancel(self) -> None:
+        """As `cancel`, without blocking the event loop."""
+        had_ended = self.is_finished
         with _refusals(self.id):
             record = await self._service.arequest("POST", task_url(self.id, "/cancel"))
-        self._take(self._backend.result_of(record))
+        if self._take(self._backend.result_of(record)) and not had_ended:
+            await task_finished.asend_robust(sender=type(self._backend), task_result=self)
 
     @property
     def logs(self) -> list[LogLine]:

@@ -19,6 +19,8 @@ logger = logging.getLogger("django_nightshift.worker")
 HEARTBEAT_SECONDS_MAX = 3.0
 #: How long the end of an attempt is reported on, while the service is away.
 REPORT_SECONDS = 300.0
+#: How long the receivers of a signal may take outside of a task.
+TELL_SECONDS = 30.0
 LOG_LINES_A_REQUEST = 1_000
 #: About; the service keeps a MiB of one heartbeat, and drops the rest.
 LOG_CHARS_A_REQUEST = 256 * 1024
@@ -77,8 +79,13 @@ class Attempt:
             for watcher in watchers:
                 watcher.cancel()
         if work.done():
-            free()
-            await self._report(why, work.result())
+            outcome = work.result()
+            if outcome.told:
+                free()
+                await self._report(why, outcome)
+            else:
+                await self._tell(await self._report(why, outcome))
+                free()
             return
         await self._report(why, None)
         if why != HURRY:
@@ -148,16 +155,36 @@ class Attempt:
         await self.hurry.wait()
         self._stop(HURRY)
 
-    async def _report(self, why: int | None, outcome: Outcome | None) -> None:
-        """Says how it ended until the service has heard it, or does not want to know any more."""
+    async def _report(self, why: int | None, outcome: Outcome | None) -> Any:
+        """Says how it ended until the service has heard it, or does not want to know any more.
+
+        The task's record after it, where the service has answered.
+        """
         if why == LOST:
-            return
+            return None
         await self._send_the_rest()
         path, body = self._end(why, outcome)
         try:
-            await self.service.arequest("POST", self.url + path, body, seconds=REPORT_SECONDS)
+            return await self.service.arequest(
+                "POST", self.url + path, body, seconds=REPORT_SECONDS
+            )
         except (ServiceRefused, ServiceUnavailable) as error:
             logger.error("Task id=%s: its end could not be reported: %s", self.task_id, error)
+            return None
+
+    async def _tell(self, record: Any) -> None:
+        """Tells the site's code of an end of which the task's process could not."""
+        if not record or not record["finished_at"] or self.hurry.is_set():
+            return
+        telling = asyncio.ensure_future(self.slot.tell(record))
+        hurry = asyncio.ensure_future(self.hurry.wait())
+        ended = {telling, hurry}
+        await asyncio.wait(ended, timeout=TELL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not telling.done():
+            logger.warning("Task id=%s: receivers of task_finished take too long", self.task_id)
+            telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
 
     def _end(self, why: int | None, outcome: Outcome | None) -> tuple[str, bytes | None]:
         if why == CANCELLED:

@@ -50,10 +50,11 @@ class Orders(NamedTuple):
 def main(connection: Connection, alive: Connection, why: Any, orders: Orders) -> None:
     """Runs what comes over the connection, until it closes.
 
-    It first sends its pidfd, where there are any, and `("ready",)`. Each message to it is a task's
-    record. The answers are `("progress", fraction, message)`, `("log", line)` and at the end
-    `("done", outcome)`; beside them, where it is ordered to, `("files", files)` and `("line",
-    text)`. `why` is shared with the worker.
+    It first sends its pidfd, where there are any, and `("ready",)`. A message to it is `("run",
+    record)`, and answered by `("progress", fraction, message)`, `("log", line)` and at the end
+    `("done", outcome)`; or `("tell", record)` of a task that has ended, answered by `("done",
+    None)`. Beside these it sends `("files", files)` and `("line", text)` where it is ordered to.
+    `why` is shared with the worker.
     """
     # Ctrl+C in a terminal is for the worker alone, and what a task starts can be killed with it.
     os.setpgid(0, 0)
@@ -76,7 +77,7 @@ def main(connection: Connection, alive: Connection, why: Any, orders: Orders) ->
 
     from ..backend import nightshift_backend
     from ..context import send_logs_along
-    from ..execute import execute
+    from ..execute import execute, tell_of_end
     from .logs import configure_logging
     from .reload import Imports
 
@@ -89,12 +90,16 @@ def main(connection: Connection, alive: Connection, why: Any, orders: Orders) ->
     connection.send(("ready",))
     while True:
         try:
-            record = connection.recv()
+            what, record = connection.recv()
         except EOFError:
             return
         # The task before may have changed them.
         _listen_for_signals(reporter)
-        outcome = execute(backend, record, reporter)
+        outcome = None
+        if what == "tell":
+            tell_of_end(backend, record)
+        else:
+            outcome = execute(backend, record, reporter)
         reporter.files()
         connection.send(("done", outcome))
 

@@ -87,34 +87,50 @@ class ProcessSlot:
 
     async def run(self, record: dict[str, Any], listener: Listener) -> Outcome:
         self.why = 0
-        process = await self._send(record)
+        process, done = await self._converse(("run", record), listener)
+        if done is not None:
+            outcome: Outcome = done[1]
+            return outcome
+        # What it has started is not left behind, nor is a process that only closed its pipe.
+        process.kill()
+        await in_thread(process.join)
+        lost = WorkerLost(f"the process of the task ended with {process.exit()}")
+        return Outcome.of(lost, told=False)
+
+    async def tell(self, record: dict[str, Any]) -> None:
+        try:
+            await self._converse(("tell", record), lambda _: None)
+        except asyncio.CancelledError:
+            self._drop()
+            raise
+
+    async def _converse(
+        self, message: tuple[str, Any], listener: Listener
+    ) -> tuple["Process", tuple[Any, ...] | None]:
+        """Who has answered, and with what at the end; None where the process has ended before."""
+        process = await self._send(message)
         loop = asyncio.get_running_loop()
         messages: asyncio.Queue[Any] = asyncio.Queue()
         self.reader = threading.Thread(
             target=_read, args=(process, loop, messages), name="nightshift-reader", daemon=True
         )
         self.reader.start()
-        while (message := await messages.get()) is not None:
-            if message[0] == "done":
-                self._spare()
+        while (answer := await messages.get()) is not None:
+            if answer[0] == "done":
                 self.reader = None
-                outcome: Outcome = message[1]
-                return outcome
-            if not _aside(message, self.asides):
-                listener(message)
+                break
+            if not _aside(answer, self.asides):
+                listener(answer)
         self._spare()
-        # What it has started is not left behind, nor is a process that only closed its pipe.
-        process.kill()
-        await in_thread(process.join)
-        return Outcome.of(WorkerLost(f"the process of the task ended with {process.exit()}"))
+        return process, answer
 
-    async def _send(self, record: dict[str, Any]) -> "Process":
+    async def _send(self, message: tuple[str, Any]) -> "Process":
         while True:
             process = await self._living()
             # Somebody may have asked while it started.
             process.why.value = self.why
             try:
-                process.connection.send(record)
+                process.connection.send(message)
             except OSError:
                 # It has just died, and has begun nothing.
                 self._drop()
@@ -208,11 +224,11 @@ class Process:
 
     def send_signal(self, number: int) -> None:
         """Sends a signal, unless the process has ended: its number may be another one's by now."""
-        if self.pidfd is not None:
-            with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
+            if self.pidfd is not None:
                 signal.pidfd_send_signal(self.pidfd, number)
-        elif not self.has_ended():
-            os.kill(self.process.pid, number)
+            elif not self.has_ended():
+                os.kill(self.process.pid, number)
 
     def kill(self) -> None:
         """Kills it and what it has started, but for what has left its group."""

@@ -25,6 +25,9 @@ class Slot(Protocol):
     async def run(self, record: dict[str, Any], listener: Listener) -> Outcome:
         """Runs the task to its end."""
 
+    async def tell(self, record: dict[str, Any]) -> None:
+        """Tells the site's code that a task has ended, in the place where tasks run."""
+
     def interrupt(self, why: int) -> None:
         """Asks the task to stop; `run` ends soon after, if the slot is interruptible."""
 

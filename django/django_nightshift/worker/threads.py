@@ -11,10 +11,10 @@ from typing import Any
 
 from ..backend import NightshiftBackend
 from ..context import send_logs_along
-from ..execute import Outcome, execute
+from ..execute import Outcome, execute, tell_of_end
 from .forked import at_fork, leave
 from .reload import Files, Imports
-from .slots import Listener, call_in, settle
+from .slots import Listener, T, call_in, settle
 
 
 class ThreadSlot:
@@ -44,25 +44,37 @@ class ThreadSlot:
 
     async def run(self, record: dict[str, Any], listener: Listener) -> Outcome:
         self.why = 0
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[Outcome] = loop.create_future()
-        tell = partial(call_in, loop)
-        reporter = _ThreadReporter(self, partial(tell, listener), partial(self._files, tell))
+        say = partial(call_in, asyncio.get_running_loop())
+        reporter = _ThreadReporter(self, partial(say, listener), partial(self._files, say))
 
-        def work() -> None:
+        def work() -> Outcome:
             try:
-                outcome: Any = execute(self.backend, record, reporter)
+                return execute(self.backend, record, reporter)
+            finally:
+                self._files(say)
+
+        return await self._in_thread(work)
+
+    async def tell(self, record: dict[str, Any]) -> None:
+        await self._in_thread(lambda: tell_of_end(self.backend, record))
+
+    def _in_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def run() -> None:
+            try:
+                value: Any = work()
             except BaseException as error:
-                outcome = error
-            self._files(tell)
-            tell(settle, ended, outcome)
+                value = error
+            call_in(loop, settle, future, value)
 
-        self.work.put(work)
-        return await ended
+        self.work.put(run)
+        return future
 
-    def _files(self, tell: Callable[..., None]) -> None:
+    def _files(self, say: Callable[..., None]) -> None:
         if self.imported is not None and (files := self.imports.new()):
-            tell(self.imported, files)
+            say(self.imported, files)
 
     def interrupt(self, why: int) -> None:
         self.why = why
