@@ -24,6 +24,9 @@ def check_service(backend: "NightshiftBackend") -> Iterator[CheckMessage]:
             hint="Insert 'django_nightshift' in INSTALLED_APPS.",
             id="nightshift.E001",
         )
+    if _first_with(backend) != backend.alias:
+        # Said once of a service, however many aliases have it.
+        return
     try:
         backend.service.request("GET", "/queues?limit=1", seconds=CHECK_SECONDS)
     except ServiceUnavailable as error:
@@ -45,3 +48,15 @@ def check_service(backend: "NightshiftBackend") -> Iterator[CheckMessage]:
                 hint=f"Set {setting}['url'] or NIGHTSHIFT_SERVER.",
                 id="nightshift.E003",
             )
+
+
+def _first_with(backend: "NightshiftBackend") -> str:
+    """The alias of the site's first backend that has the same service and token."""
+    from .backend import nightshift_backends
+
+    def service(one: "NightshiftBackend") -> tuple[object, ...]:
+        options = one.nightshift
+        return options.url, options.token, options.verify
+
+    wanted = service(backend)
+    return next((b.alias for b in nightshift_backends() if service(b) == wanted), backend.alias)

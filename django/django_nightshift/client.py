@@ -164,14 +164,16 @@ class _Call:
         return 0.0 if self.once else max(0.0, min(pause, self._left()))
 
     def failure(self) -> ServiceUnavailable:
+        tried = "once" if self.once else f"for {self.seconds:g} seconds"
         if isinstance(self.last, httpx.Response):
-            why = str(_problem(self.last))
+            what = f"cannot do it now, tried {tried} ({_problem(self.last)})"
+        elif isinstance(self.last, httpx.ConnectError):
+            what = f"cannot be reached, tried {tried} ({self.last})"
+        elif isinstance(self.last, httpx.TimeoutException):
+            what = f"did not answer within {self.seconds + self.wait:g} seconds"
         else:
-            why = f"{type(self.last).__name__}: {self.last}"
-        failure = ServiceUnavailable(
-            f"Nightshift at {self.service.url} did not answer within "
-            f"{self.seconds + self.wait:g} seconds ({why})"
-        )
+            what = f"broke off, tried {tried} ({type(self.last).__name__}: {self.last})"
+        failure = ServiceUnavailable(f"Nightshift at {self.service.url} {what}")
         failure.__cause__ = self.last if isinstance(self.last, Exception) else None
         return failure
 

@@ -11,7 +11,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.db import close_old_connections
 from django.utils import timezone
 
-from .backend import NightshiftBackend
+from .backend import BACKEND_LABEL, NightshiftBackend, nightshift_backends
 from .compat import (
     STATUS,
     TASKS_LOGGER,
@@ -80,6 +80,7 @@ def execute(backend: NightshiftBackend, record: dict[str, Any], reporter: Report
     KeyboardInterrupt too, is its outcome and not this process's.
     """
     close_old_connections()
+    backend = _enqueued_by(backend, record)
     try:
         path = backend.nightshift.module_path(record["task_path"])
         try:
@@ -93,9 +94,19 @@ def execute(backend: NightshiftBackend, record: dict[str, Any], reporter: Report
         close_old_connections()
 
 
+def _enqueued_by(backend: NightshiftBackend, record: dict[str, Any]) -> NightshiftBackend:
+    """The backend of the alias that the task was enqueued with, where its tasks are run here."""
+    alias = record.get("labels", {}).get(BACKEND_LABEL)
+    for other in nightshift_backends():
+        if other.alias == alias and other.nightshift.executor == backend.nightshift.executor:
+            return other
+    return backend
+
+
 def tell_of_end(backend: NightshiftBackend, record: dict[str, Any]) -> None:
     """Sends `task_finished` for a task that has ended in a process that could not."""
     close_old_connections()
+    backend = _enqueued_by(backend, record)
     try:
         task_finished.send_robust(sender=type(backend), task_result=backend.result_of(record))
     finally:

@@ -8,14 +8,14 @@ from ..backend import NightshiftBackend, nightshift_backend
 from ..compat import DEFAULT_BACKEND_ALIAS, InvalidTaskBackend
 
 
-def add_backend(parser: ArgumentParser) -> None:
+def add_backend(parser: ArgumentParser, more: str = "") -> None:
     """The option `--backend`, which all commands have."""
     parser.add_argument(
         "--backend",
         nargs="?",
         default=DEFAULT_BACKEND_ALIAS,
         type=backend,
-        help="The backend to operate on (default: %(default)r)",
+        help=f"The backend to operate on{more} (default: %(default)r)",
     )
 
 

@@ -36,11 +36,15 @@ class ProcessSlot:
         alias: str,
         verbosity: int,
         *,
+        tasks_max: int | None = None,
         imported: Callable[[Files], None] | None = None,
         written: Callable[[str], object] | None = None,
     ) -> None:
-        """`imported` hears of files that its processes import, `written` of what they would have
-        written to the terminal."""
+        """Another process takes the place of one that has run `tasks_max`.
+
+        `imported` hears of files that its processes import, `written` of what they would have
+        written to the terminal.
+        """
         self.orders = child.Orders(
             alias,
             verbosity,
@@ -51,6 +55,9 @@ class ProcessSlot:
         #: Who hears what has nothing to do with the task.
         self.asides: Asides = {"files": imported, "line": written}
         self.context = _context()
+        self.tasks_max = tasks_max
+        #: How many more tasks the process runs; None for any number.
+        self.left = tasks_max
         self.process: Process | None = None
         #: One that does not yet take tasks.
         self.unready: Process | None = None
@@ -67,10 +74,14 @@ class ProcessSlot:
 
     async def _living(self) -> "Process":
         """A process that takes a task."""
+        if self.process is not None and self.left == 0:
+            await in_thread(self.process.join)
+            self._drop()
         if self.process is None or self.process.has_ended():
             self._drop()
             self.starting = in_thread(self._start)
             self.process = await self.starting
+            self.left = self.tasks_max
         return self.process
 
     def _start(self) -> "Process":
@@ -89,6 +100,7 @@ class ProcessSlot:
         self.why = 0
         process, done = await self._converse(("run", record), listener)
         if done is not None:
+            self._count()
             outcome: Outcome = done[1]
             return outcome
         # What it has started is not left behind, nor is a process that only closed its pipe.
@@ -96,6 +108,13 @@ class ProcessSlot:
         await in_thread(process.join)
         lost = WorkerLost(f"the process of the task ended with {process.exit()}")
         return Outcome.of(lost, told=False)
+
+    def _count(self) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left == 0 and self.process is not None:
+                # It ends by itself, and its memory is free before the next task comes.
+                self.process.connection.close()
 
     async def tell(self, record: dict[str, Any]) -> None:
         try:

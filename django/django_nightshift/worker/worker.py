@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..backend import NightshiftBackend
+from ..backend import NightshiftBackend, nightshift_backends
 from ..exceptions import NightshiftError, ServiceRefused, ServiceUnavailable, WorkerLost
 from ..registration import ensure_registered
 from .attempt import Attempt, released
@@ -49,6 +49,8 @@ class Settings:
     threads: bool
     #: Seconds that a task may take at most, whatever it says itself.
     timeout: float | None
+    #: How many tasks a process runs before another takes its place; None for any number.
+    max_tasks_per_process: int | None
     #: Ends when code has changed, to be started again.
     reload: bool
     verbosity: int
@@ -81,6 +83,7 @@ class Worker:
         return ProcessSlot(
             self.backend.alias,
             self.settings.verbosity,
+            tasks_max=self.settings.max_tasks_per_process,
             imported=imported,
             written=self.settings.written,
         )
@@ -99,6 +102,11 @@ class Worker:
             self.settings.worker_id,
             ",".join(self.settings.queue_names),
         )
+        if others := self._other_aliases():
+            logger.info(
+                "Tasks of the aliases %s of TASKS are run, too: they have the same executor.",
+                ", ".join(map(repr, others)),
+            )
         try:
             await self._register()
             if self.settings.startup_delay and self.settings.interval:
@@ -133,6 +141,15 @@ class Worker:
             return
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
+
+    def _other_aliases(self) -> list[str]:
+        ours = self.backend.nightshift
+        return [
+            other.alias
+            for other in nightshift_backends()
+            if other.alias != self.backend.alias
+            and (other.nightshift.url, other.nightshift.executor) == (ours.url, ours.executor)
+        ]
 
     def _close(self) -> None:
         for slot in self.slots:

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...compat import DEFAULT_QUEUE_NAME
 from ...exceptions import NightshiftError, WorkerLost
+from ...worker.health import Health
 from ...worker.logs import configure_logging
 from ...worker.worker import Settings, Worker
 from .. import arguments
@@ -58,7 +59,11 @@ class Command(BaseCommand):
             help="Start again when the code changes, once running tasks have ended "
             "(default: DEBUG)",
         )
-        arguments.add_backend(parser)
+        arguments.add_backend(
+            parser,
+            ": its service and its executor; tasks of other backends with the same executor are "
+            "run, too",
+        )
         parser.add_argument(
             "--no-startup-delay",
             action="store_false",
@@ -96,6 +101,18 @@ class Command(BaseCommand):
             "themselves.",
         )
 
+        parser.add_argument(
+            "--max-tasks-per-process",
+            type=arguments.count,
+            help="Start a new process after so many tasks, against tasks that leave memory behind "
+            "(default: never)",
+        )
+        parser.add_argument(
+            "--health-file",
+            help="Touch this file every five seconds while the worker is alive, and delete it at "
+            "the end.",
+        )
+
     def handle(self, *, verbosity: int, **options: Any) -> None:
         # Where `call_command` is to write elsewhere, so are the lines of the worker's processes.
         stream = None if self.stdout._out is sys.stdout else self.stdout
@@ -110,10 +127,17 @@ class Command(BaseCommand):
 
     async def _run(self, settings: Settings, options: dict[str, Any]) -> None:
         worker = Worker(arguments.chosen_backend(options), settings)
+        health = Health(options["health_file"])
+        try:
+            health.start()
+        except OSError as error:
+            raise CommandError(f"--health-file cannot be written: {error}") from error
         try:
             await worker.run()
         except (NightshiftError, WorkerLost) as error:
             raise CommandError(str(error)) from error
+        finally:
+            health.stop()
         if worker.reload:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606
 
@@ -124,6 +148,8 @@ class Command(BaseCommand):
             raise CommandError("--queue-name names no queue")
         if excluded and "*" not in queue_names:
             raise CommandError("--exclude-queues can only be used with --queue-name=*")
+        if options["max_tasks_per_process"] and options["threads"]:
+            raise CommandError("--max-tasks-per-process is for processes, not for --threads")
         return Settings(
             worker_id=options["worker_id"] or _default_worker_id(),
             queue_names=queue_names,
@@ -140,6 +166,7 @@ class Command(BaseCommand):
                     "concurrency",
                     "threads",
                     "timeout",
+                    "max_tasks_per_process",
                     "reload",
                 )
             },
