@@ -160,12 +160,11 @@ def test_the_start_method_is_the_one_of_the_site(site, run_all, tmp_path, method
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_all_processes_is_one_to_the_worker(site, start_worker, marker, number):
     """As systemd sends it, whatever the task before has done with it."""
-    assert number in (signal.SIGTERM, signal.SIGINT)
     before = forks.own_signals.enqueue(marker)
     result = tasks.mark_and_sleep.enqueue(marker, 2)
     worker = start_worker()
     until("begin of both", lambda: len(lines(marker)) == 2)
-    for pid in family(worker.process.pid):
+    for pid in reversed(family(worker.process.pid)):
         os.kill(pid, number)
     code, said = worker.ends()
     assert code == 0, said
@@ -260,3 +259,21 @@ def test_a_worker_whose_loop_ends_ends(site, start_worker, serve, answer, pool):
     )
     code, said = start_worker(*pool, url=url).ends()
     assert code == 1, said
+
+
+def test_an_attempt_that_is_not_looked_after_is_not_run_on(site, start_worker, serve, marker):
+    task = site.task(tasks.mark_and_sleep.enqueue(marker, 400))
+    lease = {"token": "t", "max_attempts": 1, "task": task}
+    url = serve(
+        {
+            ("GET", "/executors/django"): EXECUTOR,
+            ("POST", "/executors/django/leases"): json.dumps({"leases": [lease]}),
+            # An answer that says nothing of a cancel is not the service's.
+            ("POST", "/leases/t/renew"): "{}",
+        }
+    )
+    worker = start_worker(url=url)
+    (pid,) = begun(marker)
+    code, said = worker.ends()
+    assert code == 1, said
+    until("end of the process", lambda: not is_alive(pid))
