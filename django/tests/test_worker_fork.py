@@ -141,6 +141,18 @@ def test_a_pool_that_is_stopped(site, start_worker, marker, pool):
     assert result.return_value is False
 
 
+@POOLS
+def test_a_process_that_is_stopped_as_it_begins(site, start_worker, pool):
+    result = forks.stop_at_once.enqueue(200)
+    worker = start_worker(*pool)
+    assert result.wait(2 * SOON)
+    assert result.return_value is True
+    worker.signal(signal.SIGTERM)
+    code, said = worker.ends()
+    assert code == 0
+    assert said.count("shutting down") == 1
+
+
 @pytest.mark.parametrize("method", [None, "spawn"])
 def test_the_start_method_is_the_one_of_the_site(site, run_all, tmp_path, method):
     result = forks.start_method.enqueue()

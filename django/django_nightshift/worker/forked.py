@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -20,15 +21,25 @@ def at_fork(is_ours: Callable[[Any], bool], release: Callable[[], None]) -> None
     """From now on, each process that this one forks gets Python's own handling of signals in the
     place of `is_ours`, and calls `release`."""
 
+    masks = threading.local()
+
+    def block() -> None:
+        # One that comes before the child has its own handling would be lost, or taken by an event
+        # loop of the parent for its own.
+        masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, DEFAULTS)
+
+    def unblock() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.before)
+
     def forked() -> None:
-        # An event loop of the parent would take the child's signals for its own.
         signal.set_wakeup_fd(-1)
         for number, default in DEFAULTS.items():
             if is_ours(signal.getsignal(number)):
                 signal.signal(number, default)
         release()
+        unblock()
 
-    os.register_at_fork(after_in_child=forked)
+    os.register_at_fork(before=block, after_in_parent=unblock, after_in_child=forked)
 
 
 def leave() -> NoReturn:

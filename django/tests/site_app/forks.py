@@ -37,6 +37,19 @@ def pool_that_is_stopped(marker):
 
 
 @task()
+def stop_at_once(count):
+    """Whether each of so many processes has ended by a signal that came as it began."""
+    ends = []
+    for _ in range(count):
+        process = multiprocessing.Process(target=time.sleep, args=(400,))
+        process.start()
+        process.terminate()
+        process.join()
+        ends.append(process.exitcode)
+    return ends == [-signal.SIGTERM] * count
+
+
+@task()
 def start_method():
     return multiprocessing.get_start_method()
 
