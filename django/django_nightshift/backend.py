@@ -1,14 +1,15 @@
 """The backend for `TASKS`: tasks wait and run in Nightshift."""
 
 import json
+import logging
 import uuid
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.checks import CheckMessage
-from django.db import transaction
 from django.utils import timezone
 
 from .checks import check_service
@@ -23,10 +24,13 @@ from .compat import (
     task_enqueued,
     to_json,
 )
-from .exceptions import ServiceRefused
+from .exceptions import NightshiftError, ServiceRefused
 from .options import Options
 from .results import TaskResult, parse_time, result_of
 from .task import Task, copy_task, known_or_missing_task, resolve_run_after
+from .transactions import AfterCommit, open_transactions
+
+logger = logging.getLogger("django_nightshift")
 
 #: Time-ordered ids keep the service's index small; Python has them since 3.14.
 new_id = getattr(uuid, "uuid7", uuid.uuid4)
@@ -46,7 +50,9 @@ class NightshiftBackend(BaseTaskBackend):
 
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
-        self.nightshift = Options.read(alias, params.get("OPTIONS", {}))
+        self.nightshift = Options.read(alias, params)
+        # The attribute by which django-tasks before 0.10 says it.
+        self.enqueue_on_commit = self.nightshift.enqueue_on_commit
 
     @property
     def service(self) -> Service:
@@ -61,25 +67,29 @@ class NightshiftBackend(BaseTaskBackend):
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> TaskResult:
         """Hands the task to the service; it is stored there when this returns.
 
+        Within a transaction it is handed over by the commit, unless `enqueue_on_commit` is False:
+        a worker would not find rows that are not committed. Until then the result has no
+        `enqueued_at`, and the service does not know its id.
+
         The id is chosen here, so that saying it again after a broken connection is safe.
 
         Raises TypeError for arguments that are not JSON, ValueError for NaN, ServiceUnavailable
-        when the service does not answer within `request_timeout`. With the older framework's
-        default, which waits for the transaction's commit, the last is raised there.
+        when the service does not answer within `request_timeout`. Where the commit is waited for,
+        the last is raised there.
         """
         result, body = self._prepare(task, args, kwargs)
-        if self._waits_for_commit(task):
-            transaction.on_commit(partial(self._send, result, body))
-        else:
+        if not (self._waits_for_commit(task) and self._send_after_commit(result, body)):
             self._send(result, body)
         return result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> TaskResult:
         """As `enqueue`, without blocking the event loop."""
-        if self._waits_for_commit(task):
-            # Transactions belong to the thread that Django runs its sync code in.
-            return await super().aenqueue(task, args, kwargs)
         result, body = self._prepare(task, args, kwargs)
+        if self._waits_for_commit(task):
+            after_commit = partial(self._send_after_commit, result, body)
+            # Transactions belong to a thread: to this one, or to that of Django's sync code.
+            if after_commit() or await sync_to_async(after_commit, thread_sensitive=True)():
+                return result
         self._enqueued(result, await self.service.arequest("POST", "/tasks", body))
         await task_enqueued.asend(type(self), task_result=result)
         return result
@@ -169,6 +179,28 @@ class NightshiftBackend(BaseTaskBackend):
         head = json.dumps(given, allow_nan=False)[:-1]
         return f'{head}, "args": {args}, "kwargs": {kwargs}}}'.encode()
 
+    def _send_after_commit(self, result: TaskResult, body: bytes) -> bool:
+        """Sends the task once what this thread has begun is committed.
+
+        False, and nothing else, where it has begun nothing.
+        """
+        transactions = open_transactions()
+        if transactions:
+            AfterCommit(partial(self._send_late, result, body), transactions)
+        return bool(transactions)
+
+    def _send_late(self, result: TaskResult, body: bytes) -> None:
+        try:
+            self._send(result, body)
+        except NightshiftError:
+            # The caller of the commit may not know of the task.
+            logger.error(
+                "Task id=%s path=%s was not enqueued, though the transaction was committed",
+                result.id,
+                result.task.module_path,
+            )
+            raise
+
     def _send(self, result: TaskResult, body: bytes) -> None:
         self._enqueued(result, self.service.request("POST", "/tasks", body))
         task_enqueued.send(type(self), task_result=result)
@@ -180,9 +212,8 @@ class NightshiftBackend(BaseTaskBackend):
             object.__setattr__(result, name, getattr(stored, name))
 
     def _waits_for_commit(self, task: Any) -> bool:
-        """Only the older framework waits, unless the task or the settings say otherwise."""
-        waits = getattr(self, "_get_enqueue_on_commit_for_task", None)
-        return waits is not None and waits(task)
+        own = getattr(task, "enqueue_on_commit", None)
+        return self.nightshift.enqueue_on_commit if own is None else bool(own)
 
 
 def nightshift_backend(alias: str) -> NightshiftBackend:

@@ -12,6 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 DEFAULT_URL = "http://127.0.0.1:8700"
 #: A day. A worker that dies is noticed within its lease's 30 seconds; this is for work that hangs.
 DEFAULT_TASK_TIMEOUT = 86_400.0
+#: How django-tasks up to 0.9 calls `enqueue_on_commit`, beside the options.
+FORMER_KEY = "ENQUEUE_ON_COMMIT"
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,16 @@ class Options:
     secrets: tuple[str, ...] = ()
     #: Whether the service's certificate is checked; or a file of certificates to trust.
     verify: bool | str = True
+    #: Whether a task that is enqueued within a transaction waits for its commit.
+    enqueue_on_commit: bool = True
 
     @classmethod
-    def read(cls, alias: str, given: Mapping[str, Any]) -> "Options":
-        """The options as given, with what the environment says.
+    def read(cls, alias: str, params: Mapping[str, Any]) -> "Options":
+        """The options of a backend's settings, with what the environment says.
 
         Raises ImproperlyConfigured, naming the setting.
         """
+        given = _with_former_key(alias, params)
         known = {field.name for field in fields(cls)}
         for name in given:
             if name not in known:
@@ -80,6 +85,9 @@ class Options:
             refuse("max_attempts", f"is not a whole number from 1 to 100: {self.max_attempts!r}")
         if self.namespace is not None and (not self.namespace or set(self.namespace) & set(" *:")):
             refuse("namespace", f"must be a word without ':' or '*': {self.namespace!r}")
+        waits: Any = self.enqueue_on_commit
+        if not isinstance(waits, bool):
+            refuse("enqueue_on_commit", f"is not True or False: {waits!r}")
 
     def task_path(self, module_path: str) -> str:
         """The service's name for a function of this site."""
@@ -92,3 +100,20 @@ class Options:
     def patterns(self) -> list[str]:
         """The task paths that this site's workers serve."""
         return [self.task_path("*")]
+
+
+def _with_former_key(alias: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, with what django-tasks before 0.10 had beside them."""
+    given = dict(params.get("OPTIONS", {}))
+    if FORMER_KEY in params:
+        former = params[FORMER_KEY]
+        if not isinstance(former, bool):
+            raise ImproperlyConfigured(
+                f"TASKS[{alias!r}][{FORMER_KEY!r}] is not True or False: {former!r}"
+            )
+        if given.setdefault("enqueue_on_commit", former) != former:
+            raise ImproperlyConfigured(
+                f"TASKS[{alias!r}][{FORMER_KEY!r}] says the opposite of "
+                f"TASKS[{alias!r}]['OPTIONS']['enqueue_on_commit']; remove one of the two"
+            )
+    return given

@@ -11,6 +11,16 @@ from django.utils.module_loading import import_string
 
 from .compat import BaseTask
 
+#: What `using` takes beyond the framework's options.
+OWN_OPTIONS = (
+    "timeout",
+    "max_attempts",
+    "backoff",
+    "unique_key",
+    "expires_at",
+    "enqueue_on_commit",
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task(BaseTask):
@@ -29,13 +39,13 @@ class Task(BaseTask):
     unique_key: str | None = field(default=None, repr=False)
     #: A task that has not started by then fails with TaskExpired.
     expires_at: datetime | None = field(default=None, repr=False)
+    #: Whether the task waits for the commit of the transaction in which it is enqueued.
+    enqueue_on_commit: bool | None = field(default=None, repr=False)
 
     def using(self, **changes: Any) -> "Task":
         """A copy with these options; None leaves one as it is."""
         own = {
-            name: value
-            for name in ("timeout", "max_attempts", "backoff", "unique_key", "expires_at")
-            if (value := changes.pop(name, None)) is not None
+            name: value for name in OWN_OPTIONS if (value := changes.pop(name, None)) is not None
         }
         # The framework checks the names of the others.
         changed = BaseTask.using(self, **changes)

@@ -1,4 +1,4 @@
-"""Enqueuing where something is in the way: transactions, a service that is away, bad settings."""
+"""Enqueuing where something is in the way: a service that is away, bad settings."""
 
 import asyncio
 import json
@@ -14,10 +14,8 @@ import httpx
 import pytest
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
 from django_nightshift import NightshiftBackend
 from django_nightshift.compat import (
-    BaseTaskBackend,
     TaskResultDoesNotExist,
     task_backends,
     task_enqueued,
@@ -27,44 +25,9 @@ from django_nightshift.exceptions import ServiceRefused, ServiceUnavailable
 from conftest import HTTP, TESTS, direct, free_port, point_to, until
 from site_app import tasks
 
-WAITS_FOR_COMMIT = hasattr(BaseTaskBackend, "_get_enqueue_on_commit_for_task")
-
 
 def backend(**options):
     return NightshiftBackend("default", {"OPTIONS": options})
-
-
-@pytest.mark.skipif(not WAITS_FOR_COMMIT, reason="this framework does not wait for the commit")
-def test_c33_the_older_framework_waits_for_the_commit(site, database):
-    with transaction.atomic():
-        result = tasks.noop.enqueue()
-        assert result.enqueued_at is None
-        with pytest.raises(TaskResultDoesNotExist):
-            tasks.noop.get_result(result.id)
-    assert result.enqueued_at is not None
-    assert tasks.noop.get_result(result.id) == result
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
-        dropped = tasks.noop.enqueue()
-        raise ZeroDivisionError
-    with pytest.raises(TaskResultDoesNotExist):
-        tasks.noop.get_result(dropped.id)
-
-
-@pytest.mark.skipif(WAITS_FOR_COMMIT, reason="this framework waits for the commit")
-def test_c34_the_newer_framework_sends_at_once(site, database):
-    from functools import partial
-
-    with pytest.raises(ZeroDivisionError), transaction.atomic():
-        result = tasks.noop.enqueue()
-        transaction.on_commit(partial(tasks.add.enqueue, 1, 2))
-        raise ZeroDivisionError
-    assert tasks.noop.get_result(result.id) == result
-    with transaction.atomic():
-        transaction.on_commit(partial(tasks.add.enqueue, 1, 2))
-    assert [task["task_path"] for task in site.get("/tasks")["items"]] == [
-        "site_app.tasks.add",
-        "site_app.tasks.noop",
-    ]
 
 
 def test_c35_a_lost_answer_enqueues_one_task(site):
