@@ -48,6 +48,9 @@ class NightshiftBackend(BaseTaskBackend):
     supports_get_result = True
     supports_priority = True
 
+    #: Whether tasks come to their end while this process waits for it.
+    runs_elsewhere = True
+
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         self.nightshift = Options.read(alias, params)
@@ -184,10 +187,13 @@ class NightshiftBackend(BaseTaskBackend):
 
         False, and nothing else, where it has begun nothing.
         """
-        transactions = open_transactions()
+        transactions = self._open_transactions()
         if transactions:
-            AfterCommit(partial(self._send_late, result, body), transactions)
+            AfterCommit(self, partial(self._send_late, result, body), transactions)
         return bool(transactions)
+
+    def _open_transactions(self) -> list[Any]:
+        return open_transactions()
 
     def _send_late(self, result: TaskResult, body: bytes) -> None:
         try:

@@ -79,7 +79,7 @@ class TaskResult(BaseTaskResult):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Waits for the end, for at most so many seconds, and says whether it has come."""
-        for pause, seconds in _waits(timeout):
+        for pause, seconds in self._waits(timeout):
             time.sleep(pause)
             if self._take(self._backend.get_result(self.id, wait=seconds)):
                 return True
@@ -87,7 +87,7 @@ class TaskResult(BaseTaskResult):
 
     async def await_(self, timeout: float | None = None) -> bool:  # noqa: ASYNC109
         """As `wait`, without blocking the event loop."""
-        for pause, seconds in _waits(timeout):
+        for pause, seconds in self._waits(timeout):
             await asyncio.sleep(pause)
             if self._take(await self._backend.aget_result(self.id, wait=seconds)):
                 return True
@@ -140,6 +140,9 @@ class TaskResult(BaseTaskResult):
             lines.extend(map(_log_line, page["items"]))
             cursor = page["next_cursor"]
         return lines
+
+    def _waits(self, timeout: float | None) -> Iterator[tuple[float, int]]:
+        return _waits(timeout if self._backend.runs_elsewhere else 0)
 
     @property
     def _backend(self) -> Any:

@@ -14,17 +14,33 @@ class AfterCommit:
     what was enqueued on the way to an error is undone with the rows that it was about.
     """
 
-    def __init__(self, send: Callable[[], None], transactions: list[Any]) -> None:
+    def __init__(self, owner: Any, send: Callable[[], None], transactions: list[Any]) -> None:
+        #: The backend that sends.
+        self.owner = owner
         self.send = send
         self.transactions = transactions
         self.open = len(transactions)
+        self.sent = False
         for connection in transactions:
             connection.on_commit(self)
 
     def __call__(self) -> None:
         self.open -= 1
         if self.open == 0:
+            self.send_now()
+
+    def send_now(self) -> None:
+        """Sends without waiting any longer, as tests do, whose transactions end by a rollback."""
+        if not self.sent:
+            self.sent = True
             self.send()
+
+    def is_dropped(self) -> bool:
+        """Whether a rollback has dropped it from one of the transactions."""
+        return any(
+            all(function is not self for _, function, *_ in connection.run_on_commit)
+            for connection in self.transactions
+        )
 
 
 def open_transactions() -> list[Any]:

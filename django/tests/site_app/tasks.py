@@ -172,3 +172,25 @@ if TaskContext is not None:
             "status": str(context.task_result.status),
             "cancelled": context.cancelled,
         }
+
+
+@task()
+def user_name(user_id):
+    from django.contrib.auth.models import User
+
+    return User.objects.get(pk=user_id).username
+
+
+@task()
+def enqueue_again(times):
+    if times:
+        enqueue_again.enqueue(times - 1)
+
+
+@task()
+def enqueue_in_a_transaction(times):
+    from django.db import transaction
+
+    if times:
+        with transaction.atomic():
+            enqueue_in_a_transaction.enqueue(times - 1)
