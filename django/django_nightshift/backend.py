@@ -17,6 +17,7 @@ from .client import Service, service_of, task_url
 from .compat import (
     STATUS,
     BaseTaskBackend,
+    InvalidTask,
     InvalidTaskBackend,
     TaskResultDoesNotExist,
     empty_result_fields,
@@ -25,10 +26,11 @@ from .compat import (
     to_json,
 )
 from .exceptions import NightshiftError, ServiceRefused
-from .options import Options
+from .options import FORMER_KEY, Options
 from .results import TaskResult, parse_time, result_of
 from .task import Task, copy_task, known_or_missing_task, resolve_run_after
 from .transactions import AfterCommit, open_transactions
+from .validation import CHECKS_OF_TASKS, problem
 
 logger = logging.getLogger("django_nightshift")
 
@@ -36,6 +38,8 @@ logger = logging.getLogger("django_nightshift")
 new_id = getattr(uuid, "uuid7", uuid.uuid4)
 #: The label that says which backend enqueued a task.
 BACKEND_LABEL = "django_backend"
+#: What may stand in `TASKS[...]`.
+KNOWN_KEYS = {"BACKEND", "QUEUES", "OPTIONS", FORMER_KEY}
 
 
 class NightshiftBackend(BaseTaskBackend):
@@ -54,6 +58,7 @@ class NightshiftBackend(BaseTaskBackend):
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
         self.nightshift = Options.read(alias, params)
+        self.ignored = sorted(set(params) - KNOWN_KEYS)
         # The attribute by which django-tasks before 0.10 says it.
         self.enqueue_on_commit = self.nightshift.enqueue_on_commit
 
@@ -66,6 +71,10 @@ class NightshiftBackend(BaseTaskBackend):
             # The framework's documentation allows it, its code does not.
             task = resolve_run_after(task)
         super().validate_task(task)
+        for name in CHECKS_OF_TASKS:
+            if reason := problem(name, getattr(task, name, None)):
+                # Named now rather than refused by the service, maybe within a commit.
+                raise InvalidTask(f"The task's {name} {reason}")
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> TaskResult:
         """Hands the task to the service; it is stored there when this returns.

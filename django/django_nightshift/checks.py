@@ -18,6 +18,12 @@ CHECK_SECONDS = 1.0
 def check_service(backend: "NightshiftBackend") -> Iterator[CheckMessage]:
     """Whether the app is installed, and the service reachable and willing."""
     setting = f"TASKS[{backend.alias!r}]['OPTIONS']"
+    for key in backend.ignored:
+        yield Warning(
+            f"TASKS[{backend.alias!r}][{key!r}] is ignored.",
+            hint=f"Options of Nightshift are members of {setting}.",
+            id="nightshift.W002",
+        )
     if not apps.is_installed("django_nightshift"):
         yield Error(
             "NightshiftBackend is configured, but its app is not installed.",

@@ -1,13 +1,13 @@
 """What can be set in `TASKS["..."]["OPTIONS"]`."""
 
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+
+from .validation import problem
 
 DEFAULT_URL = "http://127.0.0.1:8700"
 #: A day. A worker that dies is noticed within its lease's 30 seconds; this is for work that hangs.
@@ -59,35 +59,21 @@ class Options:
                     f"there are {', '.join(sorted(known))}"
                 )
         values = {
-            "url": os.environ.get("NIGHTSHIFT_SERVER", DEFAULT_URL),
+            "url": os.environ.get("NIGHTSHIFT_SERVER"),
             "token": os.environ.get("NIGHTSHIFT_TOKEN"),
             **given,
         }
-        if isinstance(values.get("secrets"), str):
-            values["secrets"] = (values["secrets"],)
-        values["secrets"] = tuple(values.get("secrets", ()))
-        options = cls(**values)
-        options._check(alias)
-        return options
-
-    def _check(self, alias: str) -> None:
-        def refuse(name: str, reason: str) -> None:
-            raise ImproperlyConfigured(f"TASKS[{alias!r}]['OPTIONS'][{name!r}] {reason}")
-
-        url = urlsplit(self.url)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            refuse("url", f"is not an http or https address: {self.url!r}")
-        for name in ("request_timeout", "timeout"):
-            seconds = getattr(self, name)
-            if not (isinstance(seconds, (int, float)) and 0 < seconds < math.inf):
-                refuse(name, f"is not a number of seconds above 0: {seconds!r}")
-        if not (isinstance(self.max_attempts, int) and 1 <= self.max_attempts <= 100):
-            refuse("max_attempts", f"is not a whole number from 1 to 100: {self.max_attempts!r}")
-        if self.namespace is not None and (not self.namespace or set(self.namespace) & set(" *:")):
-            refuse("namespace", f"must be a word without ':' or '*': {self.namespace!r}")
-        waits: Any = self.enqueue_on_commit
-        if not isinstance(waits, bool):
-            refuse("enqueue_on_commit", f"is not True or False: {waits!r}")
+        for name, value in values.items():
+            if reason := problem(name, value):
+                raise ImproperlyConfigured(f"TASKS[{alias!r}]['OPTIONS'][{name!r}] {reason}")
+        # None means the default.
+        said = {name: value for name, value in values.items() if value is not None}
+        if isinstance(said.get("secrets"), str):
+            said["secrets"] = (said["secrets"],)
+        said["secrets"] = tuple(said.get("secrets", ()))
+        if isinstance(said.get("verify"), os.PathLike):
+            said["verify"] = os.fspath(said["verify"])
+        return cls(**said)
 
     def task_path(self, module_path: str) -> str:
         """The service's name for a function of this site."""
@@ -104,13 +90,14 @@ class Options:
 
 def _with_former_key(alias: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """The options, with what django-tasks before 0.10 had beside them."""
-    given = dict(params.get("OPTIONS", {}))
+    options = params.get("OPTIONS", {})
+    if not isinstance(options, Mapping):
+        raise ImproperlyConfigured(f"TASKS[{alias!r}]['OPTIONS'] is not a dict: {options!r}")
+    given = dict(options)
     if FORMER_KEY in params:
         former = params[FORMER_KEY]
-        if not isinstance(former, bool):
-            raise ImproperlyConfigured(
-                f"TASKS[{alias!r}][{FORMER_KEY!r}] is not True or False: {former!r}"
-            )
+        if reason := problem("enqueue_on_commit", former):
+            raise ImproperlyConfigured(f"TASKS[{alias!r}][{FORMER_KEY!r}] {reason}")
         if given.setdefault("enqueue_on_commit", former) != former:
             raise ImproperlyConfigured(
                 f"TASKS[{alias!r}][{FORMER_KEY!r}] says the opposite of "

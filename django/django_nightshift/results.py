@@ -97,8 +97,9 @@ class TaskResult(BaseTaskResult):
         """Cancels the task: one that waits at once; one that runs is stopped by its worker.
 
         Django knows no word for it: the status becomes FAILED, with TaskCancelled as the error.
-        Raises TaskAlreadyFinished when it has ended. `task_finished` is sent here for a task that
-        waited, and by the worker for one that ran.
+        A task that is cancelled already stays so. Raises TaskAlreadyFinished when it has ended in
+        another way. `task_finished` is sent here for a task that waited, and by the worker for one
+        that ran.
         """
         had_ended = self.is_finished
         with _refusals(self.id):

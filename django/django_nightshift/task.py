@@ -49,7 +49,10 @@ class Task(BaseTask):
         }
         # The framework checks the names of the others.
         changed = BaseTask.using(self, **changes)
-        return copy_task(changed, **own) if own else changed
+        if own:
+            changed = copy_task(changed, **own)
+            changed.get_backend().validate_task(changed)
+        return changed
 
 
 def copy_task(task: Any, **changes: Any) -> Any:

@@ -150,8 +150,8 @@ def test_the_checks_of_this_site_find_nothing(site):
 
 
 def test_a_refusal_says_why(site):
-    with pytest.raises(ServiceRefused, match="timeout_seconds") as error:
-        tasks.noop.using(timeout=10**9).enqueue()
+    with pytest.raises(ServiceRefused, match="unique_key") as error:
+        tasks.noop.using(unique_key="x" * 256).enqueue()
     assert (error.value.status, error.value.code) == (422, "invalid_field")
 
 
