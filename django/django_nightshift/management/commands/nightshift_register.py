@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from ...exceptions import NightshiftError
+from ...probe import probe
 from ...registration import push_registration, worker_registration
 from .. import arguments
 
@@ -21,6 +22,13 @@ class Command(BaseCommand):
             "--url",
             help="Call the site at this address, where django_nightshift.urls is included, "
             "instead of waiting for workers. Needs OPTIONS['secrets'].",
+        )
+        parser.add_argument(
+            "--no-probe",
+            action="store_false",
+            dest="probe",
+            help="Do not try first whether the site answers at --url: for an address that only "
+            "the service reaches.",
         )
         parser.add_argument(
             "--task-path",
@@ -48,6 +56,8 @@ class Command(BaseCommand):
         try:
             if options["url"]:
                 registration = push_registration(backend, options["url"], **more)
+                if options["probe"]:
+                    probe(backend, options["url"])
             else:
                 registration = worker_registration(backend, **more)
             path = f"/executors/{backend.nightshift.executor}"
