@@ -83,6 +83,8 @@ class TaskAdmin(admin.ModelAdmin):
             "task": _for_people(task),
             "errors": [_for_people(error) for error in task["errors"]],
             "logs": [_for_people(line) for line in logs["items"]],
+            "dropped": logs["dropped"],
+            "more_logs": logs["next_cursor"] is not None,
             "reasons": [] if task["finished_at"] else why["reasons"],
             **(extra_context or {}),
         }

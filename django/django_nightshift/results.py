@@ -58,6 +58,22 @@ class LogLine(NamedTuple):
     attempt: int
 
 
+class Log(list[LogLine]):
+    """The lines of a task, and how many there are no more."""
+
+    #: Lines before these that were left out: a log keeps its last 10,000 lines or 4 MiB.
+    dropped: int = 0
+
+    def take(self, page: dict[str, Any]) -> Any:
+        """Adds a page of the service's, and answers the cursor of the next one."""
+        self.extend(map(_log_line, page["items"]))
+        self.dropped = page["dropped"]
+        return page["next_cursor"]
+
+    def __repr__(self) -> str:
+        return f"Log({super().__repr__()}, dropped={self.dropped})"
+
+
 # With slots where the base has them: without, its defaults would not be set.
 @dataclass(
     frozen=True,
@@ -116,31 +132,32 @@ class TaskResult(BaseTaskResult):
             await task_finished.asend_robust(sender=type(self._backend), task_result=self)
 
     @property
-    def logs(self) -> list[LogLine]:
-        """The lines that the task has written, oldest first. Asks the service each time."""
-        lines: list[LogLine] = []
+    def logs(self) -> "Log":
+        """The lines that the task has written, oldest first. Asks the service each time.
+
+        `logs.dropped` counts older lines that the service no longer keeps.
+        """
+        log = Log()
         cursor: str | None = ""
         while cursor is not None:
             with _refusals(self.id):
                 page = self._service.request(
                     "GET", task_url(self.id, "/logs"), params=_log_page(cursor)
                 )
-            lines.extend(map(_log_line, page["items"]))
-            cursor = page["next_cursor"]
-        return lines
+            cursor = log.take(page)
+        return log
 
-    async def alogs(self) -> list[LogLine]:
+    async def alogs(self) -> "Log":
         """As `logs`, without blocking the event loop."""
-        lines: list[LogLine] = []
+        log = Log()
         cursor: str | None = ""
         while cursor is not None:
             with _refusals(self.id):
                 page = await self._service.arequest(
                     "GET", task_url(self.id, "/logs"), params=_log_page(cursor)
                 )
-            lines.extend(map(_log_line, page["items"]))
-            cursor = page["next_cursor"]
-        return lines
+            cursor = log.take(page)
+        return log
 
     def _waits(self, timeout: float | None) -> Iterator[tuple[float, int]]:
         return _waits(timeout if self._backend.runs_elsewhere else 0)

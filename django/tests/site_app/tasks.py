@@ -194,3 +194,9 @@ def enqueue_in_a_transaction(times):
     if times:
         with transaction.atomic():
             enqueue_in_a_transaction.enqueue(times - 1)
+
+
+@task()
+def write_lines(count):
+    for number in range(1, count + 1):
+        logger.warning("line %d", number)
