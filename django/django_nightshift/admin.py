@@ -38,19 +38,24 @@ class TaskAdmin(admin.ModelAdmin):
             raise PermissionDenied
         if request.method == "POST":
             return self._act(request, request.POST.getlist("id"))
+        backends = _backends()
+        backend = next((b for b in backends if b.alias == request.GET.get("backend")), backends[0])
         query = {name: value for name in FILTERS if (value := request.GET.get(name))}
         try:
-            page = _backend().service.request("GET", "/tasks", params=query)
+            page = backend.service.request("GET", "/tasks", params=_of_site(backend, query))
         except NightshiftError as error:
             messages.error(request, str(error))
             page = {"items": [], "next_cursor": None}
+        shown = {"backend": backend.alias, **query} if len(backends) > 1 else query
         context = {
             **self._context(request),
             "title": "Tasks",
             "tasks": [_for_people(task) for task in page["items"]],
-            "next": _address({**query, "cursor": page["next_cursor"]}),
+            "next": _address({**shown, "cursor": page["next_cursor"]}),
             "has_next": page["next_cursor"] is not None,
             "statuses": STATUSES,
+            "aliases": [one.alias for one in backends] if len(backends) > 1 else [],
+            "alias": backend.alias,
             "query": query,
             **(extra_context or {}),
         }
@@ -67,9 +72,9 @@ class TaskAdmin(admin.ModelAdmin):
             raise PermissionDenied
         if request.method == "POST":
             return self._act(request, [object_id])
-        service = _backend().service
         try:
-            task = service.request("GET", task_url(object_id))
+            backend, task = _find(object_id)
+            service = backend.service
             logs = service.request("GET", task_url(object_id, "/logs"), params={"limit": 1000})
             why = service.request("GET", task_url(object_id, "/explain"))
         except ServiceRefused as error:
@@ -106,11 +111,12 @@ class TaskAdmin(admin.ModelAdmin):
         done = 0
         for task_id in task_ids:
             try:
-                record = _backend().service.request("POST", task_url(task_id, f"/{action}"))
+                backend, _ = _find(task_id)
+                record = backend.service.request("POST", task_url(task_id, f"/{action}"))
                 done += 1
                 if action == "cancel" and record["finished_at"]:
                     # It waited, so that no worker says it.
-                    tell_of_end(_backend(), record)
+                    tell_of_end(backend, record)
             except NightshiftError as error:
                 messages.error(request, f"{task_id}: {error}")
         if done:
@@ -125,11 +131,37 @@ class TaskAdmin(admin.ModelAdmin):
         }
 
 
-def _backend() -> NightshiftBackend:
-    """The first Nightshift backend: the service is the same for all of a site's."""
+def _backends() -> list[NightshiftBackend]:
+    """The site's Nightshift backends, one for each service and namespace."""
+    found: dict[tuple[str, str | None], NightshiftBackend] = {}
     for backend in nightshift_backends():
-        return backend
-    raise Http404("TASKS names no Nightshift backend")
+        found.setdefault((backend.service.url, backend.nightshift.namespace), backend)
+    if not found:
+        raise Http404("TASKS names no Nightshift backend")
+    return list(found.values())
+
+
+def _of_site(backend: NightshiftBackend, query: dict[str, Any]) -> dict[str, Any]:
+    """The filters, such that only tasks of the backend's namespace are found."""
+    path = query.get("task_path") or ("*" if backend.nightshift.namespace else None)
+    return {**query, "task_path": backend.nightshift.task_path(path)} if path else query
+
+
+def _find(task_id: str) -> tuple[NightshiftBackend, dict[str, Any]]:
+    """The task's record, and the backend that it belongs to.
+
+    Raises ServiceRefused where none of the site's backends has it in its namespace.
+    """
+    for backend in _backends():
+        try:
+            task = backend.service.request("GET", task_url(task_id))
+        except ServiceRefused as error:
+            if error.code != "task_not_found":
+                raise
+        else:
+            if backend.nightshift.owns(task["task_path"]):
+                return backend, task
+    raise ServiceRefused(404, "task_not_found", "there is no such task")
 
 
 def _for_people(record: dict[str, Any]) -> dict[str, Any]:

@@ -114,7 +114,7 @@ class NightshiftBackend(BaseTaskBackend):
             record = self.service.request("GET", task_url(result_id), **_waiting(wait))
         except ServiceRefused as error:
             raise _not_found(result_id, error) from error
-        return self.result_of(record)
+        return self._own(record)
 
     async def aget_result(self, result_id: str, *, wait: int = 0) -> TaskResult:
         """As `get_result`, without blocking the event loop."""
@@ -124,7 +124,7 @@ class NightshiftBackend(BaseTaskBackend):
             record = await self.service.arequest("GET", task_url(result_id), **_waiting(wait))
         except ServiceRefused as error:
             raise _not_found(result_id, error) from error
-        return self.result_of(record)
+        return self._own(record)
 
     def save_metadata(self, result_id: str, metadata: dict[str, Any]) -> None:
         """Asked for by django-tasks 0.11 only, which had metadata that a task could change."""
@@ -146,6 +146,12 @@ class NightshiftBackend(BaseTaskBackend):
             run_after=parse_time(record["run_after"]),
         )
         return result_of(record, task, self.alias)
+
+    def _own(self, record: dict[str, Any]) -> TaskResult:
+        """Raises TaskResultDoesNotExist for a task of another site's namespace."""
+        if not self.nightshift.owns(record["task_path"]):
+            raise TaskResultDoesNotExist(record["id"])
+        return self.result_of(record)
 
     def _prepare(self, task: Any, args: Any, kwargs: Any) -> tuple[TaskResult, bytes]:
         """The result to be, and the request for it."""

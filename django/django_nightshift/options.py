@@ -83,6 +83,10 @@ class Options:
         """This site's name for one of the service's task paths."""
         return task_path.removeprefix(f"{self.namespace}:") if self.namespace else task_path
 
+    def owns(self, task_path: str) -> bool:
+        """Whether a task of that path is one of this site's; without a namespace, all are."""
+        return self.namespace is None or task_path.startswith(f"{self.namespace}:")
+
     def patterns(self) -> list[str]:
         """The task paths that this site's workers serve."""
         return [self.task_path("*")]

@@ -30,7 +30,8 @@ class Command(BaseCommand):
             nargs="?",
             default=DEFAULT_QUEUE_NAME,
             help="The queues to process. Separate multiple with a comma. To process all queues of "
-            "the service, use '*' (default: %(default)r)",
+            "the service, with a namespace as far as they hold tasks of this site, use '*' "
+            "(default: %(default)r)",
         )
         parser.add_argument(
             "--min-age-days",
@@ -62,9 +63,10 @@ class Command(BaseCommand):
         }
         queue_names = arguments.names(options["queue_name"])
         try:
-            if "*" in queue_names:
+            if "*" in queue_names and not backend.nightshift.namespace:
                 count = _prune_all(backend, ages, options["dry_run"])
             else:
+                queue_names = ["*"] if "*" in queue_names else queue_names
                 count = _prune_queues(backend, queue_names, ages, options["dry_run"])
         except NightshiftError as error:
             raise CommandError(str(error)) from error
@@ -108,12 +110,16 @@ def _prune_queues(
 def _ended(
     backend: NightshiftBackend, queue_names: list[str], ages: dict[str, int]
 ) -> Iterator[str]:
-    """The ids of tasks of these queues that ended long enough ago."""
+    """The ids of this site's tasks in these queues that ended long enough ago."""
+    namespace = backend.nightshift.namespace
+    own: dict[str, Any] = {"task_path": backend.nightshift.task_path("*")} if namespace else {}
     now = timezone.now()
     for status in (*ENDED, "FAILED"):
         age = timedelta(days=ages["ended" if status in ENDED else "failed"])
         for queue_name in queue_names:
-            query = {"status": status, "queue_name": queue_name, "limit": PAGE}
+            query = {"status": status, "limit": PAGE, **own}
+            if queue_name != "*":
+                query["queue_name"] = queue_name
             query["enqueued_before"] = (now - age).isoformat()
             for task in _pages(backend, query):
                 finished_at = parse_datetime(task["finished_at"])
