@@ -3,7 +3,7 @@
 import json
 import logging
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -38,6 +38,9 @@ logger = logging.getLogger("django_nightshift")
 new_id = getattr(uuid, "uuid7", uuid.uuid4)
 #: The label that says which backend enqueued a task.
 BACKEND_LABEL = "django_backend"
+#: What one request of many tasks holds at most; the service takes 10,000 tasks.
+PART_TASKS = 1_000
+PART_BYTES = 1 << 20
 #: What may stand in `TASKS[...]`.
 KNOWN_KEYS = {"BACKEND", "QUEUES", "OPTIONS", FORMER_KEY}
 
@@ -90,21 +93,33 @@ class NightshiftBackend(BaseTaskBackend):
         the last is raised there.
         """
         result, body = self._prepare(task, args, kwargs)
-        if not (self._waits_for_commit(task) and self._send_after_commit(result, body)):
-            self._send(result, body)
+        send = partial(self._send, result, body)
+        if not (self._waits_for_commit(task) and self._send_after_commit(send, [result])):
+            send()
         return result
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> TaskResult:
         """As `enqueue`, without blocking the event loop."""
         result, body = self._prepare(task, args, kwargs)
         if self._waits_for_commit(task):
-            after_commit = partial(self._send_after_commit, result, body)
+            send = partial(self._send, result, body)
+            after_commit = partial(self._send_after_commit, send, [result])
             # Transactions belong to a thread: to this one, or to that of Django's sync code.
             if after_commit() or await sync_to_async(after_commit, thread_sensitive=True)():
                 return result
         self._enqueued(result, await self.service.arequest("POST", "/tasks", body))
         await task_enqueued.asend(type(self), task_result=result)
         return result
+
+    def enqueue_many(self, task: Any, calls: Iterable[Any]) -> list[TaskResult]:
+        """Enqueues the task once for each of these calls; see `Task.enqueue_many`."""
+        prepared = [self._prepare(task, *_arguments(call)) for call in calls]
+        results = [result for result, _ in prepared]
+        send = partial(self._send_many, prepared)
+        waits = bool(prepared) and self._waits_for_commit(task)
+        if not (waits and self._send_after_commit(send, results)):
+            send()
+        return results
 
     def get_result(self, result_id: str, *, wait: int = 0) -> TaskResult:
         """The task with that id; waits up to `wait` seconds (0 to 60) for its end."""
@@ -197,30 +212,41 @@ class NightshiftBackend(BaseTaskBackend):
         head = json.dumps(given, allow_nan=False)[:-1]
         return f'{head}, "args": {args}, "kwargs": {kwargs}}}'.encode()
 
-    def _send_after_commit(self, result: TaskResult, body: bytes) -> bool:
-        """Sends the task once what this thread has begun is committed.
+    def _send_after_commit(self, send: Callable[[], None], results: list[TaskResult]) -> bool:
+        """Sends once what this thread has begun is committed.
 
         False, and nothing else, where it has begun nothing.
         """
         transactions = self._open_transactions()
         if transactions:
-            AfterCommit(self, partial(self._send_late, result, body), transactions)
+            AfterCommit(self, partial(self._send_late, send, results), transactions)
         return bool(transactions)
 
     def _open_transactions(self) -> list[Any]:
         return open_transactions()
 
-    def _send_late(self, result: TaskResult, body: bytes) -> None:
+    def _send_late(self, send: Callable[[], None], results: list[TaskResult]) -> None:
         try:
-            self._send(result, body)
+            send()
         except NightshiftError:
-            # The caller of the commit may not know of the task.
-            logger.error(
-                "Task id=%s path=%s was not enqueued, though the transaction was committed",
-                result.id,
-                result.task.module_path,
-            )
+            # The caller of the commit may not know of the tasks.
+            for result in [one for one in results if one.enqueued_at is None]:
+                logger.error(
+                    "Task id=%s path=%s was not enqueued, though the transaction was committed",
+                    result.id,
+                    result.task.module_path,
+                )
             raise
+
+    def _send_many(self, prepared: list[tuple[TaskResult, bytes]]) -> None:
+        for part in _parts(prepared):
+            body = b'{"tasks": [' + b", ".join(body for _, body in part) + b"]}"
+            answer = self.service.request("POST", "/tasks/batch", body)
+            for (result, _), task_id in zip(part, answer["ids"], strict=True):
+                # Another id, where a task with its unique key was there before.
+                object.__setattr__(result, "id", task_id)
+                object.__setattr__(result, "enqueued_at", timezone.now())
+                task_enqueued.send(type(self), task_result=result)
 
     def _send(self, result: TaskResult, body: bytes) -> None:
         self._enqueued(result, self.service.request("POST", "/tasks", body))
@@ -254,6 +280,29 @@ def nightshift_backends() -> Iterator[NightshiftBackend]:
         backend = task_backends[alias]
         if isinstance(backend, NightshiftBackend):
             yield backend
+
+
+def _arguments(call: Any) -> tuple[Any, Any]:
+    """The positional and the named arguments of one of many calls."""
+    if isinstance(call, Mapping):
+        return [], dict(call)
+    if isinstance(call, (list, tuple)):
+        return list(call), {}
+    raise TypeError(f"a call is a list or tuple of arguments, or a dict of named ones: {call!r}")
+
+
+def _parts(prepared: list[tuple[TaskResult, bytes]]) -> Iterator[list[tuple[TaskResult, bytes]]]:
+    """As many tasks as one request takes."""
+    part: list[tuple[TaskResult, bytes]] = []
+    size = 0
+    for one in prepared:
+        if part and (len(part) == PART_TASKS or size + len(one[1]) > PART_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += len(one[1])
+    if part:
+        yield part
 
 
 def _waiting(wait: int) -> dict[str, Any]:

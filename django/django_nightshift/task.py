@@ -1,10 +1,11 @@
 """The task class: what Nightshift can do for a task beyond Django's own options."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import SuspiciousOperation
 from django.utils import timezone
 from django.utils.module_loading import import_string
@@ -53,6 +54,20 @@ class Task(BaseTask):
             changed = copy_task(changed, **own)
             changed.get_backend().validate_task(changed)
         return changed
+
+    def enqueue_many(self, calls: Iterable[Any]) -> list[Any]:
+        """Enqueues the task once for each call, with few requests; answers the results in order.
+
+        A call is a list or tuple of positional arguments, or a dict of named ones. Up to 1,000
+        tasks, or a MiB of them, are stored together or not at all; the next ones follow. Their
+        `enqueued_at` is by this machine's clock until they are refreshed. All else is as with
+        `enqueue`, the wait for the commit as well.
+        """
+        return self.get_backend().enqueue_many(self, calls)
+
+    async def aenqueue_many(self, calls: Iterable[Any]) -> list[Any]:
+        """As `enqueue_many`, without blocking the event loop."""
+        return await sync_to_async(self.enqueue_many, thread_sensitive=True)(list(calls))
 
 
 def copy_task(task: Any, **changes: Any) -> Any:

@@ -89,6 +89,12 @@ class DummyBackend(NightshiftBackend):
         entry.task = entry.task or result.task
         super()._enqueued(result, record)
 
+    def _send_many(self, prepared: list[tuple[TaskResult, bytes]]) -> None:
+        super()._send_many(prepared)
+        for result, _ in prepared:
+            entry = self.memory.entry(result.id)
+            entry.task = entry.task or result.task
+
 
 class ImmediateBackend(DummyBackend):
     """Runs each task as soon as it is enqueued, and returns it with its end.
@@ -98,6 +104,14 @@ class ImmediateBackend(DummyBackend):
 
     def _send(self, result: TaskResult, body: bytes) -> None:
         super()._send(result, body)
+        self._run_now(result)
+
+    def _send_many(self, prepared: list[tuple[TaskResult, bytes]]) -> None:
+        super()._send_many(prepared)
+        for result, _ in prepared:
+            self._run_now(result)
+
+    def _run_now(self, result: TaskResult) -> None:
         entry = self.memory.entry(result.id)
         if entry.is_due:
             self.run(entry)
