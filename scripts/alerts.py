@@ -92,7 +92,7 @@ def executor():
 
 
 def do_work(server, token, url):
-    """One of each that a rule or a panel looks at: an attempt that does well, and one that fails."""
+    """One of each that rules and panels look at: an attempt that does well, and one that fails."""
     environment = {**os.environ, "NIGHTSHIFT_SERVER": f"http://{server}", "NIGHTSHIFT_TOKEN": token}
     for arguments in (
         ["executor", "put", "hello", "--task-path", "hello.*"],

@@ -42,7 +42,7 @@ def check_layout(panels):
 
 
 def check_names(where, query, known):
-    """Each series is one that there is, and has the labels by which the query chooses and groups."""
+    """Each series is there, and has the labels by which the query chooses and groups."""
     names = re.findall(r"nightshift_\w+", query)
     assert names, f"{where} asks for nothing of Nightshift's"
     for name in names:
@@ -66,7 +66,7 @@ def check_dashboard(answer, until):
     panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
     queries = 0
     for panel in panels:
-        assert panel["title"] and panel["description"] and panel["targets"], panel
+        assert all(panel[part] for part in ("title", "description", "targets")), panel
         for target in panel["targets"]:
             where, query = panel["title"], target["expr"]
             assert target["datasource"]["uid"] == "${datasource}", where

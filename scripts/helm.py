@@ -10,7 +10,6 @@ from pathlib import Path
 
 import compose_spec
 import yaml
-
 from helm_render import (
     CHART,
     KUBERNETES,
@@ -66,7 +65,7 @@ REFUSED = [
     ("scaled", ["workers.plain.replicas=2"], "workers.plain.replicas is set beside autoscaled"),
     ("scaled", ["workers.reduce.keda.minReplicas=30"], "minReplicas is more than its maxReplicas"),
     ("scaled", ["workers.plain.keda.maxReplicas=2"], "missing properties 'queues', 'tokenSecret'"),
-    ("scaled", ["workers.reduce.keda.queues[0]=a\"b"], "does not match pattern"),
+    ("scaled", ['workers.reduce.keda.queues[0]=a"b'], "does not match pattern"),
     ("scaled", ["workers.reduce.keda.target=2"], "additional properties 'target' not allowed"),
     ("scaled", ["workers.reduce.sidecar=a"], "additional properties 'sidecar' not allowed"),
     ("postgres", ["backup.enabled=true"], "backup.enabled is for database.type sqlite"),
@@ -226,7 +225,9 @@ def check_long_names():
             # Kubernetes appends eleven characters to the name of a CronJob.
             room = 52 if each["kind"] == "CronJob" else 63
             assert len(name) <= room, f"{values}: {each['kind']} {name}"
-            assert (each["kind"], name) not in names, f"{values}: {each['kind']} {name} is there twice"
+            assert (each["kind"], name) not in names, (
+                f"{values}: {each['kind']} {name} is there twice"
+            )
             names.add((each["kind"], name))
     print("ok       a release with a long name has names that Kubernetes takes")
 
@@ -252,7 +253,7 @@ def check_notes():
 
 
 def check_described():
-    """Each value has a default, a schema and a line in the README; a set of ci/ has it otherwise."""
+    """Each value has a default, a schema and a line in the README; a set of ci/ has another."""
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
     defaults = yaml.safe_load((CHART / "values.yaml").read_text())
     readme = (CHART / "README.md").read_text()

@@ -59,9 +59,7 @@ def closed(schema):
     """The schema that also refuses unknown fields, which a cluster would drop without a word."""
     closer = dict(schema)
     if "properties" in schema:
-        closer["properties"] = {
-            name: closed(inner) for name, inner in schema["properties"].items()
-        }
+        closer["properties"] = {name: closed(inner) for name, inner in schema["properties"].items()}
         if not schema.get("x-kubernetes-preserve-unknown-fields"):
             closer["additionalProperties"] = False
     for inside in ("items", "additionalProperties"):

@@ -165,7 +165,7 @@ def check_names(service):
 
 
 def check_scaling(service, scaled):
-    """Asks what KEDA would ask of queues that are idle, busy and paused, and reads it as KEDA does."""
+    """Asks what KEDA would ask of idle, busy and paused queues, and reads it as KEDA does."""
     triggers = scaled["spec"]["triggers"]
     advanced = scaled["spec"]["advanced"]["scalingModifiers"]
     assert advanced["formula"] == " + ".join(trigger["name"] for trigger in triggers)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Restarts two services behind each proxy of packaging/proxy while clients send requests that may not
-fail, and looks whether what docs/PROXY.md says of bodies, events and names is so.
+"""Restarts two services behind each proxy of packaging/proxy while clients send requests that may
+not fail, and looks whether what docs/PROXY.md says of bodies, events and names is so.
 
 Started by scripts/proxy.sh, with the programs in NGINX and HAPROXY, the binary in NIGHTSHIFT and a
 PostgreSQL server in TEST_POSTGRES_URL.
@@ -64,9 +64,18 @@ class Service:
 
     def __init__(self, port, database):
         self.port = port
-        self.command = [os.environ["NIGHTSHIFT"], "serve", "--bind", f"127.0.0.1:{port}",
-                        "--drain-seconds", DRAIN, "--public-url", f"https://{NAME}",
-                        "--database-url", database]
+        self.command = [
+            os.environ["NIGHTSHIFT"],
+            "serve",
+            "--bind",
+            f"127.0.0.1:{port}",
+            "--drain-seconds",
+            DRAIN,
+            "--public-url",
+            f"https://{NAME}",
+            "--database-url",
+            database,
+        ]
         self.start()
 
     def start(self):
@@ -164,24 +173,31 @@ def configuration(name, text, port, services):
     text, count = re.subn(r"(listen |bind :)8700", rf"\g<1>{port}", text)
     assert count == 1, f"{name} does not listen on 8700"
     return text.replace(f"listen {port}", f"listen 127.0.0.1:{port}").replace(
-        f"bind :{port}", f"bind 127.0.0.1:{port}")
+        f"bind :{port}", f"bind 127.0.0.1:{port}"
+    )
 
 
 @contextlib.contextmanager
 def nginx(folder, port, services):
     text = configuration("nginx.conf", (CONFIGURATIONS / "nginx.conf").read_text(), port, services)
-    places = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in
-                     ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    places = "".join(
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
     file = folder / "nginx.conf"
-    file.write_text(f"daemon off; pid {folder}/pid; error_log stderr;"
-                    f"events {{}} http {{ access_log off; {places}\n{text} }}")
+    file.write_text(
+        f"daemon off; pid {folder}/pid; error_log stderr;"
+        f"events {{}} http {{ access_log off; {places}\n{text} }}"
+    )
     with proxy([os.environ["NGINX"], "-p", folder, "-c", file, "-e", "stderr"], port):
         yield
 
 
 @contextlib.contextmanager
 def haproxy(folder, port, services):
-    text = configuration("haproxy.cfg", (CONFIGURATIONS / "haproxy.cfg").read_text(), port, services)
+    text = configuration(
+        "haproxy.cfg", (CONFIGURATIONS / "haproxy.cfg").read_text(), port, services
+    )
     file = folder / "haproxy.cfg"
     file.write_text(text)
     with proxy([os.environ["HAPROXY"], "-f", file], port):

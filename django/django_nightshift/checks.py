@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .backend import NightshiftBackend
 
 #: Checks run before most management commands, which a service that is away must not hold up.
-CHECK_SECONDS = 1.0
+CHECK_SECONDS = 2.0
 
 
 def check_service(backend: "NightshiftBackend") -> Iterator[CheckMessage]:

@@ -283,7 +283,7 @@ def test_c53_async_calls_do_not_block_the_loop(site, run_all):
             {
                 "OPTIONS": {
                     "url": f"http://127.0.0.1:{silent.getsockname()[1]}",
-                    "request_timeout": 0.3,
+                    "request_timeout": 2.0,
                 }
             },
         )

@@ -165,7 +165,8 @@ def test_c29_an_idle_worker_stops_at_once(site, start_worker, pool):
     began = time.monotonic()
     worker.signal(signal.SIGTERM)
     assert worker.ends(SOON)[0] == 0
-    assert time.monotonic() - began < 2
+    # Not only when the service has nothing to say after the 20 seconds that it is asked to wait.
+    assert time.monotonic() - began < 15
 
 
 @POOLS
