@@ -185,7 +185,7 @@ async fn a_receiver_that_is_away_or_hangs_holds_nothing_up() {
         let app = traced(Builder::sqlite(), &format!("http://{address}")).start();
         app.register(&executor).await;
         // More than are sent at once, and more than may wait.
-        let tasks = stream::iter(0..2_200).map(|_| app.enqueue("a")).buffer_unordered(100);
+        let tasks = stream::iter(0..2_200).map(|_| app.enqueue("a")).buffer_unordered(20);
         for task in tasks.collect::<Vec<_>>().await {
             app.end(task.id).await;
         }
