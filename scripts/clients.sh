@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes a client of the OpenAPI document for each language of examples/clients, checks it and the
-# story as strictly as the language can, and tells the stories to a real service. Started by `make
-# test-clients`, which sets TOOLS, NIGHTSHIFT (the binary), OUT, OAPI_CODEGEN (a version).
+# story as strictly as the language can, and tells the stories to a real service with a token and to
+# one without. Started by `make test-clients`, which sets TOOLS, NIGHTSHIFT (the binary), OUT,
+# OAPI_CODEGEN (a version).
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -108,7 +109,7 @@ running=()
 stop() {
     status=$?
     [ "$status" = 0 ] || cat "$folder"/*.log
-    # The worker first, which would miss the service.
+    # The last one first: a worker would miss its service.
     for process in ${running[@]+"${running[@]}"}; do
         kill "$process" && wait "$process" || true
     done
@@ -116,26 +117,112 @@ stop() {
     exit "$status"
 }
 trap stop EXIT
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-export NIGHTSHIFT_SERVER=http://127.0.0.1:$port
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# answers PORT: waits for it, and has the clients speak to it.
+answers() {
+    export NIGHTSHIFT_SERVER=http://127.0.0.1:$1
+    curl --silent --fail --output /dev/null --retry 100 --retry-delay 1 --retry-connrefused \
+        "$NIGHTSHIFT_SERVER/readyz"
+}
+
+# serve NAME VARIABLE=VALUE...: a real service and a worker beside it.
+serve() {
+    local name=$1
+    shift
+    port=$(free_port)
+    env "$@" "$NIGHTSHIFT" serve --bind "127.0.0.1:$port" \
+        --database-url "sqlite://$folder/$name.db" >"$folder/$name-service.log" 2>&1 &
+    running=($! ${running[@]+"${running[@]}"})
+    answers "$port"
+    "$NIGHTSHIFT" executor put clients --task-path clients.count --task-path clients.unknown
+    "$NIGHTSHIFT" worker --executor clients --concurrency 2 -- python3 "$examples/work.py" \
+        >"$folder/$name-worker.log" 2>&1 &
+    running=($! "${running[@]}")
+}
+
+tell_stories() {
+    (cd "$OUT/python" && "$python/bin/python" -B story.py)
+    node "$OUT/typescript/built/typed.js"
+    node "$OUT/typescript/built/sdk.js"
+    java -cp "$OUT/java/classes:$generator:$annotations" Story
+    "$OUT/go/story"
+}
+
+# first PAGE NUMBER: a program of the pages on clients, for the service that runs here.
+first() {
+    awk -v number="$2" '/^```$/ { shown = 0 } shown; /^```[a-z]+$/ { shown = ++count == number }' \
+        "$here/../docs/clients/$1.md" | sed "s|http://127.0.0.1:8700|$NIGHTSHIFT_SERVER|"
+}
+
+# They are made as their pages say, of the clients that have been generated for the stories.
+first_python() {
+    cd "$OUT/python"
+    first python 1 >first.py
+    "$python/bin/mypy" --strict --follow-imports silent --cache-dir "$OUT/mypy" first.py
+    "$python/bin/python" -B first.py
+}
+
+first_typescript() {
+    cd "$OUT/typescript"
+    cp generated/schema.d.ts .
+    first typescript 1 >first.ts
+    first typescript 2 >second.ts
+    for program in first second; do
+        npx tsc --strict --target es2023 --module nodenext --skipLibCheck "$program.ts"
+        node "$program.js"
+    done
+}
+
+first_java() {
+    cd "$OUT/java"
+    first java 1 >First.java
+    javac -nowarn -d first -cp "classes:$generator:$annotations" First.java
+    java -cp "first:classes:$generator:$annotations" First
+}
+
+first_go() {
+    cd "$OUT/go"
+    mkdir -p first
+    first go 1 | sed 's|example.org/first/|example.org/nightshift-story/|' >first/first.go
+    go run -buildvcs=false ./first
+}
+
+# run_first LANGUAGE PROGRAMS
+run_first() {
+    ("first_$1") >"$folder/first.log"
+    [ "$(grep -c SUCCESSFUL "$folder/first.log")" = "$2" ]
+    echo "$1: the page's first program works"
+}
+
+echo "== with a token"
 NIGHTSHIFT_TOKEN=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 export NIGHTSHIFT_TOKEN
-NIGHTSHIFT_ADMIN_TOKEN=$NIGHTSHIFT_TOKEN \
-    "$NIGHTSHIFT" serve --bind "127.0.0.1:$port" --database-url "sqlite://$folder/nightshift.db" \
-    >"$folder/service.log" 2>&1 &
-running=($!)
-curl --silent --fail --output /dev/null --retry 100 --retry-delay 1 --retry-connrefused \
-    "$NIGHTSHIFT_SERVER/readyz"
-"$NIGHTSHIFT" executor put clients --task-path clients.count --task-path clients.unknown
-"$NIGHTSHIFT" worker --executor clients --concurrency 2 -- python3 "$examples/work.py" \
-    >"$folder/worker.log" 2>&1 &
-running=($! "${running[@]}")
+serve closed NIGHTSHIFT_ADMIN_TOKEN="$NIGHTSHIFT_TOKEN"
+tell_stories
+run_first python 1
 
-(cd "$OUT/python" && "$python/bin/python" -B story.py)
-node "$OUT/typescript/built/typed.js"
-node "$OUT/typescript/built/sdk.js"
-java -cp "$OUT/java/classes:$generator:$annotations" Story
-"$OUT/go/story"
+echo "== without"
+unset NIGHTSHIFT_TOKEN
+serve open
+# A service without tokens does not look at the header of one, so that a client could send nonsense.
+tap=$(free_port)
+python3 "$here/tap.py" "$tap" "$port" "$folder/said" 2>"$folder/tap.log" &
+running=($! "${running[@]}")
+answers "$tap"
+tell_stories
+run_first python 1
+run_first typescript 2
+run_first java 1
+run_first go 1
+grep --text --quiet '^POST /tasks ' "$folder/said"
+if grep --text --ignore-case '^authorization:' "$folder/said"; then
+    echo "a client sends a header for a token that it does not have" >&2
+    exit 1
+fi
 
 # A field less in the document is noticed by each of them.
 mkdir -p "$OUT/less"

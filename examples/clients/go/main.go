@@ -22,10 +22,12 @@ type story struct {
 	label string
 }
 
-// A client's option: the token of each request.
+// A client's option: the token of each request, if there is one.
 func showing(token string) api.ClientOption {
 	return api.WithRequestEditorFn(func(_ context.Context, request *http.Request) error {
-		request.Header.Set("Authorization", "Bearer "+token)
+		if token != "" {
+			request.Header.Set("Authorization", "Bearer "+token)
+		}
 		return nil
 	})
 }
@@ -63,8 +65,8 @@ func (s story) register(ctx context.Context) {
 	var request api.ExecutorRequest
 	err := request.FromWorkerExecutorRequest(api.WorkerExecutorRequest{
 		Kind:         api.WorkerExecutorRequestKindWorker,
-		TaskPaths:    []api.TaskPathPattern{"clients.go.*"},
-		LeaseSeconds: to(int64(20)),
+		TaskPaths:    []api.TaskPathPattern{"clients." + s.label + ".*"},
+		LeaseSeconds: to(int64(60)),
 	})
 	check(err == nil, "%v", err)
 	registered := must(s.PutExecutorWithResponse(ctx, s.label, request)).JSON201
@@ -122,8 +124,11 @@ func (s story) refuse(ctx context.Context, ended uuid.UUID) {
 	refused := must(s.CreateTaskWithResponse(ctx, nil, request)).ApplicationproblemJSON422
 	check(refused != nil && refused.Code == "invalid_field", "%v", refused)
 	check(*refused.Pointer == "/priority", "%v", refused)
+}
+
+func (s story) keepOut(ctx context.Context, id uuid.UUID) {
 	stranger := must(api.NewClientWithResponses(os.Getenv("NIGHTSHIFT_SERVER"), showing("wrong")))
-	keptOut := must(stranger.GetTaskWithResponse(ctx, ended, nil)).ApplicationproblemJSON401
+	keptOut := must(stranger.GetTaskWithResponse(ctx, id, nil)).ApplicationproblemJSON401
 	check(keptOut != nil && keptOut.Code == "unauthorized", "%v", keptOut)
 }
 
@@ -136,6 +141,48 @@ func (s story) repeat(ctx context.Context) {
 	request = s.request("clients.count", "twice")
 	other := must(s.CreateTaskWithResponse(ctx, key, request)).ApplicationproblemJSON422
 	check(other != nil && other.Code == "idempotency_mismatch", "%v", other)
+}
+
+func (s story) work(ctx context.Context) {
+	var paths, found []string
+	for _, name := range []string{"silent", "broken", "endless"} {
+		paths = append(paths, s.create(ctx, s.request("clients."+s.label+"."+name)).TaskPath)
+	}
+	wanted := api.LeaseRequest{WorkerId: s.label, MaxTasks: to(int64(3)), WaitSeconds: to(int64(30))}
+	answer := must(s.LeaseTasksWithResponse(ctx, s.label, wanted))
+	check(answer.JSON200 != nil, "%s", answer.Body)
+	leased := answer.JSON200.Leases
+	for _, lease := range leased {
+		found = append(found, lease.Task.TaskPath)
+	}
+	check(slices.Equal(found, paths), "%v", found)
+
+	// Nil is left out of the request, which the service takes for null.
+	succeeded := s.finish(ctx, leased[0], api.FinishRequest{ReturnValue: nil})
+	check(succeeded.Status == api.TaskStatusSUCCESSFUL, "%v", succeeded)
+	check(succeeded.ReturnValue == nil, "%v", succeeded)
+
+	end := api.FinishRequest{Error: &api.ErrorReport{Message: to("no such galaxy")}}
+	failed := s.finish(ctx, leased[1], end)
+	check(failed.Status == api.TaskStatusFAILED && failed.Attempts == 1, "%v", failed)
+	check(len(failed.Errors) == 1 && failed.Errors[0].Message == "no such galaxy", "%v", failed)
+
+	endless := leased[2]
+	asked := must(s.CancelTaskWithResponse(ctx, endless.Task.Id, nil))
+	check(asked.JSON202 != nil, "%s", asked.Body)
+	renewal := must(s.RenewLeaseWithResponse(ctx, endless.Token, api.RenewRequest{}))
+	check(renewal.JSON200 != nil && renewal.JSON200.CancelRequested, "%s", renewal.Body)
+	stopped := api.FinishRequest{Cancelled: to(api.FinishRequestCancelled(true))}
+	cancelled := s.finish(ctx, endless, stopped)
+	check(cancelled.Status == api.TaskStatusCANCELLED, "%v", cancelled)
+}
+
+func (s story) finish(ctx context.Context, lease api.Lease, end api.FinishRequest) *api.Task {
+	answer := must(s.FinishLeaseWithResponse(ctx, lease.Token, end))
+	check(answer.JSON200 != nil, "%s", answer.Body)
+	record := must(s.GetTaskWithResponse(ctx, lease.Task.Id, nil)).JSON200
+	check(reflect.DeepEqual(answer.JSON200, record), "%v is not %v", answer.JSON200, record)
+	return record
 }
 
 func (s story) readPages(ctx context.Context) {
@@ -154,8 +201,8 @@ func (s story) readPages(ctx context.Context) {
 		query.Cursor = page.NextCursor
 		done = page.NextCursor == nil
 	}
-	// The first, the failed, the cancelled and the repeated one came before these.
-	check(pages == 3 && len(seen) == 9, "%d pages, %v", pages, seen)
+	// The first, failed, cancelled and repeated one and three leased ones came before these.
+	check(pages == 4 && len(seen) == 12, "%d pages, %v", pages, seen)
 	check(slices.Equal(seen[:5], newestFirst), "%v", seen)
 }
 
@@ -163,13 +210,20 @@ func main() {
 	ctx, stop := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer stop()
 	server := os.Getenv("NIGHTSHIFT_SERVER")
-	client := must(api.NewClientWithResponses(server, showing(os.Getenv("NIGHTSHIFT_TOKEN"))))
+	token := os.Getenv("NIGHTSHIFT_TOKEN")
+	client := must(api.NewClientWithResponses(server, showing(token)))
 	s := story{client, "go-" + uuid.NewString()}
 	s.register(ctx)
 	s.enqueueAndWait(ctx)
 	s.fail(ctx)
-	s.refuse(ctx, s.cancel(ctx))
+	ended := s.cancel(ctx)
+	s.refuse(ctx, ended)
+	// A service without tokens lets everybody in.
+	if token != "" {
+		s.keepOut(ctx, ended)
+	}
 	s.repeat(ctx)
+	s.work(ctx)
 	s.readPages(ctx)
 	fmt.Println("go: the story is told")
 }

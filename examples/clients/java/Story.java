@@ -12,12 +12,19 @@ import nightshift.ApiClient;
 import nightshift.ApiException;
 import nightshift.ApiResponse;
 import nightshift.api.ExecutorsApi;
+import nightshift.api.LeasesApi;
 import nightshift.api.TasksApi;
+import nightshift.model.ErrorReport;
 import nightshift.model.Executor;
 import nightshift.model.ExecutorKind;
 import nightshift.model.ExecutorRequest;
+import nightshift.model.FinishRequest;
+import nightshift.model.Lease;
+import nightshift.model.LeaseRequest;
 import nightshift.model.Problem;
+import nightshift.model.RenewRequest;
 import nightshift.model.Task;
+import nightshift.model.TaskError;
 import nightshift.model.TaskErrorKind;
 import nightshift.model.TaskList;
 import nightshift.model.TaskRequest;
@@ -30,14 +37,18 @@ final class Story {
     private final ApiClient client = new ApiClient();
     private final TasksApi tasks;
     private final ExecutorsApi executors;
+    private final LeasesApi leases;
     private final String label = "java-" + UUID.randomUUID();
 
     private Story(String server, String token) {
         client.updateBaseUri(server);
-        client.setRequestInterceptor(
-                request -> request.setHeader("Authorization", "Bearer " + token));
+        if (!token.isEmpty()) {
+            client.setRequestInterceptor(
+                    request -> request.setHeader("Authorization", "Bearer " + token));
+        }
         tasks = new TasksApi(client);
         executors = new ExecutorsApi(client);
+        leases = new LeasesApi(client);
     }
 
     private interface Call {
@@ -75,8 +86,8 @@ final class Story {
     private void register() throws ApiException {
         WorkerExecutorRequest request = new WorkerExecutorRequest()
                 .kind(WorkerExecutorRequest.KindEnum.WORKER)
-                .addTaskPathsItem("clients.java.*")
-                .leaseSeconds(20L);
+                .addTaskPathsItem("clients." + label + ".*")
+                .leaseSeconds(60L);
         Executor registered = executors.putExecutor(label, new ExecutorRequest(request));
         check(registered.equals(executors.getExecutor(label)), registered);
         check(registered.getKind() == ExecutorKind.WORKER, registered);
@@ -125,8 +136,11 @@ final class Story {
         Problem refused = refused(() -> create(request("clients.count").priority(101L)), 422);
         check(refused.getCode().equals("invalid_field"), refused);
         check(refused.getPointer().equals("/priority"), refused);
+    }
+
+    private void keepOut(UUID id) throws Exception {
         Story stranger = new Story(System.getenv("NIGHTSHIFT_SERVER"), "wrong");
-        Problem keptOut = refused(() -> stranger.tasks.getTask(ended, null), 401);
+        Problem keptOut = refused(() -> stranger.tasks.getTask(id, null), 401);
         check(keptOut.getCode().equals("unauthorized"), keptOut);
     }
 
@@ -139,6 +153,44 @@ final class Story {
         TaskRequest twice = request("clients.count", "twice");
         Problem other = refused(() -> tasks.createTask(twice, null, label, null), 422);
         check(other.getCode().equals("idempotency_mismatch"), other);
+    }
+
+    private void work() throws ApiException {
+        List<String> paths = new ArrayList<>();
+        for (String name : List.of("silent", "broken", "endless")) {
+            paths.add(create(request("clients." + label + "." + name)).getTaskPath());
+        }
+        LeaseRequest wanted = new LeaseRequest().workerId(label).maxTasks(3L).waitSeconds(30L);
+        List<Lease> leased = leases.leaseTasks(label, wanted).getLeases();
+        List<String> found = new ArrayList<>();
+        leased.forEach(lease -> found.add(lease.getTask().getTaskPath()));
+        check(found.equals(paths), leased);
+
+        // What is null is left out of the request, which the service takes for null.
+        Task succeeded = finish(leased.get(0), new FinishRequest().returnValue(null));
+        check(succeeded.getStatus() == TaskStatus.SUCCESSFUL, succeeded);
+        check(succeeded.getReturnValue() == null, succeeded);
+
+        ErrorReport error = new ErrorReport().message("no such galaxy");
+        Task failed = finish(leased.get(1), new FinishRequest().error(error));
+        check(failed.getStatus() == TaskStatus.FAILED && failed.getAttempts() == 1, failed);
+        List<TaskError> errors = failed.getErrors();
+        check(errors.size() == 1 && errors.get(0).getMessage().equals("no such galaxy"), failed);
+
+        Lease endless = leased.get(2);
+        int asked = tasks.cancelTaskWithHttpInfo(endless.getTask().getId(), null).getStatusCode();
+        check(asked == 202, asked);
+        check(leases.renewLease(endless.getToken(), new RenewRequest()).getCancelRequested(), endless);
+        FinishRequest stopped = new FinishRequest().cancelled(FinishRequest.CancelledEnum.TRUE);
+        Task cancelled = finish(endless, stopped);
+        check(cancelled.getStatus() == TaskStatus.CANCELLED, cancelled);
+    }
+
+    private Task finish(Lease lease, FinishRequest end) throws ApiException {
+        Task answer = leases.finishLease(lease.getToken(), end);
+        Task record = tasks.getTask(lease.getTask().getId(), null);
+        check(answer.equals(record), answer);
+        return record;
     }
 
     private void readPages() throws ApiException {
@@ -156,18 +208,25 @@ final class Story {
             pages++;
             cursor = page.getNextCursor();
         } while (cursor != null);
-        // The first, the failed, the cancelled and the repeated one came before these.
-        check(pages == 3 && seen.size() == 9 && new HashSet<>(seen).size() == 9, seen);
+        // The first, failed, cancelled and repeated one and three leased ones came before these.
+        check(pages == 4 && seen.size() == 12 && new HashSet<>(seen).size() == 12, seen);
         check(seen.subList(0, 5).equals(newestFirst), seen);
     }
 
     public static void main(String[] arguments) throws Exception {
-        Story story = new Story(System.getenv("NIGHTSHIFT_SERVER"), System.getenv("NIGHTSHIFT_TOKEN"));
+        String token = System.getenv().getOrDefault("NIGHTSHIFT_TOKEN", "");
+        Story story = new Story(System.getenv("NIGHTSHIFT_SERVER"), token);
         story.register();
         story.enqueueAndWait();
         story.fail();
-        story.refuse(story.cancel());
+        UUID ended = story.cancel();
+        story.refuse(ended);
+        // A service without tokens lets everybody in.
+        if (!token.isEmpty()) {
+            story.keepOut(ended);
+        }
         story.repeat();
+        story.work();
         story.readPages();
         System.out.println("java: the story is told");
     }

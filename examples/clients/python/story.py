@@ -3,9 +3,11 @@
 import os
 import uuid
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
-from nightshift_api import AuthenticatedClient
+from nightshift_api import AuthenticatedClient, Client
 from nightshift_api.api.executors import get_executor, put_executor
+from nightshift_api.api.leases import finish_lease, lease_tasks, renew_lease
 from nightshift_api.api.tasks import (
     cancel_task,
     create_task,
@@ -15,12 +17,19 @@ from nightshift_api.api.tasks import (
     list_tasks,
 )
 from nightshift_api.models import (
+    ErrorReport,
     Executor,
     ExecutorKind,
+    FinishRequest,
     Kwargs,
     Labels,
+    Lease,
+    LeaseList,
+    LeaseRenewal,
+    LeaseRequest,
     LogList,
     Problem,
+    RenewRequest,
     Task,
     TaskErrorKind,
     TaskList,
@@ -32,8 +41,18 @@ from nightshift_api.models import (
 )
 
 server = os.environ["NIGHTSHIFT_SERVER"]
-client = AuthenticatedClient(base_url=server, token=os.environ["NIGHTSHIFT_TOKEN"])
+token = os.environ.get("NIGHTSHIFT_TOKEN")
 label = f"python-{uuid.uuid4()}"
+
+
+def connect(token: str | None) -> AuthenticatedClient:
+    if token:
+        return AuthenticatedClient(base_url=server, token=token)
+    # The generated functions take a client without a token as well; their annotations forbid it.
+    return cast("AuthenticatedClient", Client(base_url=server))
+
+
+client = connect(token)
 
 
 def request(path: str, *args: str, run_after: datetime | None = None) -> TaskRequest:
@@ -49,7 +68,7 @@ def request(path: str, *args: str, run_after: datetime | None = None) -> TaskReq
 
 def register() -> None:
     body = WorkerExecutorRequest(
-        kind=WorkerExecutorRequestKind.WORKER, task_paths=["clients.python.*"], lease_seconds=20
+        kind=WorkerExecutorRequestKind.WORKER, task_paths=[f"clients.{label}.*"], lease_seconds=60
     )
     registered = put_executor.sync(label, client=client, body=body)
     assert isinstance(registered, Executor)
@@ -113,8 +132,10 @@ def refuse(ended: uuid.UUID) -> None:
     refused = create_task.sync(client=client, body=body)
     assert isinstance(refused, Problem)
     assert (refused.code, refused.pointer) == ("invalid_field", "/priority")
-    stranger = AuthenticatedClient(base_url=server, token="wrong")
-    kept_out = get_task.sync(ended, client=stranger)
+
+
+def keep_out(task_id: uuid.UUID) -> None:
+    kept_out = get_task.sync(task_id, client=connect("wrong"))
     assert isinstance(kept_out, Problem)
     assert kept_out.code == "unauthorized"
 
@@ -137,6 +158,40 @@ def repeat() -> None:
     assert other.code == "idempotency_mismatch"
 
 
+def work() -> None:
+    paths = [f"clients.{label}.{name}" for name in ("silent", "broken", "endless")]
+    for path in paths:
+        assert isinstance(create_task.sync(client=client, body=request(path)), Task)
+    wanted = LeaseRequest(worker_id=label, max_tasks=3, wait_seconds=30)
+    leased = lease_tasks.sync(label, client=client, body=wanted)
+    assert isinstance(leased, LeaseList)
+    assert [lease.task.task_path for lease in leased.leases] == paths
+    silent, broken, endless = leased.leases
+
+    record = finish(silent, FinishRequest(return_value=None))
+    assert (record.status, record.return_value) == (TaskStatus.SUCCESSFUL, None)
+
+    record = finish(broken, FinishRequest(error=ErrorReport(message="no such galaxy")))
+    assert (record.status, record.attempts) == (TaskStatus.FAILED, 1)
+    assert [error.message for error in record.errors] == ["no such galaxy"]
+
+    asked = cancel_task.sync_detailed(endless.task.id, client=client)
+    assert asked.status_code == 202
+    renewal = renew_lease.sync(endless.token, client=client, body=RenewRequest())
+    assert isinstance(renewal, LeaseRenewal)
+    assert renewal.cancel_requested
+    record = finish(endless, FinishRequest(cancelled=True))
+    assert record.status is TaskStatus.CANCELLED
+
+
+def finish(lease: Lease, end: FinishRequest) -> Task:
+    answer = finish_lease.sync(lease.token, client=client, body=end)
+    record = get_task.sync(lease.task.id, client=client)
+    assert isinstance(record, Task)
+    assert answer == record
+    return record
+
+
 def read_pages() -> None:
     enqueued = [create_task.sync(client=client, body=request("clients.count")) for _ in range(5)]
     newest_first = [task.id for task in reversed(enqueued) if isinstance(task, Task)]
@@ -152,15 +207,20 @@ def read_pages() -> None:
         page = list_tasks.sync(
             client=client, label=f"story={label}", limit=3, cursor=page.next_cursor
         )
-    # The first, the failed, the cancelled and the repeated one came before these.
-    assert (pages, len(seen), len(set(seen))) == (3, 9, 9)
+    # The first, failed, cancelled and repeated one and three leased ones came before these.
+    assert (pages, len(seen), len(set(seen))) == (4, 12, 12)
     assert seen[:5] == newest_first
 
 
 register()
 enqueue_and_wait()
 fail()
-refuse(cancel())
+ended = cancel()
+refuse(ended)
+# A service without tokens lets everybody in.
+if token:
+    keep_out(ended)
 repeat()
+work()
 read_pages()
 print("python: the story is told")

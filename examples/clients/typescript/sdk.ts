@@ -5,17 +5,24 @@ import { client } from "./generated/sdk/client.gen.js";
 import {
   cancelTask,
   createTask,
+  finishLease,
   getExecutor,
   getTask,
   getTaskLogs,
   getTaskResult,
+  leaseTasks,
   listTasks,
   putExecutor,
+  renewLease,
+  type FinishRequest,
+  type Lease,
   type Task,
   type TaskRequest,
 } from "./generated/sdk/index.js";
 
-client.setConfig({ baseUrl: process.env.NIGHTSHIFT_SERVER, auth: process.env.NIGHTSHIFT_TOKEN });
+// Without a token the client sends no header for it.
+const token = process.env.NIGHTSHIFT_TOKEN;
+client.setConfig({ baseUrl: process.env.NIGHTSHIFT_SERVER, auth: token });
 const label = `sdk-${randomUUID()}`;
 
 function request(task_path: string, args: unknown[], more: Partial<TaskRequest> = {}): TaskRequest {
@@ -30,8 +37,8 @@ async function create(body: TaskRequest): Promise<Task> {
 
 async function register() {
   const path = { name: label };
-  const task_paths = ["clients.sdk.*"];
-  const body = { kind: "worker" as const, task_paths, lease_seconds: 20 };
+  const task_paths = [`clients.${label}.*`];
+  const body = { kind: "worker" as const, task_paths, lease_seconds: 60 };
   const { data: registered } = await putExecutor({ path, body, throwOnError: true });
   const { data: read } = await getExecutor({ path, throwOnError: true });
   assert.deepEqual(registered, read);
@@ -83,7 +90,10 @@ async function refuse(ended: string) {
   assert.deepEqual([unknown.response?.status, unknown.error?.code], [404, "task_not_found"]);
   const { error } = await createTask({ body: request("clients.count", [], { priority: 101 }) });
   assert.deepEqual([error?.code, error?.pointer], ["invalid_field", "/priority"]);
-  const keptOut = await getTask({ path: { id: ended }, auth: "wrong" });
+}
+
+async function keepOut(id: string) {
+  const keptOut = await getTask({ path: { id }, auth: "wrong" });
   assert.deepEqual([keptOut.response?.status, keptOut.error?.code], [401, "unauthorized"]);
 }
 
@@ -95,6 +105,45 @@ async function repeat() {
   assert.equal(first.data?.id, second.data?.id);
   const { error } = await createTask({ body: request("clients.count", ["twice"]), headers });
   assert.equal(error?.code, "idempotency_mismatch");
+}
+
+async function work() {
+  const paths = ["silent", "broken", "endless"].map((name) => `clients.${label}.${name}`);
+  for (const path of paths) await create(request(path, []));
+  const { data: leased } = await leaseTasks({
+    path: { name: label },
+    body: { worker_id: label, max_tasks: 3, wait_seconds: 30 },
+    throwOnError: true,
+  });
+  assert.deepEqual(leased.leases.map((lease) => lease.task.task_path), paths);
+  const [silent, broken, endless] = leased.leases;
+  assert.ok(silent && broken && endless);
+
+  const succeeded = await finish(silent, { return_value: null });
+  assert.deepEqual([succeeded.status, succeeded.return_value], ["SUCCESSFUL", null]);
+
+  const failed = await finish(broken, { error: { message: "no such galaxy" } });
+  assert.deepEqual([failed.status, failed.attempts], ["FAILED", 1]);
+  assert.deepEqual(failed.errors.map((error) => error.message), ["no such galaxy"]);
+
+  const { response } = await cancelTask({ path: { id: endless.task.id }, throwOnError: true });
+  assert.equal(response.status, 202);
+  const { data: renewal } = await renewLease({
+    path: { token: endless.token },
+    body: {},
+    throwOnError: true,
+  });
+  assert.equal(renewal.cancel_requested, true);
+  const cancelled = await finish(endless, { cancelled: true });
+  assert.equal(cancelled.status, "CANCELLED");
+}
+
+async function finish(lease: Lease, body: FinishRequest): Promise<Task> {
+  const path = { token: lease.token };
+  const { data: answer } = await finishLease({ path, body, throwOnError: true });
+  const { data: record } = await getTask({ path: { id: lease.task.id }, throwOnError: true });
+  assert.deepEqual(answer, record);
+  return record;
 }
 
 async function readPages() {
@@ -112,15 +161,19 @@ async function readPages() {
     pages += 1;
     cursor = page.next_cursor;
   } while (cursor !== null);
-  // The first, the failed, the cancelled and the repeated one came before these.
-  assert.deepEqual([pages, seen.length, new Set(seen).size], [3, 9, 9]);
+  // The first, failed, cancelled and repeated one and three leased ones came before these.
+  assert.deepEqual([pages, seen.length, new Set(seen).size], [4, 12, 12]);
   assert.deepEqual(seen.slice(0, 5), newestFirst);
 }
 
 await register();
 await enqueueAndWait();
 await fail();
-await refuse(await cancel());
+const ended = await cancel();
+await refuse(ended);
+// A service without tokens lets everybody in.
+if (token) await keepOut(ended);
 await repeat();
+await work();
 await readPages();
 console.log("typescript, @hey-api/openapi-ts: the story is told");

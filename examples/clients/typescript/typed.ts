@@ -5,10 +5,13 @@ import createClient from "openapi-fetch";
 import type { components, paths } from "./generated/schema.js";
 
 type TaskRequest = components["schemas"]["TaskRequest"];
+type FinishRequest = components["schemas"]["FinishRequest"];
+type Lease = components["schemas"]["Lease"];
 
+const token = process.env.NIGHTSHIFT_TOKEN;
 const client = createClient<paths>({
   baseUrl: process.env.NIGHTSHIFT_SERVER,
-  headers: { Authorization: `Bearer ${process.env.NIGHTSHIFT_TOKEN}` },
+  headers: token ? { Authorization: `Bearer ${token}` } : {},
 });
 const label = `typescript-${randomUUID()}`;
 
@@ -27,7 +30,7 @@ async function register() {
   const path = { name: label };
   const { data: registered } = await client.PUT("/executors/{name}", {
     params: { path },
-    body: { kind: "worker", task_paths: ["clients.typescript.*"], lease_seconds: 20 },
+    body: { kind: "worker", task_paths: [`clients.${label}.*`], lease_seconds: 60 },
   });
   const { data: read } = await client.GET("/executors/{name}", { params: { path } });
   assert.deepEqual(registered, read);
@@ -82,8 +85,11 @@ async function refuse(ended: string) {
     body: request("clients.count", [], { priority: 101 }),
   });
   assert.deepEqual([error?.code, error?.pointer], ["invalid_field", "/priority"]);
+}
+
+async function keepOut(id: string) {
   const headers = { Authorization: "Bearer wrong" };
-  const keptOut = await client.GET("/tasks/{id}", { params: { path: { id: ended } }, headers });
+  const keptOut = await client.GET("/tasks/{id}", { params: { path: { id } }, headers });
   assert.deepEqual([keptOut.response.status, keptOut.error?.code], [401, "unauthorized"]);
 }
 
@@ -96,6 +102,50 @@ async function repeat() {
   const body = request("clients.count", ["twice"]);
   const { error } = await client.POST("/tasks", { body, params });
   assert.equal(error?.code, "idempotency_mismatch");
+}
+
+async function work() {
+  const paths = ["silent", "broken", "endless"].map((name) => `clients.${label}.${name}`);
+  for (const path of paths) await create(request(path, []));
+  const { data: leased } = await client.POST("/executors/{name}/leases", {
+    params: { path: { name: label } },
+    body: { worker_id: label, max_tasks: 3, wait_seconds: 30 },
+  });
+  assert.deepEqual(leased?.leases.map((lease) => lease.task.task_path), paths);
+  const [silent, broken, endless] = leased.leases;
+  assert.ok(silent && broken && endless);
+
+  const succeeded = await finish(silent, { return_value: null });
+  assert.deepEqual([succeeded.status, succeeded.return_value], ["SUCCESSFUL", null]);
+
+  const failed = await finish(broken, { error: { message: "no such galaxy" } });
+  assert.deepEqual([failed.status, failed.attempts], ["FAILED", 1]);
+  assert.deepEqual(failed.errors.map((error) => error.message), ["no such galaxy"]);
+
+  const { response } = await client.POST("/tasks/{id}/cancel", {
+    params: { path: { id: endless.task.id } },
+  });
+  assert.equal(response.status, 202);
+  const { data: renewal } = await client.POST("/leases/{token}/renew", {
+    params: { path: { token: endless.token } },
+    body: {},
+  });
+  assert.equal(renewal?.cancel_requested, true);
+  const cancelled = await finish(endless, { cancelled: true });
+  assert.equal(cancelled.status, "CANCELLED");
+}
+
+async function finish(lease: Lease, body: FinishRequest) {
+  const { data: answer, error } = await client.POST("/leases/{token}/finish", {
+    params: { path: { token: lease.token } },
+    body,
+  });
+  assert.ok(answer, error?.detail);
+  const { data: record } = await client.GET("/tasks/{id}", {
+    params: { path: { id: lease.task.id } },
+  });
+  assert.deepEqual(answer, record);
+  return answer;
 }
 
 async function readPages() {
@@ -114,15 +164,19 @@ async function readPages() {
     pages += 1;
     cursor = page.next_cursor;
   } while (cursor !== null);
-  // The first, the failed, the cancelled and the repeated one came before these.
-  assert.deepEqual([pages, seen.length, new Set(seen).size], [3, 9, 9]);
+  // The first, failed, cancelled and repeated one and three leased ones came before these.
+  assert.deepEqual([pages, seen.length, new Set(seen).size], [4, 12, 12]);
   assert.deepEqual(seen.slice(0, 5), newestFirst);
 }
 
 await register();
 await enqueueAndWait();
 await fail();
-await refuse(await cancel());
+const ended = await cancel();
+await refuse(ended);
+// A service without tokens lets everybody in.
+if (token) await keepOut(ended);
 await repeat();
+await work();
 await readPages();
 console.log("typescript, openapi-fetch: the story is told");
