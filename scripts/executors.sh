@@ -82,6 +82,10 @@ while [[ ${line:-} != *"nightshift is ready"* ]]; do
     read -r line <&"$log" || { echo "the service did not start: ${line:-}"; exit 1; }
 done
 cat <&"$log" >"$folder/service.log" &
+# A service without tokens does not look at the header of one, so that a worker could send nonsense.
+tap=$(free_port)
+python3 "$here/tap.py" "$tap" "$port" "$folder/said" &
+started+=($!)
 
 . "$here/expect.sh"
 
@@ -89,14 +93,26 @@ enqueue() {
     "$NIGHTSHIFT" enqueue --max-attempts 1 "$@" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["id"])'
 }
 
+# start_worker NAME COMMAND...
+start_worker() {
+    name=$1
+    shift
+    "$NIGHTSHIFT" executor put "$name" --task-path 'check.*' --lease-seconds 5 >/dev/null
+    "$@" "$name" "http://127.0.0.1:$tap" & pid=$!
+    started+=("$pid")
+}
+
+stop_worker() {
+    kill "$pid"
+    wait "$pid" || true
+    "$NIGHTSHIFT" executor delete "$name"
+}
+
 # try_worker NAME COMMAND...
 try_worker() {
-    local name=$1 id pid
-    shift
-    printf '\n== %s worker\n' "$name"
-    "$NIGHTSHIFT" executor put "$name" --task-path 'check.*' --lease-seconds 5 >/dev/null
-    "$@" "$name" "$NIGHTSHIFT_SERVER" & pid=$!
-    started+=("$pid")
+    local name id pid
+    printf '\n== %s worker\n' "$1"
+    start_worker "$@"
     id=$(enqueue check.echo --args '["m31.fits", 1.5]' --kwarg a=null)
     expect "works, and returns the value" 0 '[["m31.fits",1.5],{"a":null}]' result_of "$id"
     id=$(enqueue check.fail "no such image")
@@ -108,9 +124,16 @@ try_worker() {
     "$NIGHTSHIFT" cancel "$id" >/dev/null
     # The service would give it up after ten seconds.
     expect "stops when its task is cancelled" 1 CANCELLED "$NIGHTSHIFT" get "$id" --wait 8
-    kill "$pid"
-    wait "$pid" || true
-    "$NIGHTSHIFT" executor delete "$name"
+    stop_worker
+}
+
+# try_token NAME COMMAND...
+try_token() {
+    local name id pid
+    start_worker "$@"
+    id=$(enqueue check.echo m31.fits)
+    expect "the $name worker shows it" 0 '[["m31.fits"],{}]' result_of "$id"
+    stop_worker
 }
 
 # Without the white space that some languages write.
@@ -121,3 +144,16 @@ result_of() {
 try_worker python python3 "$examples/python/worker.py"
 try_worker node node "$examples/node/worker.mjs"
 try_worker go "$folder/go-worker"
+grep --text --quiet 'POST /leases/' "$folder/said"
+if grep --text --ignore-case '^authorization:' "$folder/said"; then
+    echo "a worker sends a header for a token that it does not have" >&2
+    exit 1
+fi
+
+printf '\n== with a token\n'
+# From the first one on the service asks for it.
+NIGHTSHIFT_TOKEN=$("$NIGHTSHIFT" token create kits --scope admin)
+export NIGHTSHIFT_TOKEN
+try_token python python3 "$examples/python/worker.py"
+try_token node node "$examples/node/worker.mjs"
+try_token go "$folder/go-worker"

@@ -9,7 +9,9 @@ from urllib.request import Request, urlopen
 
 EXECUTOR, SERVER = (sys.argv[1:] + ["http://127.0.0.1:8700"])[:2]
 SLOTS = 4  # tasks at once
-TOKEN = "Bearer " + os.environ.get("NIGHTSHIFT_TOKEN", "")
+HEADERS = {"Content-Type": "application/json"}
+if os.environ.get("NIGHTSHIFT_TOKEN"):
+    HEADERS["Authorization"] = "Bearer " + os.environ["NIGHTSHIFT_TOKEN"]
 POOL, STOPPING = ThreadPoolExecutor(SLOTS), threading.Event()
 
 
@@ -25,8 +27,7 @@ TASKS = {
 
 
 def post(path, body, timeout=10):
-    request = Request(SERVER + path, json.dumps(body).encode(),
-                      {"Content-Type": "application/json", "Authorization": TOKEN})
+    request = Request(SERVER + path, json.dumps(body).encode(), HEADERS)
     with urlopen(request, timeout=timeout) as answer:
         return json.loads(answer.read() or b"null")
 

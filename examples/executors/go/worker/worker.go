@@ -28,8 +28,10 @@ type lease struct {
 func post(ctx context.Context, path string, body, said any) int {
 	text, _ := json.Marshal(body)
 	request, _ := http.NewRequestWithContext(ctx, "POST", os.Args[2]+path, bytes.NewReader(text))
-	token := "Bearer " + os.Getenv("NIGHTSHIFT_TOKEN")
-	request.Header = http.Header{"Content-Type": {"application/json"}, "Authorization": {token}}
+	request.Header.Set("Content-Type", "application/json")
+	if token := os.Getenv("NIGHTSHIFT_TOKEN"); token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return 0
