@@ -35,7 +35,7 @@ pub(super) fn complete(document: &mut Document) {
     components
         .security_schemes
         .insert("bearer".to_owned(), SecurityScheme::Http(bearer.build()).into());
-    exactly_one_end(&mut components.schemas);
+    one_end_at_most(&mut components.schemas);
     executors_by_kind(&mut components.schemas);
 }
 
@@ -126,13 +126,13 @@ fn object<'a>(schemas: &'a mut Schemas, name: &str) -> Option<&'a mut Object> {
     }
 }
 
-/// An attempt ends in one of three ways, and each is a field of its own. Of several ends each is
-/// answered by itself, so that a list may hold what alone would be refused.
-fn exactly_one_end(schemas: &mut Schemas) {
+/// An attempt ends in one of three ways, and each is a field of its own; without any it succeeded
+/// with null. Of several ends each is answered by itself, so that a list may hold what alone would
+/// be refused.
+fn one_end_at_most(schemas: &mut Schemas) {
     let Some(end) = object(schemas, "FinishRequest") else {
         return;
     };
-    end.min_properties = Some(1);
     end.max_properties = Some(1);
     if let Some(error) = end.properties.get_mut("error") {
         without_null(error);
