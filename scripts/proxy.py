@@ -106,7 +106,8 @@ class Clients:
                 connection.request("POST", "/tasks", '{"task_path": "a.b"}', headers)
                 answer = connection.getresponse()
                 answer.read()
-                if answer.status != 201:
+                # 200: the proxy has sent it twice, and the service knew it.
+                if answer.status not in (200, 201):
                     why = str(answer.status)
             except (OSError, http.client.HTTPException) as error:
                 why = repr(error)

@@ -326,8 +326,12 @@ on_both_engines! {
         let id = app.enqueue_with(task("echo", "[1]")).await.id;
         let held = app.task_when(id, |task| task.deliveries > 0 && task.status == TaskStatus::Ready).await;
         assert_eq!(held.attempts, 0, "it was not begun");
-        let reasons = app.client.explain_task(id).await.unwrap().reasons;
-        let held = reasons.iter().find(|reason| reason.code == ReasonCode::ExecutorHeld).unwrap();
+        // Between a hold and the next the executor is tried again.
+        let held = until("a hold", || async {
+            let reasons = app.client.explain_task(id).await.unwrap().reasons;
+            reasons.into_iter().find(|reason| reason.code == ReasonCode::ExecutorHeld)
+        })
+        .await;
         assert!(held.detail.contains("the directory images"), "{held:?}");
         for (body, problem) in [
             (r#"{"kind": "wasm"}"#, "422 invalid_field /plugin"),
