@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 DASHBOARD = ROOT / "helm/nightshift/files/dashboard.json"
 OPERATING = ROOT / "docs/OPERATING.md"
-# What Grafana puts in, here as where all is chosen.
+# Grafana puts these in; here as where all is chosen.
 VARIABLES = {"$namespace": ".*", "$job": ".*", "$__rate_interval": "1m"}
 # Labels that Prometheus gives, and that of a histogram's buckets.
 GIVEN = {"namespace", "job", "instance", "le"}

@@ -58,7 +58,7 @@ else
     exit 1
 fi
 run "$tom" "not postgres"
-# What a worker does with processes and signals hangs on Python, and not on the framework.
+# How a worker handles processes and signals hangs on Python, and not on the framework.
 run "$django52" "not postgres and not test_worker_"
 for version in 0.7.0 0.8.1 0.9.0 0.10.0 0.11.0; do
     between "$django52" "$version"

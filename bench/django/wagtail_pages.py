@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Creates and retitles pages in an untouched Wagtail, and looks whether the search finds them all.
 
-Wagtail enqueues in `post_save`, within the transaction of the edit. By hand, from this folder:
+Wagtail enqueues in `post_save`, within the transaction of the edit. By hand, with Python 3.12 or
+later, from this folder:
 
     python -m venv /tmp/wagtail && /tmp/wagtail/bin/pip install --requirement wagtail.txt
     PYTHONPATH=../../django NIGHTSHIFT=../../target/debug/nightshift \\

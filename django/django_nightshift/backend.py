@@ -38,10 +38,10 @@ logger = logging.getLogger("django_nightshift")
 new_id = getattr(uuid, "uuid7", uuid.uuid4)
 #: The label that says which backend enqueued a task.
 BACKEND_LABEL = "django_backend"
-#: What one request of many tasks holds at most; the service takes 10,000 tasks.
+#: The most that one request of many tasks holds; the service takes 10,000 tasks.
 PART_TASKS = 1_000
 PART_BYTES = 1 << 20
-#: What may stand in `TASKS[...]`.
+#: The keys of `TASKS[...]` that are read.
 KNOWN_KEYS = {"BACKEND", "QUEUES", "OPTIONS", FORMER_KEY}
 
 

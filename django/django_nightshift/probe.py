@@ -13,7 +13,7 @@ from .backend import NightshiftBackend
 from .exceptions import NightshiftError
 
 PROBE_SECONDS = 10.0
-#: What the view answers to a message whose signature it knows, and to another one.
+#: The view's answers to a message whose signature it knows, and to another one.
 TAKEN, REFUSED = 204, 401
 
 

@@ -273,3 +273,15 @@ def database():
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
+
+
+@pytest.fixture
+def admin(site, database):
+    """A browser in which a superuser has signed in."""
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    User.objects.filter(username="admin").delete()
+    client = Client()
+    client.force_login(User.objects.create_superuser("admin"))
+    return client

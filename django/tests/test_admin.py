@@ -20,11 +20,6 @@ def user(name, *codenames, **more):
     return client
 
 
-@pytest.fixture
-def admin(site, database):
-    return user("admin", is_superuser=True)
-
-
 def test_the_list_shows_and_filters(site, admin, run_all):
     done = tasks.add.enqueue(1, 2)
     run_all()

@@ -4,8 +4,7 @@ import asyncio
 from datetime import datetime, timezone
 
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client, override_settings
+from django.test import override_settings
 from django_nightshift.testing import memory
 
 from conftest import HTTP
@@ -52,15 +51,12 @@ def test_the_log_says_how_many_lines_were_left_out(logged):
     assert repr(long.logs).endswith(f"dropped={long.logs.dropped})")
 
 
-def test_the_admin_says_so(logged, database):
-    User.objects.filter(username="admin").delete()
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin", password="x"))
+def test_the_admin_says_so(logged, admin):
     long, short = logged(LINES), logged(3)
-    page = client.get(f"/admin/django_nightshift/task/{long.id}/change/").content.decode()
+    page = admin.get(f"/admin/django_nightshift/task/{long.id}/change/").content.decode()
     assert f"{long.logs.dropped} older lines were left out" in page
     assert "There are more lines" in page
-    page = client.get(f"/admin/django_nightshift/task/{short.id}/change/").content.decode()
+    page = admin.get(f"/admin/django_nightshift/task/{short.id}/change/").content.decode()
     assert "line 3" in page and "left out" not in page and "There are more" not in page
 
 

@@ -7,19 +7,10 @@ from django.apps import apps
 from django.contrib.auth.models import User
 from django.core import serializers
 from django.core.management import call_command
-from django.test import Client
 from django.urls import reverse
 from django_nightshift.models import Task
 
 from site_app import tasks
-
-
-@pytest.fixture
-def admin(site, database):
-    User.objects.filter(username="admin").delete()
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin", password="x"))
-    return client
 
 
 @pytest.mark.parametrize("options", [{}, {"use_base_manager": True}])

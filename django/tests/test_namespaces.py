@@ -4,9 +4,8 @@ import asyncio
 from contextlib import contextmanager
 
 import pytest
-from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.test import Client, override_settings
+from django.test import override_settings
 from django_nightshift.compat import TaskResultDoesNotExist, task_backends
 
 from site_app import tasks
@@ -27,14 +26,6 @@ def site_of(*namespaces):
     }
     with override_settings(TASKS=backends):
         yield
-
-
-@pytest.fixture
-def admin(site, database):
-    User.objects.filter(username="admin").delete()
-    client = Client()
-    client.force_login(User.objects.create_superuser("admin", password="x"))
-    return client
 
 
 @pytest.fixture

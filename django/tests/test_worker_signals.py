@@ -5,8 +5,6 @@ import json
 import os
 
 import pytest
-from django.contrib.auth.models import User
-from django.test import Client
 from django_nightshift import NightshiftBackend
 from django_nightshift.compat import STATUS, task_finished
 
@@ -93,11 +91,8 @@ def test_a_running_task_that_is_cancelled_has_not_ended_yet(heard, start_worker,
     assert result.wait(SOON)
 
 
-def test_a_waiting_task_that_the_admin_cancels(heard, database):
+def test_a_waiting_task_that_the_admin_cancels(heard, admin):
     result = tasks.noop.enqueue()
-    User.objects.filter(username="canceller").delete()
-    client = Client()
-    client.force_login(User.objects.create_superuser("canceller"))
     for action in ("cancel", "retry"):
-        client.post(f"/admin/django_nightshift/task/{result.id}/change/", {"action": action})
+        admin.post(f"/admin/django_nightshift/task/{result.id}/change/", {"action": action})
     assert heard == [(result.id, FAILED)]

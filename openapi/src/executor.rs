@@ -24,11 +24,11 @@ pub enum ExecutorKind {
     Wasm,
 }
 
-/// What `PATCH /executors/{name}` takes; what is left out stays as it is.
+/// The body of `PATCH /executors/{name}`; a member that is left out stays as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecutorChange {
-    /// Starts none of its tasks while true; what runs goes on. False also ends a hold.
+    /// Starts none of its tasks while true; those that run go on. False also ends a hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
     /// How many of its tasks may run at once, 1 to 10,000; null: the default of its kind.

@@ -44,7 +44,7 @@ class DummyBackend(NightshiftBackend):
         return [self.get_result(entry.record["id"]) for entry in self.memory.entries()]
 
     def clear(self) -> None:
-        """Forgets all tasks. What a TestCase has enqueued is forgotten with its end."""
+        """Forgets all tasks. Those of a TestCase are forgotten with its end."""
         self.memory.clear()
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> TaskResult:

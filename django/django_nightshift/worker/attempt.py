@@ -72,7 +72,7 @@ class Attempt:
                 await work
         except BaseException:
             if not work.done():
-                # Nobody looks after the task any more, and another worker may begin it.
+                # This worker looks after the task no more, and another one may begin it.
                 self.slot.close()
             raise
         finally:

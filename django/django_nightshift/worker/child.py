@@ -109,8 +109,8 @@ def _ignore(*_signal: Any) -> None:
 
 
 def _listen_for_signals(reporter: "_Reporter") -> None:
-    # What all processes of a service are sent means the worker, which then says what is to be
-    # done. Not SIG_IGN: a program that a task starts would inherit that.
+    # A signal to all processes of a service means the worker, which then says what is to be done.
+    # Not SIG_IGN: a program that a task starts would inherit that.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(number, _ignore)
     signal.signal(INTERRUPT_SIGNAL, reporter.interrupt)

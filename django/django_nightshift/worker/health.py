@@ -16,8 +16,8 @@ EVERY_SECONDS = 5.0
 class Health:
     """A file whose time of change is never long ago while the worker's loop runs.
 
-    What is shown is that the worker looks after its tasks; not that the service is there, since
-    starting the worker again would not bring it back.
+    It shows that the worker looks after its tasks; not that the service is there, since starting
+    the worker again would not bring it back.
     """
 
     def __init__(self, path: str | None) -> None:

@@ -15,7 +15,7 @@ sys.path[:] = json.loads(os.environ[PATH_VARIABLE])
 # Each worker process tries for itself, and says why it cannot.
 with suppress(Exception):
     django.setup()
-# What all processes of a service are sent means the worker; this one is needed to the end, and
-# ends with it.
+# A signal to all processes of a service means the worker; this one is needed to the end, and ends
+# with it.
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
     signal.signal(number, lambda *_: None)

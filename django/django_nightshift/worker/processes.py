@@ -52,7 +52,7 @@ class ProcessSlot:
             report_files=imported is not None,
             report_lines=written is not None,
         )
-        #: Who hears what has nothing to do with the task.
+        #: The listeners to messages that have nothing to do with the task.
         self.asides: Asides = {"files": imported, "line": written}
         self.context = _context()
         self.tasks_max = tasks_max
@@ -103,7 +103,7 @@ class ProcessSlot:
             self._count()
             outcome: Outcome = done[1]
             return outcome
-        # What it has started is not left behind, nor is a process that only closed its pipe.
+        # The programs that it has started end, too, and so does one that only closed its pipe.
         process.kill()
         await in_thread(process.join)
         lost = WorkerLost(f"the process of the task ended with {process.exit()}")
@@ -126,7 +126,7 @@ class ProcessSlot:
     async def _converse(
         self, message: tuple[str, Any], listener: Listener
     ) -> tuple["Process", tuple[Any, ...] | None]:
-        """Who has answered, and with what at the end; None where the process has ended before."""
+        """The process that has answered, and its last answer; None where it has ended before."""
         process = await self._send(message)
         loop = asyncio.get_running_loop()
         messages: asyncio.Queue[Any] = asyncio.Queue()
@@ -146,7 +146,7 @@ class ProcessSlot:
     async def _send(self, message: tuple[str, Any]) -> "Process":
         while True:
             process = await self._living()
-            # Somebody may have asked while it started.
+            # The task may have been interrupted while the process started.
             process.why.value = self.why
             try:
                 process.connection.send(message)
@@ -301,7 +301,7 @@ def _read(
     while message is not None and message[:1] != ("done",):
         try:
             if process.end in wait([process.connection, process.end]):
-                # What has been sent is read yet, but nothing is waited for.
+                # The messages that have been sent are read yet, but no more are waited for.
                 _shut(process.connection.fileno())
             message = process.connection.recv()
         except Exception:  # a message that was cut short may raise anything

@@ -60,7 +60,7 @@ class Watcher(autoreload.StatReloader):
         first: Files = {}
         while True:
             for path, changed in self.snapshot_files():
-                # What another process has imported may have changed before it is seen here.
+                # A file that another process has imported may have changed before it is seen here.
                 if changed > first.setdefault(path, self.also_imported.get(path, changed)):
                     logger.info("%s changed, reloading.", path)
                     self.changed()

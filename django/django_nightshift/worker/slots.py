@@ -50,6 +50,13 @@ def settle(future: "asyncio.Future[T]", value: Any) -> None:
 
 def in_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
     """What `work` returns or raises, in a thread for which the worker's end does not wait."""
+    run, future = settled_by(work)
+    threading.Thread(target=run, name="nightshift", daemon=True).start()
+    return future
+
+
+def settled_by(work: Callable[[], T]) -> tuple[Callable[[], None], "asyncio.Future[T]"]:
+    """A function for another thread, and the future that gets what `work` returns or raises."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 
@@ -60,8 +67,7 @@ def in_thread(work: Callable[[], T]) -> "asyncio.Future[T]":
             value = error
         call_in(loop, settle, future, value)
 
-    threading.Thread(target=run, name="nightshift", daemon=True).start()
-    return future
+    return run, future
 
 
 def call_in(loop: asyncio.AbstractEventLoop, what: Callable[..., Any], *arguments: Any) -> None:

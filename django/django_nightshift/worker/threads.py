@@ -14,7 +14,7 @@ from ..context import send_logs_along
 from ..execute import Outcome, execute, tell_of_end
 from .forked import at_fork, leave
 from .reload import Files, Imports
-from .slots import Listener, T, call_in, settle
+from .slots import Listener, T, call_in, settled_by
 
 
 class ThreadSlot:
@@ -59,16 +59,7 @@ class ThreadSlot:
         await self._in_thread(lambda: tell_of_end(self.backend, record))
 
     def _in_thread(self, work: Callable[[], T]) -> "asyncio.Future[T]":
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def run() -> None:
-            try:
-                value: Any = work()
-            except BaseException as error:
-                value = error
-            call_in(loop, settle, future, value)
-
+        run, future = settled_by(work)
         self.work.put(run)
         return future
 

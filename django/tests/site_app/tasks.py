@@ -122,6 +122,10 @@ def work(seconds):
 def stubborn(path):
     """Does not mind being interrupted."""
     mark.func(path)
+    mind_nothing()
+
+
+def mind_nothing():
     while True:
         try:
             time.sleep(60)

@@ -9,14 +9,14 @@ use tokio::sync::Semaphore;
 use crate::{
     domain::{
         executor::{Executor, Target},
-        task::Lack,
+        reason::Lack,
     },
     memory::Memory,
 };
 
 pub use places::{PluginPlace, PluginPlaces};
 
-/// What there is room for.
+/// The room that this process has for calls.
 #[derive(Clone)]
 pub struct Capacity {
     pub permits: Arc<Semaphore>,

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use super::Config;
 
 impl Config {
-    /// What executors are told, for a service that listens there; without a slash at the end.
+    /// The address that executors are told, for a service that listens there; without a slash at
+    /// the end.
     pub fn public_url(&self, address: SocketAddr) -> String {
         if let Some(url) = &self.public_url {
             return url.trim_end_matches('/').to_owned();

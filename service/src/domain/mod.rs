@@ -16,6 +16,7 @@ pub mod places;
 pub mod plugin;
 pub mod queue;
 pub mod reach;
+pub mod reason;
 pub mod retention;
 pub mod retry;
 pub mod route;

@@ -63,17 +63,7 @@ pub(super) struct Named {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Told {
-    pub(super) kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Blocking {
-    pub(super) kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct Payload {
+pub(super) struct Kind {
     pub(super) kind: &'static str,
 }
 
@@ -107,11 +97,11 @@ pub(super) struct Families {
     pub(super) database_usable: Gauge,
     pub(super) dead_rows: Gauge,
     pub(super) oldest_transaction: Gauge<f64, AtomicU64>,
-    pub(super) events: Family<Told, Counter>,
+    pub(super) events: Family<Kind, Counter>,
     pub(super) event_readers: Gauge,
-    pub(super) plugin_calls_hanging: Family<Blocking, Gauge>,
-    pub(super) payload_memory: Family<Payload, Gauge>,
-    pub(super) payload_memory_max: Family<Payload, Gauge>,
+    pub(super) plugin_calls_hanging: Family<Kind, Gauge>,
+    pub(super) payload_memory: Family<Kind, Gauge>,
+    pub(super) payload_memory_max: Family<Kind, Gauge>,
     pub(super) requests: Family<Answered, Counter>,
     pub(super) request_duration: Histograms<Served>,
 }

@@ -87,7 +87,7 @@ impl Metrics {
         for observation in observations {
             match observation {
                 Observation::Told(kind) => {
-                    self.families.events.get_or_create(&families::Told { kind }).inc();
+                    self.families.events.get_or_create(&families::Kind { kind }).inc();
                 }
                 Observation::Started { place, wait } => {
                     let labels = self.worked(place);
@@ -195,11 +195,11 @@ impl Metrics {
         families.event_readers.set(families::whole(present.event_readers));
         families.database_usable.set(i64::from(present.database_usable));
         for (kind, calls) in present.plugin_calls_hanging {
-            let labels = families::Blocking { kind };
+            let labels = families::Kind { kind };
             families.plugin_calls_hanging.get_or_create(&labels).set(families::whole(calls));
         }
         for (kind, taken, max) in present.payload_memory {
-            let labels = families::Payload { kind };
+            let labels = families::Kind { kind };
             families.payload_memory.get_or_create(&labels).set(families::whole(taken));
             families.payload_memory_max.get_or_create(&labels).set(families::whole(max));
         }

@@ -143,7 +143,7 @@ fn store(
     Ok(Registered { executor, created: known.is_none() })
 }
 
-/// Changes what of it is said of executors, and returns those that are there.
+/// Changes executors, and returns those that are there.
 pub(super) fn change(
     tx: &mut Tx<'_>,
     changes: &[&ExecutorChange],
@@ -161,13 +161,17 @@ fn change_one(tx: &mut Tx<'_>, change: &ExecutorChange) -> Result<Option<Executo
             None => Ok(None),
         };
     };
+    if change.paused.is_none() && change.concurrency.is_none() {
+        return Ok(Some(executor));
+    }
     let registration = &mut executor.registration;
     registration.paused = change.paused.unwrap_or(registration.paused);
     if let Some(concurrency) = change.concurrency {
         registration.concurrency = concurrency.or(registration.target.concurrency_default());
     }
-    // Somebody has seen to it: whatever kept calls from it is to be tried again.
-    if change.paused == Some(false) {
+    // A resumed executor is tried at once, whatever has kept calls from it.
+    let closed = (change.paused == Some(false)).then(CircuitRow::default);
+    if closed.is_some() {
         executor.circuit = Circuit::default();
     }
     executor.updated_at = tx.now;
@@ -176,12 +180,8 @@ fn change_one(tx: &mut Tx<'_>, change: &ExecutorChange) -> Result<Option<Executo
         executors::concurrency.eq(concurrency_number(registration.concurrency)),
         executors::updated_at.eq(micros(tx.now)),
     );
-    let row = executors::table.find(executor.id.0);
-    on_engine!(&mut tx.link, c => diesel::update(row).set(values).execute(c))?;
-    if change.paused == Some(false) {
-        let closed = CircuitRow::default();
-        on_engine!(&mut tx.link, c => diesel::update(row).set(closed).execute(c))?;
-    }
+    let row = diesel::update(executors::table.find(executor.id.0)).set((values, closed));
+    on_engine!(&mut tx.link, c => row.execute(c))?;
     changed(tx, false)?;
     tx.registry.insert(executor.clone());
     Ok(Some(executor))

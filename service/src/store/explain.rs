@@ -17,8 +17,8 @@ use crate::{
         Timestamp,
         executor::Executor,
         limits::AHEAD_COUNTED_MAX,
+        reason::{Lack, Reason},
         state::Stage,
-        task::{Lack, Reason},
     },
     memory::TASK_BYTES,
 };

@@ -6,8 +6,7 @@ use std::sync::{
 };
 
 use nightshift_client::types::{
-    ErrorCode, Executor, ExecutorChange, ExecutorRequest, ReasonCode, TaskErrorKind, TaskRequest,
-    TaskStatus,
+    ErrorCode, ExecutorChange, ExecutorRequest, ReasonCode, TaskErrorKind, TaskRequest, TaskStatus,
 };
 use serde_json::Value;
 
@@ -64,7 +63,7 @@ on_both_engines! {
         let before = app.register_as("exec", &executor, |r| r.concurrency = Some(3)).await;
         let change = async |change: ExecutorChange| app.client.update_executor("exec", &change).await;
         let shown = change(ExecutorChange::default()).await.unwrap();
-        assert_eq!(Executor { updated_at: before.updated_at, ..shown }, before);
+        assert_eq!(shown, before);
         let paused = |paused| ExecutorChange { paused: Some(paused), ..ExecutorChange::default() };
         let shown = change(paused(true)).await.unwrap();
         assert_eq!((shown.paused, shown.concurrency), (true, Some(3)));

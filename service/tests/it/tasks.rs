@@ -149,6 +149,18 @@ on_both_engines! {
         assert_eq!(enqueued.task.status, TaskStatus::Successful);
     }
 
+    async fn no_wait_is_as_long_as_that_of_a_proxy(app: App) {
+        let app = app.start();
+        let executor = TestExecutor::start(|_| Reply::ok("7")).await;
+        app.register(&executor).await;
+        for (asked, applied) in [("wait=60", "wait=50"), ("wait=7", "wait=7")] {
+            let request = app.request("POST", "/tasks").header("prefer", asked);
+            let request = request.header("content-type", "application/json");
+            let answer = app.send(request.body(r#"{"task_path":"a"}"#)).await;
+            assert_eq!(answer.header("preference-applied"), Some(applied));
+        }
+    }
+
     async fn a_finished_task_is_deleted_and_a_live_one_is_not(app: App) {
         let app = app.start();
         let id = app.enqueue("a.b").await.id;

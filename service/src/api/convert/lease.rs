@@ -79,3 +79,18 @@ pub(in crate::api) fn wire_lease(claimed: Claimed) -> Result<wire::Lease, Error>
         task: wire_task(task)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::lease_wait;
+
+    #[test]
+    fn a_worker_that_asks_for_more_is_answered_before_a_proxy_gives_up() {
+        assert_eq!(lease_wait(Some(60)).unwrap(), Duration::from_secs(50));
+        assert_eq!(lease_wait(Some(20)).unwrap(), Duration::from_secs(20));
+        assert_eq!(lease_wait(None).unwrap(), Duration::ZERO);
+        assert!(lease_wait(Some(61)).is_err());
+    }
+}

@@ -2,7 +2,7 @@ use nightshift_openapi as wire;
 
 use crate::domain::{
     limits::AHEAD_COUNTED_MAX,
-    task::{Lack, Reason},
+    reason::{Lack, Reason},
 };
 
 pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
