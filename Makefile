@@ -44,7 +44,8 @@ check: tools ## Format, lints, documentation, dependencies
 
 .PHONY: test-code
 test-code: tools ## All tests, on SQLite and on a PostgreSQL of their own
-	scripts/postgres.sh cargo test --locked --workspace
+	# A panic's message and place say enough; behind a backtrace of the runtime they get lost.
+	RUST_BACKTRACE=0 scripts/postgres.sh cargo test --locked --workspace
 
 .PHONY: test-sqlite
 test-sqlite: ## The tests that need no PostgreSQL
