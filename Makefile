@@ -28,10 +28,16 @@ demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 s
 	$(BUILD) --quiet
 	$(TARGET)/debug/nightshift demo $(if $(CI),--ci)
 
+STAGES := check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django \
+	helm alerts proxy tom
+
 .PHONY: test
-test: ## Everything that CI runs
-test: check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django helm alerts proxy
-	$(MAKE) tom CI=1
+test: ## Everything that CI runs; says how long each stage took
+	@for stage in $(STAGES); do \
+		began=$$(date +%s); \
+		$(MAKE) --no-print-directory $$stage CI=1 || exit; \
+		echo "== $$stage took $$(($$(date +%s) - began)) s"; \
+	done
 
 .PHONY: check
 check: tools ## Format, lints, documentation, dependencies

@@ -15,13 +15,15 @@ pub mod tokens;
 
 use std::{future::Future, time::Duration};
 
-/// How long anything that must happen may take on a slow machine.
+/// How long a request that waits may take on a slow machine.
 pub const SOON: Duration = Duration::from_secs(30);
+/// How long a test waits for what must happen. Only a failure takes as long.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Waits for what must happen soon.
 pub async fn soon<T>(what: &str, happening: impl Future<Output = T>) -> T {
-    let happened = tokio::time::timeout(SOON, happening).await;
-    happened.unwrap_or_else(|_elapsed| panic!("{what} did not happen within {SOON:?}"))
+    let happened = tokio::time::timeout(PATIENCE, happening).await;
+    happened.unwrap_or_else(|_elapsed| panic!("{what} did not happen within {PATIENCE:?}"))
 }
 
 /// Looks again and again until `look` finds something.
