@@ -5,9 +5,9 @@ Measures how long it takes from POST /tasks until the executor is called, alone 
 1,000,000 tasks that are unrouted, of a paused executor, or due next week. Prints the medians,
 their ratio, and the plan of the claim's query. Needs the release build, python3 and sqlite3.
 """
-import datetime, http.server, statistics, subprocess, sys, tempfile, threading, time
+import datetime, http.server, json, statistics, subprocess, sys, tempfile, threading, time
 
-from service import Service
+from service import CARRIED, RESULT, Service
 
 OTHERS = 1_000_000
 PROBES = 300
@@ -21,8 +21,12 @@ class Executor(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
         CALLED.set()
-        self.send_response(204)
+        body = json.dumps(RESULT).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *_):
         pass
@@ -39,7 +43,7 @@ def probe(service, count):
     for _ in range(count):
         CALLED.clear()
         start = time.perf_counter()
-        service.request("POST", "/tasks", {"task_path": "probe"})
+        service.request("POST", "/tasks", {"task_path": "probe", **CARRIED})
         assert CALLED.wait(10)
         times.append(time.perf_counter() - start)
     return statistics.median(times) * 1000
@@ -49,6 +53,7 @@ def fill(service):
     next_week = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=7)
     kinds = [{"task_path": "unrouted"}, {"task_path": "paused", "priority": 100},
              {"task_path": "probe", "priority": 100, "run_after": next_week.isoformat()}]
+    kinds = [{**kind, **CARRIED} for kind in kinds]
     start = time.perf_counter()
     service.enqueue([kinds[number % 3] for number in range(OTHERS)])
     return time.perf_counter() - start

@@ -9,7 +9,7 @@ psql; started by `make bench-snapshot`, which also starts PostgreSQL.
 """
 import datetime, os, statistics, subprocess, sys, threading, time
 
-from service import Service
+from service import CARRIED, RESULT, Service
 
 URL = os.environ["TEST_POSTGRES_URL"]
 SECONDS = float(os.environ.get("SECONDS_HELD", 180))
@@ -37,7 +37,7 @@ class Load:
         due = time.monotonic()
         while not self.stopped:
             self.service.request("POST", "/tasks/batch",
-                                 {"tasks": [{"task_path": "bench"}] * TOGETHER})
+                                 {"tasks": [{"task_path": "bench", **CARRIED}] * TOGETHER})
             due += TOGETHER / RATE
             time.sleep(max(0, due - time.monotonic()))
 
@@ -46,7 +46,7 @@ class Load:
         while not self.stopped:
             leases = self.service.request("POST", "/executors/bench/leases", ask)["leases"]
             if leases:
-                ends = [{"token": lease["token"], "return_value": 1} for lease in leases]
+                ends = [{"token": lease["token"], "return_value": RESULT} for lease in leases]
                 self.service.request("POST", "/leases/finish", {"results": ends})
                 self.waits += [waited(lease["task"]) for lease in leases]
 

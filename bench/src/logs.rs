@@ -6,8 +6,10 @@ use anyhow::{Context, ensure};
 use futures_util::future::try_join_all;
 use nightshift_client::{
     Client, EnqueueOptions,
-    types::{LeaseRequest, LogLevel, LogLineRequest, RenewRequest, TaskRequest},
+    types::{LeaseRequest, LogLevel, LogLineRequest, RenewRequest},
 };
+
+use crate::work;
 
 /// Bytes of a line, as long as one may be.
 const LINE_BYTES: usize = 8 * 1024;
@@ -89,7 +91,7 @@ impl Logs {
 }
 
 async fn enqueue(client: &Client) -> anyhow::Result<f64> {
-    let (request, options) = (TaskRequest::new("unrouted.single"), EnqueueOptions::default());
+    let (request, options) = (work::task("unrouted.single")?, EnqueueOptions::default());
     let start = Instant::now();
     client.create_task(&request, &options).await?;
     let taken: Duration = start.elapsed();

@@ -5,6 +5,7 @@
 mod executor;
 mod logs;
 mod watch;
+mod work;
 
 use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
@@ -17,8 +18,7 @@ use futures_util::future::try_join_all;
 use nightshift_client::{
     Client, EnqueueOptions,
     types::{
-        ExecutorKind, ExecutorRequest, FinishBatch, FinishEntry, FinishRequest, Json, LeaseRequest,
-        TaskBatch, TaskRequest,
+        ExecutorKind, ExecutorRequest, FinishBatch, FinishEntry, Lease, LeaseRequest, TaskBatch,
     },
 };
 
@@ -174,7 +174,7 @@ fn rate(tasks: u64, taken: Duration) -> f64 {
 
 async fn enqueue(client: &Client, time: Duration, connections: usize) -> anyhow::Result<f64> {
     let count = AtomicU64::new(0);
-    let (request, options) = (TaskRequest::new("unrouted.single"), EnqueueOptions::default());
+    let (request, options) = (work::task("unrouted.single")?, EnqueueOptions::default());
     let start = Instant::now();
     let loops = (0..connections).map(|_| async {
         while start.elapsed() < time {
@@ -190,6 +190,7 @@ async fn enqueue(client: &Client, time: Duration, connections: usize) -> anyhow:
 /// Enqueues in batches, four at a time, and says how long it took.
 async fn enqueue_many(client: &Client, path: &str, tasks: u64) -> anyhow::Result<Duration> {
     let left = AtomicI64::new(i64::try_from(tasks)?);
+    let task = work::task(path)?;
     let start = Instant::now();
     let loops = (0..4).map(|_| async {
         loop {
@@ -198,7 +199,7 @@ async fn enqueue_many(client: &Client, path: &str, tasks: u64) -> anyhow::Result
             if size <= 0 {
                 return anyhow::Ok(());
             }
-            let tasks = (0..size).map(|_| TaskRequest::new(path)).collect();
+            let tasks = vec![task.clone(); usize::try_from(size)?];
             client.create_tasks(&TaskBatch { tasks }).await?;
         }
     });
@@ -223,9 +224,10 @@ async fn drain(
     at_once: i64,
 ) -> anyhow::Result<Duration> {
     let left = AtomicI64::new(i64::try_from(tasks)?);
+    let end = work::end()?;
     let start = Instant::now();
     let loops = (0..workers).map(|number| {
-        let left = &left;
+        let (left, end) = (&left, &end);
         async move {
             let request = LeaseRequest {
                 worker_id: format!("w{number}"),
@@ -238,12 +240,8 @@ async fn drain(
                 if leases.is_empty() {
                     continue;
                 }
-                let end = || FinishRequest {
-                    return_value: Some(Json::null()),
-                    ..FinishRequest::default()
-                };
-                let results: Vec<_> =
-                    leases.iter().map(|lease| FinishEntry::new(&lease.token, end())).collect();
+                let entry = |lease: &Lease| FinishEntry::new(&lease.token, end.clone());
+                let results = leases.iter().map(entry).collect();
                 let answers = client.finish_leases(&FinishBatch { results }).await?.results;
                 let lost = answers.iter().find_map(|answer| answer.problem.as_ref());
                 ensure!(lost.is_none(), "an end was not recorded: {lost:?}");
@@ -292,7 +290,7 @@ async fn latency(client: &Client, count: u32) -> anyhow::Result<[f64; 2]> {
     let mut times = Vec::new();
     for _ in 0..count {
         let start = Instant::now();
-        let task = client.create_task(&TaskRequest::new("latency"), &options).await?.task;
+        let task = client.create_task(&work::task("latency")?, &options).await?.task;
         ensure!(task.status.is_finished(), "a task took longer than ten seconds");
         times.push(start.elapsed().as_secs_f64() * 1_000.0);
     }
@@ -325,16 +323,14 @@ async fn replicas(
         let leasing = async {
             let lease = worker.lease_tasks("drain", &request).await?.leases.pop();
             let token = lease.context("no task came")?.token;
-            let end =
-                FinishRequest { return_value: Some(Json::null()), ..FinishRequest::default() };
-            anyhow::Ok(worker.finish_lease(&token, &end).await?)
+            anyhow::Ok(worker.finish_lease(&token, &work::end()?).await?)
         };
         let enqueuing = async {
             // Long enough for the worker to be waiting.
             tokio::time::sleep(Duration::from_millis(50)).await;
             let start = Instant::now();
             let options = EnqueueOptions::default();
-            let id = client.create_task(&TaskRequest::new("drain.a"), &options).await?.task.id;
+            let id = client.create_task(&work::task("drain.a")?, &options).await?.task.id;
             let task = waiter.get_task(id, Some(Duration::from_secs(20))).await?;
             ensure!(task.status.is_finished(), "a task took longer than 20 seconds");
             anyhow::Ok(start.elapsed())

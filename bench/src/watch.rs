@@ -11,14 +11,14 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use futures_util::future::{join, try_join_all};
-use nightshift_client::{Client, EnqueueOptions, types::TaskRequest};
+use nightshift_client::{Client, EnqueueOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use crate::{drain, percentiles, register_workers};
+use crate::{drain, percentiles, register_workers, work};
 
 /// Enqueued, started, finished.
 const EVENTS_PER_TASK: u64 = 3;
@@ -93,7 +93,7 @@ impl Watch {
     /// Enqueues at the rate while a worker drains, and says how long each took.
     async fn load(&self, client: &Client) -> anyhow::Result<[f64; 2]> {
         const CONNECTIONS: u64 = 10;
-        let (request, options) = (TaskRequest::new("drain.a"), EnqueueOptions::default());
+        let (request, options) = (work::task("drain.a")?, EnqueueOptions::default());
         let enqueuing = try_join_all((0..CONNECTIONS).map(|_| async {
             let mut times = Vec::new();
             let mut beat = interval(Duration::from_secs(1) * 10 / u32::try_from(self.rate)?);
