@@ -316,7 +316,7 @@ pub struct Reason {
     #[schema(required = true)]
     pub until: Option<Timestamp>,
     /// For `behind_others`: how many, counted up to 1,000. For `executor_full` and
-    /// `queue_full`: the concurrency.
+    /// `queue_full`: the concurrency. For `no_worker`: how many tasks of the executor run.
     #[schema(required = true)]
     pub count: Option<u32>,
 }
@@ -350,6 +350,9 @@ pub enum ReasonCode {
     /// The process that was asked runs as much as it may; `detail` names the setting. Other processes
     /// of the same database may have room.
     ProcessFull,
+    /// No worker of its executor has asked for tasks of its queue lately; `detail` says when one asked
+    /// last. Those that there are may be busy: they run `count` tasks.
+    NoWorker,
     /// `count` tasks of the same executor come first.
     BehindOthers,
     /// Nothing keeps it: it is about to start.

@@ -190,6 +190,7 @@ impl App {
             Part::start(&vital, "reaper", reap(store(), Arc::clone(&clock), until())),
             Part::start(&vital, "pruner", pruning),
             Part::start(&vital, "event follower", store().follow_events(until())),
+            Part::start(&vital, "keeper of asks", store().keep_asks(until())),
             Part::start(&vital, "token keeper", access::keep(access, store(), clock, until())),
         ];
         working.extend(following.map(|it| Part::start(&vital, "certificate follower", it)));

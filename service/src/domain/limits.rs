@@ -108,6 +108,9 @@ pub const AHEAD_COUNTED_MAX: u32 = 1_000;
 /// How long a request waits for a task to end, or a worker for one to begin: less than the minute
 /// after which proxies give up on an answer (nginx's `proxy_read_timeout`).
 pub const WAIT_MAX: Duration = Duration::from_secs(50);
+/// A worker that has room asks again and again; one that has not asked for so long has none, or is not
+/// there. Other processes' knowledge of it may be some seconds old.
+pub const ASKS_LATELY: Duration = Duration::from_secs(75);
 /// How long a worker may ask to wait.
 pub const WAIT_ASKED_MAX: Duration = Duration::from_mins(1);
 /// How long a cancelled attempt may take to stop.

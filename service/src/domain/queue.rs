@@ -20,7 +20,7 @@ pub fn concurrency(number: i64) -> Result<u32, Invalid> {
 }
 
 /// Which queues a worker takes tasks from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QueueFilter {
     /// Only these; `None`: all.
     pub only: Option<Vec<QueueName>>,
@@ -29,6 +29,12 @@ pub struct QueueFilter {
 }
 
 impl QueueFilter {
+    /// Whether tasks of this queue are taken.
+    pub fn passes(&self, name: &str) -> bool {
+        let is = |other: &QueueName| other.as_str() == name;
+        !self.except.iter().any(is) && self.only.as_ref().is_none_or(|only| only.iter().any(is))
+    }
+
     /// The queues of `names` that pass.
     pub fn pass(&self, mut names: Vec<String>) -> Vec<String> {
         let set = |names: &[QueueName]| -> HashSet<String> {

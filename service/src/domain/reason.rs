@@ -62,6 +62,14 @@ pub enum Reason {
     ProcessFull {
         lack: Lack,
     },
+    /// No worker has asked for tasks of this queue lately, or none at all. Some may be busy: so many
+    /// tasks of the executor run.
+    NoWorker {
+        executor: String,
+        queue_name: String,
+        asked_at: Option<Timestamp>,
+        running: u32,
+    },
     BehindOthers {
         executor: String,
         count: u32,

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::{
+    asks::{self, Ask},
     attempt::{self, Ended, FinishRequest, LeaseLost, RenewRequest},
     audit::{self, Note},
     claim::{self, ClaimRequest, Claims},
@@ -194,6 +195,7 @@ impl Command {
             | Self::CreateToken(_)
             | Self::RevokeToken(_)
             | Self::NoteUses(_)
+            | Self::NoteAsks(_)
             | Self::TrimAudit(_)
             | Self::Claim(_) => 0,
         }
@@ -221,6 +223,7 @@ commands! {
     CreateToken create_token: CreateTokenRequest => CreateTokenAnswer, tokens::create;
     RevokeToken revoke_token: RevokeTokenRequest => RevokeTokenAnswer, tokens::revoke;
     NoteUses note_uses: Uses => (), tokens::note_uses;
+    NoteAsks note_asks: Vec<Ask> => (), asks::note;
     TrimAudit trim_audit: i64 => bool, audit::trim;
     Claim claim: ClaimRequest => Claims, claim::claim;
 }

@@ -4,6 +4,7 @@ use diesel::{dsl::count_star, prelude::*};
 use uuid::Uuid;
 
 use super::{
+    asks::{self, Asks},
     error::Result,
     link::{Link, on_engine},
     mend::mend,
@@ -13,22 +14,29 @@ use super::{
     sizes,
 };
 use crate::{
+    clock::later,
     domain::{
         Timestamp,
         executor::Executor,
-        limits::AHEAD_COUNTED_MAX,
+        limits::{AHEAD_COUNTED_MAX, ASKS_LATELY},
         reason::{Lack, Reason},
         state::Stage,
     },
     memory::TASK_BYTES,
 };
 
+/// What this process alone knows.
+pub(super) struct Here<'a, L> {
+    pub(super) now: Timestamp,
+    pub(super) lack: L,
+    pub(super) asks: &'a Asks,
+}
+
 /// Where the task is, and why: what cannot be read in it comes first.
 pub(super) fn explain(
     link: &mut Link<'_>,
     mut row: TaskRow,
-    now: Timestamp,
-    lack: impl FnOnce(&Executor, usize) -> Option<Lack>,
+    here: Here<'_, impl FnOnce(&Executor, usize) -> Option<Lack>>,
 ) -> Result<(Stage, Vec<Reason>)> {
     let flaw = mend(&mut row);
     let flaw = match flaw {
@@ -37,7 +45,7 @@ pub(super) fn explain(
     };
     let mut reasons: Vec<Reason> =
         flaw.map(|what| Reason::Unreadable { what }).into_iter().collect();
-    reasons.extend(self::reasons(link, &row, now, lack)?);
+    reasons.extend(self::reasons(link, &row, here)?);
     Ok((row.stage()?, reasons))
 }
 
@@ -45,8 +53,7 @@ pub(super) fn explain(
 fn reasons(
     link: &mut Link<'_>,
     row: &TaskRow,
-    now: Timestamp,
-    lack: impl FnOnce(&Executor, usize) -> Option<Lack>,
+    here: Here<'_, impl FnOnce(&Executor, usize) -> Option<Lack>>,
 ) -> Result<Vec<Reason>> {
     let executor = reads::executor(link, row.now.executor_id)?;
     let unreadable = executor.is_none() && reads::has_executor(link, row.now.executor_id)?;
@@ -57,10 +64,10 @@ fn reasons(
         Stage::Scheduled => {
             let until = time(row.now.due_at)?;
             let mut reasons = vec![Reason::WaitsForTime { until }];
-            reasons.extend(of_executor(row, executor.as_ref(), now));
+            reasons.extend(of_executor(row, executor.as_ref(), here.now));
             Ok(reasons)
         }
-        Stage::Available => available(link, row, executor.as_ref(), now, lack),
+        Stage::Available => available(link, row, executor.as_ref(), here),
     }
 }
 
@@ -82,20 +89,20 @@ fn available(
     link: &mut Link<'_>,
     row: &TaskRow,
     executor: Option<&Executor>,
-    now: Timestamp,
-    lack: impl FnOnce(&Executor, usize) -> Option<Lack>,
+    here: Here<'_, impl FnOnce(&Executor, usize) -> Option<Lack>>,
 ) -> Result<Vec<Reason>> {
-    let mut reasons = of_executor(row, executor, now);
+    let mut reasons = of_executor(row, executor, here.now);
     if let Some(executor) = executor {
         let name = executor.registration.name.to_string();
         if let Some(concurrency) = executor.registration.concurrency
-            && in_flight(link, executor)? >= i64::from(concurrency)
+            && in_flight(link, executor)? >= concurrency
         {
             reasons.push(Reason::ExecutorFull { executor: name.clone(), concurrency });
         }
         reasons.extend(of_queue(link, row)?);
+        reasons.extend(of_workers(link, row, executor, &here)?);
         let bytes = sizes::records(link, &[row.seq])?.remove(&row.seq).unwrap_or(TASK_BYTES);
-        reasons.extend(lack(executor, bytes).map(|lack| Reason::ProcessFull { lack }));
+        reasons.extend((here.lack)(executor, bytes).map(|lack| Reason::ProcessFull { lack }));
         let count = ahead(link, row, executor)?;
         if count > 0 {
             reasons.push(Reason::BehindOthers { executor: name, count });
@@ -124,6 +131,29 @@ fn of_executor(row: &TaskRow, executor: Option<&Executor>, now: Timestamp) -> Ve
     reasons
 }
 
+/// Whether a worker is missing.
+fn of_workers<L>(
+    link: &mut Link<'_>,
+    row: &TaskRow,
+    executor: &Executor,
+    here: &Here<'_, L>,
+) -> Result<Option<Reason>> {
+    if !executor.registration.target.is_worker() {
+        return Ok(None);
+    }
+    let asks = here.asks.of(executor.id).into_iter().chain(asks::load(link, executor.id)?);
+    let asked_at = asks.filter(|ask| ask.queues.passes(&row.queue_name)).map(|ask| ask.at).max();
+    if asked_at.is_some_and(|at| here.now <= later(at, ASKS_LATELY)) {
+        return Ok(None);
+    }
+    Ok(Some(Reason::NoWorker {
+        executor: executor.registration.name.to_string(),
+        queue_name: row.queue_name.clone(),
+        asked_at,
+        running: in_flight(link, executor)?,
+    }))
+}
+
 /// What the queue holds against the task.
 fn of_queue(link: &mut Link<'_>, row: &TaskRow) -> Result<Option<Reason>> {
     const HOLDERS_SHOWN: usize = 5;
@@ -149,12 +179,13 @@ fn of_queue(link: &mut Link<'_>, row: &TaskRow) -> Result<Option<Reason>> {
     Ok(Some(Reason::QueueFull { queue_name, concurrency, holders }))
 }
 
-fn in_flight(link: &mut Link<'_>, executor: &Executor) -> Result<i64> {
+fn in_flight(link: &mut Link<'_>, executor: &Executor) -> Result<u32> {
     let running = tasks::table
         .filter(stage::is_running())
         .filter(tasks::executor_id.eq(executor.id.0))
         .select(count_star());
-    Ok(on_engine!(link, c => running.first(c))?)
+    let running: i64 = on_engine!(link, c => running.first(c))?;
+    Ok(u32::try_from(running).unwrap_or(u32::MAX))
 }
 
 /// How many due tasks of the same executor come first, counted up to a bound.

@@ -4,6 +4,7 @@
 //! after the commit. Reads take a connection from a pool and see one snapshot. A missing row is
 //! `None`, a lost race is a value; an [`Error`] means that the store could not do its work.
 
+mod asks;
 mod attempt;
 mod audit;
 mod backup;
@@ -103,6 +104,7 @@ pub use tokens::{
 };
 
 use self::{
+    asks::Asks,
     command::Command,
     feed::Feed,
     file::{DatabaseFile, FileLock},
@@ -136,6 +138,8 @@ pub struct Store {
     idle_poll: Duration,
     /// Taken by who counts everything.
     counting: Arc<tokio::sync::Mutex<()>>,
+    /// Which workers have asked this process.
+    asks: Arc<Asks>,
     memory: Arc<Memory>,
     clock: Arc<dyn Clock>,
 }

@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc};
 
 use super::{
     Closing, Opened, Result, Store, Surroundings, TokenTable,
+    asks::Asks,
     feed::Feed,
     file::{DatabaseFile, FileLock},
     floors::Floors,
@@ -127,6 +128,7 @@ impl Store {
             feed: Arc::new(Feed::new()),
             idle_poll: idle_poll(lock.is_none(), listener.is_some()),
             counting: Arc::default(),
+            asks: Arc::new(Asks::new(Arc::clone(&clock))),
             memory,
             clock,
         };

@@ -6,7 +6,9 @@ use tokio::sync::watch;
 
 use super::{
     AuditPage, DeadRows, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter,
-    TaskNews, TaskPage, TaskState, TaskWatch, TokenTable, audit, explain, history,
+    TaskNews, TaskPage, TaskState, TaskWatch, TokenTable, audit,
+    explain::{self, Here},
+    history,
     link::Link,
     list, logs, plugins,
     pool::Reader,
@@ -112,12 +114,13 @@ impl Store {
         id: TaskId,
         lack: impl FnOnce(&Executor, usize) -> Option<Lack> + Send + 'static,
     ) -> Result<Option<(Stage, Vec<Reason>)>> {
-        let now = self.clock.now();
+        let (now, asks) = (self.clock.now(), Arc::clone(&self.asks));
         self.read(move |mut link| {
             let Some(row) = reads::stored_row(&mut link, id)? else {
                 return Ok(None);
             };
-            explain::explain(&mut link, row, now, lack).map(Some)
+            let here = Here { now, lack, asks: &asks };
+            explain::explain(&mut link, row, here).map(Some)
         })
         .await
     }

@@ -146,6 +146,15 @@ table! {
 }
 
 table! {
+    asks (executor_id, digest) {
+        executor_id -> BigInt,
+        digest -> Binary,
+        queues -> Text,
+        asked_at -> BigInt,
+    }
+}
+
+table! {
     audit_log (seq) {
         seq -> BigInt,
         at -> BigInt,

@@ -9,6 +9,7 @@ use super::{
     CreateTokenAnswer, CreateTokenRequest, DeleteAnswer, Ended, EnqueueAnswer, Error,
     ExecutorChange, FinishRequest, Installed, LeaseLost, NotRegistered, Note, Pruned, QueueChange,
     Registered, Result, RetryAnswer, RevokeTokenAnswer, RevokeTokenRequest, Store, UninstallAnswer,
+    asks::Ask,
     audit,
     claim::Claimer,
     command::{Command, Pending},
@@ -67,6 +68,10 @@ impl Store {
         request: ClaimRequest,
         wait: Duration,
     ) -> Result<Vec<Held<Claimed>>> {
+        let _asking = match &request.by {
+            Claimer::Worker { queues, .. } => self.asks.begin(executor, queues),
+            Claimer::Dispatcher { .. } => None,
+        };
         let until = self.clock.elapsed() + wait;
         let mut looks = ROUTING_LOOKS_MAX;
         loop {
@@ -215,6 +220,11 @@ impl Store {
     /// Notes when tokens were used last.
     pub async fn note_token_uses(&self, uses: Vec<(TokenName, Timestamp)>) -> Result<()> {
         self.ask(Command::NoteUses, uses).await
+    }
+
+    /// Notes which workers have asked.
+    pub(super) async fn note_asks(&self, asks: Vec<Ask>) -> Result<()> {
+        self.ask(Command::NoteAsks, asks).await
     }
 
     /// Deletes some of the audit log's entries that are older than `age`, and says whether there

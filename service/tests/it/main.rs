@@ -8,6 +8,7 @@
 
 mod support;
 
+mod asks;
 mod audit;
 mod backup_command;
 mod bounds;

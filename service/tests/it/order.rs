@@ -181,7 +181,10 @@ on_both_engines! {
         assert_eq!(reasons[0].code, ReasonCode::ProcessFull, "{reasons:?}");
         assert!(reasons[0].detail.contains("attempts_max"), "{reasons:?}");
         // A worker asks by itself, so that the process needs nothing for it.
-        app.register_workers("workers", |request| request.task_paths = vec!["w".into()]).await;
+        let worker = app
+            .register_workers("workers", |request| request.task_paths = vec!["w".into()])
+            .await;
+        assert!(worker.lease(1).await.is_empty());
         let id = app.enqueue("w").await.id;
         let reasons = app.client.explain_task(id).await.unwrap().reasons;
         assert_eq!(reasons[0].code, ReasonCode::AboutToStart, "{reasons:?}");

@@ -1,6 +1,7 @@
 use nightshift_openapi as wire;
 
 use crate::domain::{
+    Timestamp,
     limits::AHEAD_COUNTED_MAX,
     reason::{Lack, Reason},
 };
@@ -67,6 +68,11 @@ pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
             ..of(wire::ReasonCode::QueueFull, full(&queue_name, concurrency, &holders.join(", ")))
         },
         Reason::ProcessFull { lack } => of(wire::ReasonCode::ProcessFull, lacks(lack).to_owned()),
+        Reason::NoWorker { executor, queue_name, asked_at, running } => wire::Reason {
+            executor: Some(executor),
+            count: Some(running),
+            ..of(wire::ReasonCode::NoWorker, no_worker(&queue_name, asked_at, running))
+        },
         Reason::BehindOthers { executor, count } => wire::Reason {
             executor: Some(executor),
             count: Some(count),
@@ -93,6 +99,17 @@ fn lacks(lack: Lack) -> &'static str {
             "this process has no memory left for what the call carries (payload_memory_mib)"
         }
     }
+}
+
+fn no_worker(queue_name: &str, asked_at: Option<Timestamp>, running: u32) -> String {
+    let mut detail = format!("no worker has asked for tasks of the queue {queue_name}");
+    if let Some(asked_at) = asked_at {
+        detail += &format!(" since {}", wire::Timestamp::from(asked_at));
+    }
+    if running > 0 {
+        detail += &format!("; {running} tasks of its executor run, so its workers may be busy");
+    }
+    detail
 }
 
 fn behind(count: u32) -> String {
