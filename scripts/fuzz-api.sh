@@ -36,7 +36,7 @@ run() {
     # The hooks are found by their folder's name, and what is kept of a run lands in this one.
     (cd "$folder" && SCHEMATHESIS_HOOKS=hooks PYTHONPATH=$fuzz PYTHONDONTWRITEBYTECODE=1 \
         "$python/bin/st" --config-file "$fuzz/schemathesis.toml" run \
-        "http://127.0.0.1:$port/openapi.json" --checks all --seed "$seed" \
+        "http://127.0.0.1:$port/openapi.json" --url "http://127.0.0.1:$port" --checks all --seed "$seed" \
         --header "Authorization: Bearer $token" \
         --exclude-operation-id get_events --exclude-operation-id get_task_events \
         --max-examples "$examples" --max-time "$seconds" --request-timeout 10 \

@@ -19,9 +19,16 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urldefrag, urljoin
 
 CONFIGURATIONS = Path(__file__).resolve().parent.parent / "packaging/proxy"
 NAME = "tasks.example.org"
+# Below which docs/PROXY.md puts the service, by these lines before others of the configurations.
+PATH = "/nightshift"
+BELOW_PATH = {
+    "nginx": ("location / {", f"location {PATH}/ {{ proxy_pass http://nightshift/; }}"),
+    "haproxy": ("default_backend ", rf"http-request replace-path ^{PATH}/(.*) /\1"),
+}
 REQUESTS = 10_000
 CLIENTS = 4
 # Longer than the slowest of starts; each wait ends with what is waited for.
@@ -43,12 +50,17 @@ def wait_until(what, found, patience=PATIENCE):
 
 
 def ask(port, method, path, body=None, timeout=PATIENCE):
+    status, _, body = ask_whole(port, method, path, body, timeout)
+    return status, body
+
+
+def ask_whole(port, method, path, body=None, timeout=PATIENCE):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
         headers = {"Host": NAME, "Content-Type": "application/json"}
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        return answer.status, answer.headers, answer.read()
     finally:
         connection.close()
 
@@ -72,7 +84,7 @@ class Service:
             "--drain-seconds",
             DRAIN,
             "--public-url",
-            f"https://{NAME}",
+            f"https://{NAME}{PATH}",
             "--database-url",
             database,
         ]
@@ -166,11 +178,34 @@ def check_events(port):
     print("ok  an event as it happens")
 
 
+def check_path(port):
+    status, headers, body = ask_whole(port, "POST", f"{PATH}/tasks", '{"task_path": "below"}')
+    assert status == 201, (status, body)
+    status, body = ask(port, "GET", headers["Location"])
+    assert status == 200, (headers["Location"], status)
+    assert json.loads(body)["task_path"] == "below", body
+    status, headers, _ = ask_whole(port, "GET", f"{PATH}/docs")
+    pages = urljoin(f"{PATH}/docs", headers["Location"])
+    assert (status, pages) == (308, f"{PATH}/docs/"), (status, pages)
+    assert ask(port, "GET", pages)[0] == 200
+    status, problem = ask(port, "GET", f"{PATH}/nowhere")
+    explained = json.loads(problem)["type"]
+    assert status == 404, status
+    assert ask(port, "GET", urldefrag(explained).url)[0] == 200, explained
+    document = json.loads(ask(port, "GET", f"{PATH}/openapi.json")[1])
+    servers = [urljoin(f"{PATH}/openapi.json", server["url"]) for server in document["servers"]]
+    assert servers == [f"{PATH}/", f"https://{NAME}{PATH}"], servers
+    print("ok  a task, the pages, an explanation and the document below a path")
+
+
 def configuration(name, text, port, services):
     """The file as it is published, with addresses of this machine."""
     for number, service in enumerate(services, 8701):
         text, count = re.subn(rf"127\.0\.0\.1:{number}\b", f"127.0.0.1:{service.port}", text)
         assert count == 1, f"{name} has no 127.0.0.1:{number}"
+    before, line = BELOW_PATH[name.partition(".")[0]]
+    assert text.count(before) == 1, f"{name} has no {before!r}"
+    text = text.replace(before, f"{line}\n    {before}")
     text, count = re.subn(r"(listen |bind :)8700", rf"\g<1>{port}", text)
     assert count == 1, f"{name} does not listen on 8700"
     return text.replace(f"listen {port}", f"listen 127.0.0.1:{port}").replace(
@@ -233,6 +268,7 @@ def main():
                     check_restart(port, services)
                     check_batch(port)
                     check_events(port)
+                    check_path(port)
             finally:
                 for service in services:
                     service.process.kill()

@@ -60,7 +60,7 @@ impl<'de, const MAX: usize, T: Deserialize<'de>> de::Visitor<'de> for ListVisito
     type Value = Vec<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
+        f.write_str("an array")
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {

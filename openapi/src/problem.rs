@@ -6,9 +6,10 @@ use utoipa::ToSchema;
 /// An error answer by RFC 9457, sent as `application/problem+json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
-    /// Where the code is explained, relative to the service's documentation.
+    /// Where the service explains the code: a path on the host that was called. Programs ought to
+    /// decide by `code`.
     #[serde(rename = "type")]
-    #[schema(example = "docs/ERRORS.md#invalid_field")]
+    #[schema(example = "/docs/errors#invalid_field")]
     pub problem_type: String,
     /// The code in words; the same for each error of that code.
     pub title: String,
@@ -23,9 +24,32 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "/priority")]
     pub pointer: Option<String>,
+    /// The query parameter concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "limit")]
+    pub parameter: Option<String>,
+    /// What the caller can do about it, in one sentence for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Correct the field that `pointer` names.")]
+    pub advice: Option<String>,
 }
 
 impl Problem {
+    /// A problem of this kind, about no place in particular.
+    #[must_use]
+    pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
+        Self {
+            problem_type: code.explained_at(),
+            title: code.title().to_owned(),
+            status: code.status(),
+            code: code.name().to_owned(),
+            detail: detail.into(),
+            pointer: None,
+            parameter: None,
+            advice: Some(code.advice().to_owned()),
+        }
+    }
+
     /// The code as a value to match on; `None` for one that this version does not know.
     #[must_use]
     pub fn error_code(&self) -> Option<ErrorCode> {
@@ -80,6 +104,12 @@ macro_rules! error_codes {
             pub const fn advice(self) -> &'static str {
                 match self { $(Self::$variant => $advice,)* }
             }
+
+            /// The path at which each service explains it.
+            #[must_use]
+            pub fn explained_at(self) -> String {
+                format!("/docs/errors#{}", self.name())
+            }
         }
     };
 }
@@ -90,7 +120,9 @@ error_codes! {
     InvalidHeader "invalid_header" 400 "A header cannot be understood"
         "Correct the header that `detail` names.";
     InvalidQuery "invalid_query" 400 "A query parameter cannot be understood"
-        "Correct the parameter that `detail` names.";
+        "Correct the parameter that `parameter` names, or leave it out.";
+    UnexpectedBody "unexpected_body" 400 "The operation takes no body"
+        "Leave the body out; options of this operation, if it has any, are query parameters.";
     InvalidCursor "invalid_cursor" 400 "The cursor is not one of ours"
         "Use `next_cursor` as it came, or start again without a cursor.";
     Unauthorized "unauthorized" 401 "The token is missing, or does not hold"
@@ -102,17 +134,17 @@ error_codes! {
     UnknownRoute "unknown_route" 404 "There is no such route"
         "Compare the path with /openapi.json.";
     TaskNotFound "task_not_found" 404 "There is no such task"
-        "The id is malformed, was never given, or the task has been deleted.";
+        "Compare the id with the one that was answered; the task may also have been deleted.";
     ExecutorNotFound "executor_not_found" 404 "There is no such executor"
         "Register it with PUT /executors/{name}.";
     PluginNotFound "plugin_not_found" 404 "There is no such plugin, or no such version of it"
         "Install it with PUT /plugins/{name}; GET /plugins/{name} lists the versions.";
     QueueNotFound "queue_not_found" 404 "No queue can have this name"
-        "A name has 1 to 255 characters, and neither spaces nor `*`.";
+        "Use a name of 1 to 255 characters, with neither spaces nor `*`.";
     TokenNotFound "token_not_found" 404 "There is no such token"
-        "GET /tokens lists them.";
+        "Look for it in the list of GET /tokens.";
     ExecutorNotWorker "executor_not_worker" 409 "The executor is not of kind worker"
-        "The service calls it by itself; only executors of kind worker are asked for leases.";
+        "Ask for leases of an executor of kind worker; the service calls this one by itself.";
     PluginInUse "plugin_in_use" 409 "An executor runs the plugin"
         "Forget the executor that `detail` names first, or let it run another plugin.";
     TokenNameTaken "token_name_taken" 409 "Another token has, or had, this name"
@@ -128,11 +160,11 @@ error_codes! {
     IdConflict "id_conflict" 409 "Another task has this id"
         "Choose a new id, or repeat the first request unchanged.";
     TaskFinished "task_finished" 409 "The task has ended"
-        "Nothing is left to cancel.";
+        "Read its result; nothing is left to cancel.";
     TaskNotFinished "task_not_finished" 409 "The task has not ended"
         "Wait for it, or cancel it first.";
     TaskNotRetryable "task_not_retryable" 409 "The task cannot be retried"
-        "Only a FAILED or CANCELLED task can be; enqueue a new one.";
+        "Enqueue a new task; only a FAILED or CANCELLED one can be retried.";
     UniqueKeyTaken "unique_key_taken" 409 "Another live task has this task's unique key"
         "Wait until that one has ended.";
     LeaseLost "lease_lost" 409 "The attempt is over"
@@ -142,6 +174,8 @@ error_codes! {
     UnsupportedMediaType "unsupported_media_type" 415 "The content type is not taken here"
         "Send `Content-Type: application/json` (a batch may be `application/x-ndjson`; a plugin is \
          `application/wasm`).";
+    UnsupportedEncoding "unsupported_encoding" 415 "The body is encoded in a way that is not taken here"
+        "Send the body as it is, without `Content-Encoding`.";
     UnknownHost "unknown_host" 421 "The service is not called by this name"
         "Name the host in `allowed_hosts`, or call the service by its `public_url` or an address \
          of loopback.";

@@ -156,6 +156,8 @@ impl App {
             entropy,
             limits: config.limits(),
             doors: Arc::new(config.doors()?),
+            home: Arc::new(config.home()?),
+            document_text: Arc::default(),
             network,
             vault,
             plugins: Arc::clone(&plugins),

@@ -1,6 +1,6 @@
-//! Lets in who shows a token that is good for the operation.
+//! Lets in who shows a token that is good for the operation, with nothing that it does not take.
 //!
-//! What an operation needs stands in the OpenAPI document, which is made of the very list of
+//! What an operation needs and takes stands in the OpenAPI document, which is made of the very list of
 //! routes; what is not there, nobody gets to.
 
 use std::{
@@ -20,7 +20,7 @@ use actix_web::{
 use nightshift_openapi::ErrorCode;
 use utoipa::openapi::security::SecurityRequirement;
 
-use super::{Error, State, convert::ALL_QUEUES, docs, routes, tasks::not_found};
+use super::{Error, State, convert::ALL_QUEUES, docs, inputs::Inputs, routes, tasks::not_found};
 use crate::{
     access::{Caller, Refused},
     domain::{names::QueueName, task::TaskId, token::Scope},
@@ -39,18 +39,25 @@ enum Need {
     },
 }
 
-static NEEDS: LazyLock<HashMap<(String, Method), Need>> = LazyLock::new(|| {
+/// What the document says of an operation.
+struct Known {
+    need: Need,
+    inputs: Inputs,
+}
+
+static KNOWN: LazyLock<HashMap<(String, Method), Known>> = LazyLock::new(|| {
     let document = routes::document();
     let usual = document.security.unwrap_or_default();
-    let mut needs = HashMap::new();
+    let mut known = HashMap::new();
     for (path, item) in document.paths.paths {
         for (method, operation) in routes::operations(&item) {
             let security = operation.security.as_ref().unwrap_or(&usual);
             let tags = operation.tags.as_deref().unwrap_or_default();
-            needs.insert((path.clone(), method), need(security, tags));
+            let of_this = Known { need: need(security, tags), inputs: Inputs::of(operation) };
+            known.insert((path.clone(), method), of_this);
         }
     }
-    needs
+    known
 });
 
 /// Tags of operations that are each about one queue, or can be held to some.
@@ -71,13 +78,13 @@ fn requirement(scope: Scope) -> SecurityRequirement {
     SecurityRequirement::new("bearer", [scope.name()])
 }
 
-/// Goes on with the request if its token is good for it.
+/// Goes on with the request if its token is good for it, and the operation takes what it holds.
 pub async fn admit<B: MessageBody>(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, ActixError> {
     // A refusal is an answer like others to those around: it is counted, and pages may read it.
-    match check(&request) {
+    match check(&mut request).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             Ok(next.call(request).await?.map_into_left_body())
@@ -86,18 +93,29 @@ pub async fn admit<B: MessageBody>(
     }
 }
 
-fn check(request: &ServiceRequest) -> Result<Caller, Error> {
+async fn check(request: &mut ServiceRequest) -> Result<Caller, Error> {
     let state = request
         .app_data::<Data<State>>()
+        .cloned()
         .ok_or_else(|| Error::new(ErrorCode::Internal, "the service is not set up"))?;
+    // As it was sent: a path that is written in another way is no path here.
+    let known =
+        request.match_pattern().and_then(|path| KNOWN.get(&(path, request.method().clone())));
+    let caller = check_caller(request, &state, known.map(|known| known.need))?;
+    if let Some(known) = known {
+        known.inputs.check(request, &state).await?;
+    }
+    Ok(caller)
+}
+
+fn check_caller(
+    request: &ServiceRequest,
+    state: &State,
+    need: Option<Need>,
+) -> Result<Caller, Error> {
     let address = request.peer_addr().map(|address| address.ip());
     let token = bearer(request);
     let now = state.clock.now();
-    // As it was sent: a path that is written in another way is no path here.
-    let pattern = request.match_pattern();
-    let need = pattern
-        .clone()
-        .and_then(|pattern| NEEDS.get(&(pattern, request.method().clone())).copied());
     let open = matches!(need, Some(Need::Nothing)) || docs::is_at(request.path());
     if open && token.is_none() {
         return Ok(Caller::nobody(address));

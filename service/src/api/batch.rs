@@ -1,5 +1,5 @@
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse, post,
+    HttpRequest, HttpResponse, post,
     web::{Bytes, Payload},
 };
 use nightshift_openapi as wire;
@@ -53,13 +53,13 @@ pub(super) async fn create_tasks(
         let detail = "a batch takes no Idempotency-Key: give each task its own id";
         return Err(Error::new(ErrorCode::InvalidHeader, detail));
     }
-    let parse = match request.content_type() {
-        "application/json" => array,
-        "application/x-ndjson" => lines,
-        _ => {
-            let wanted = "application/json or application/x-ndjson";
-            return Err(extract::unsupported(&request, wanted));
-        }
+    let parse = if extract::has_type(&request, "application/json") {
+        array
+    } else if extract::has_type(&request, "application/x-ndjson") {
+        lines
+    } else {
+        let wanted = "application/json or application/x-ndjson";
+        return Err(extract::unsupported(&request, wanted));
     };
     let lot = Lot::Open(state.limits.batch_bytes_max);
     let bytes = extract::read(&request, payload.into_inner(), lot).await?;

@@ -106,8 +106,8 @@ impl Doors {
     }
 }
 
-/// The names that the request calls the service by: the target's, if it has one, and `Host`'s. Only
-/// HTTP/1.0 may have none, which no browser speaks.
+/// The names that the request calls the service by: the target's, if it has one, and `Host`'s, which
+/// HTTP/1.1 has to have beside it. Only HTTP/1.0 may have none, which no browser speaks.
 fn called(request: &ServiceRequest) -> Result<Vec<Authority>, Error> {
     let malformed = || Error::new(ErrorCode::InvalidHeader, "Host is not a name of a host");
     let of_header = |value: &HeaderValue| {
@@ -116,9 +116,18 @@ fn called(request: &ServiceRequest) -> Result<Vec<Authority>, Error> {
     };
     let headers = request.headers().get_all(header::HOST).map(of_header);
     let mut called: Vec<Authority> = headers.collect::<Result<_, _>>()?;
-    called.extend(request.uri().authority().cloned());
-    if called.is_empty() && request.version() >= Version::HTTP_11 {
+    if called.is_empty() && request.version() == Version::HTTP_11 {
         return Err(Error::new(ErrorCode::InvalidHeader, "Host is missing"));
+    }
+    if let Some(target) = request.uri().authority() {
+        if target.as_str().contains('@') {
+            let detail = "the target of the request is not a name of a host";
+            return Err(Error::new(ErrorCode::InvalidHeader, detail));
+        }
+        called.push(target.clone());
+    }
+    if called.is_empty() && request.version() > Version::HTTP_11 {
+        return Err(Error::new(ErrorCode::InvalidHeader, "the name of the host is missing"));
     }
     Ok(called)
 }
@@ -126,7 +135,7 @@ fn called(request: &ServiceRequest) -> Result<Vec<Authority>, Error> {
 /// Lets the pages of these origins use the API; without any, nothing is said about it.
 pub fn cors(origins: &[String]) -> Condition<Cors> {
     let cors = Cors::default()
-        .allowed_methods(["GET", "POST", "PUT", "PATCH", "DELETE"])
+        .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
         .allowed_headers([
             "authorization",
             "content-type",

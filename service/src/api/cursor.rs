@@ -9,7 +9,8 @@ use super::Error;
 use crate::domain::limits::{PAGE_DEFAULT, PAGE_MAX};
 
 fn invalid() -> Error {
-    Error::new(ErrorCode::InvalidCursor, "the cursor is not one that an answer held")
+    let detail = "the cursor is not one that an answer held";
+    Error::new(ErrorCode::InvalidCursor, detail).about("cursor")
 }
 
 pub(super) fn from_place(place: i64) -> String {
@@ -70,5 +71,5 @@ pub(super) fn limit(asked: Option<u32>) -> Result<u32, Error> {
     if (1..=PAGE_MAX).contains(&limit) {
         return Ok(limit);
     }
-    Err(Error::new(ErrorCode::InvalidQuery, format!("limit must be 1 to {PAGE_MAX}")))
+    Err(Error::of_parameter("limit", format!("limit must be 1 to {PAGE_MAX}")))
 }

@@ -12,10 +12,25 @@ use utoipa::{
         path::{Operation, Parameter, PathItem},
         schema::{Object, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        server::ServerBuilder,
     },
 };
 
-use super::responses::{Admitted, Problems};
+use super::{
+    Home,
+    responses::{Admitted, Bodiless, Problems, Queried},
+};
+
+/// The servers of a document that a service shows: the place that it was read from, which is right
+/// below each path of a proxy, and `public_url`.
+pub(super) fn set_servers(document: &mut Document, home: &Home) {
+    let here = (".", "Where this document was read");
+    let set = home.url().map(|url| (url, "The setting public_url"));
+    let servers = std::iter::once(here).chain(set).map(|(url, description)| {
+        ServerBuilder::new().url(url).description(Some(description)).build()
+    });
+    document.servers = Some(servers.collect());
+}
 
 /// Adds what is missing in the document that was made of the handlers and their types.
 pub(super) fn complete(document: &mut Document) {
@@ -25,6 +40,7 @@ pub(super) fn complete(document: &mut Document) {
             without_null_parameters(operation);
             name_events(operation);
             may_be_refused(operation);
+            may_hold_too_much(operation);
         }
     }
     let components = document.components.get_or_insert_default();
@@ -37,6 +53,14 @@ pub(super) fn complete(document: &mut Document) {
         .insert("bearer".to_owned(), SecurityScheme::Http(bearer.build()).into());
     one_end_at_most(&mut components.schemas);
     executors_by_kind(&mut components.schemas);
+}
+
+/// Whatever an operation does not take is refused (`inputs.rs`).
+fn may_hold_too_much(operation: &mut Operation) {
+    Problems::<Queried>::add_to(operation);
+    if operation.request_body.is_none() {
+        Problems::<Bodiless>::add_to(operation);
+    }
 }
 
 /// Whoever shows a token that does not hold is told so, even where none is asked for.

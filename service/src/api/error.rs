@@ -6,11 +6,12 @@ use actix_web::{
 };
 use nightshift_openapi::{ErrorCode, Problem};
 
+use super::Home;
 use crate::{
     access::GUESSES_WINDOW,
     domain::{
         Invalid,
-        limits::{DETAIL_BYTES_MAX, cut_end},
+        limits::{DETAIL_BYTES_MAX, POINTER_KEY_BYTES_MAX, cut_end},
     },
     store::{self, Misplaced},
 };
@@ -26,15 +27,31 @@ pub struct Error {
     code: ErrorCode,
     detail: String,
     pointer: Option<String>,
+    parameter: Option<Box<str>>,
     /// For the log; the client is told nothing of it.
     source: Option<store::Error>,
     /// Methods that the route takes, for `method_not_allowed`.
-    allow: Option<String>,
+    allow: Option<Box<str>>,
 }
 
 impl Error {
     pub fn new(code: ErrorCode, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), pointer: None, source: None, allow: None }
+        let (pointer, parameter, source, allow) = (None, None, None, None);
+        Self { code, detail: detail.into(), pointer, parameter, source, allow }
+    }
+
+    /// A query parameter cannot be understood.
+    pub(super) fn of_parameter(name: &str, detail: impl Into<String>) -> Self {
+        Self::new(ErrorCode::InvalidQuery, detail).about(name)
+    }
+
+    /// The query parameter concerned. No parameter has a very long name: then the error is about
+    /// none.
+    #[must_use]
+    pub(super) fn about(mut self, parameter: &str) -> Self {
+        let known = parameter.len() <= POINTER_KEY_BYTES_MAX;
+        self.parameter = known.then(|| parameter.into());
+        self
     }
 
     #[must_use]
@@ -52,7 +69,7 @@ impl Error {
 
     pub fn method_not_allowed(allow: String) -> Self {
         let detail = format!("this route takes {allow}");
-        Self { allow: Some(allow), ..Self::new(ErrorCode::MethodNotAllowed, detail) }
+        Self { allow: Some(allow.into()), ..Self::new(ErrorCode::MethodNotAllowed, detail) }
     }
 
     /// Whether it is about this place, and begins so.
@@ -66,13 +83,15 @@ impl Error {
 
     pub fn problem(&self) -> Problem {
         Problem {
-            problem_type: format!("docs/ERRORS.md#{}", self.code.name()),
-            title: self.code.title().to_owned(),
-            status: self.code.status(),
-            code: self.code.name().to_owned(),
-            detail: cut_end(&self.detail, DETAIL_BYTES_MAX).to_owned(),
             pointer: self.pointer.clone(),
+            parameter: self.parameter.as_deref().map(str::to_owned),
+            ..Problem::new(self.code, cut_end(&self.detail, DETAIL_BYTES_MAX))
         }
+    }
+
+    /// The same of a service that may be below a path.
+    pub(super) fn problem_of(&self, home: &Home) -> Problem {
+        Problem { problem_type: home.path(&self.code.explained_at()), ..self.problem() }
     }
 
     fn retry_after(&self) -> Option<Duration> {
@@ -119,11 +138,14 @@ impl ResponseError for Error {
         if let Some(retry_after) = self.retry_after() {
             answer.insert_header((header::RETRY_AFTER, retry_after.as_secs()));
         }
+        if self.code == ErrorCode::UnsupportedEncoding {
+            answer.insert_header((header::ACCEPT_ENCODING, "identity"));
+        }
         if self.code == ErrorCode::Unauthorized {
             answer.insert_header((header::WWW_AUTHENTICATE, "Bearer realm=\"nightshift\""));
         }
-        if let Some(allow) = &self.allow {
-            answer.insert_header((header::ALLOW, allow.as_str()));
+        if let Some(allow) = self.allow.as_deref() {
+            answer.insert_header((header::ALLOW, allow));
         }
         match serde_json::to_vec(&self.problem()) {
             Ok(body) => answer.body(body),

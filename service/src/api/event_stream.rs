@@ -7,7 +7,7 @@ use std::{convert::Infallible, ops::Range, pin::Pin, time::Duration};
 
 use actix_web::{
     HttpResponse,
-    http::header::{CACHE_CONTROL, HeaderName},
+    http::header::HeaderName,
     web::{Bytes, BytesMut},
 };
 use futures_util::{Stream, StreamExt, stream};
@@ -65,8 +65,7 @@ pub(super) fn respond(
     source: impl Source,
 ) -> HttpResponse {
     HttpResponse::Ok()
-        .content_type("text/event-stream")
-        .insert_header((CACHE_CONTROL, "no-store"))
+        .content_type("text/event-stream; charset=utf-8")
         // Asks nginx not to hold events back.
         .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
         .streaming(body(state, caller, permit, source))

@@ -83,6 +83,18 @@ pub(super) fn last_event_id(
     Ok(if text.is_empty() { parameter } else { Some(text.to_owned()) })
 }
 
+/// Where to read on from; the error names the parameter if that is what it came from.
+fn place<P>(
+    request: &HttpRequest,
+    parameter: Option<String>,
+    read: impl FnOnce(&str) -> Result<P, Error>,
+) -> Result<Option<P>, Error> {
+    let in_query = parameter.clone();
+    let id = last_event_id(request, parameter)?;
+    let place = id.as_deref().map(read).transpose();
+    place.map_err(|error| if id == in_query { error.about("last_event_id") } else { error })
+}
+
 fn unknown_id() -> Error {
     Error::new(ErrorCode::InvalidCursor, "Last-Event-ID is not the id of an event")
 }
@@ -120,8 +132,7 @@ pub(super) async fn get_events(
 ) -> Result<HttpResponse, Error> {
     let mut query = query.0;
     query.queue_name = caller.hold_to_queue(query.queue_name)?;
-    let place = last_event_id(&request, query.last_event_id.take())?;
-    let place = place.as_deref().map(event_place).transpose()?;
+    let place = place(&request, query.last_event_id.take(), event_place)?;
     let permit = permit(&state)?;
     let reader = state.store.events(place).await?;
     Ok(event_stream::respond(state, caller, permit, AllTasks { reader, query, sent: None }))
@@ -155,8 +166,7 @@ pub(super) async fn get_task_events(
     query: Query<TaskEventsQuery>,
 ) -> Result<HttpResponse, Error> {
     let id = caller.task(&state, task_id(&id)?).await?;
-    let place = last_event_id(&request, query.0.last_event_id)?;
-    let place = place.as_deref().map(task_place).transpose()?.unwrap_or_default();
+    let place = place(&request, query.0.last_event_id, task_place)?.unwrap_or_default();
     let permit = permit(&state)?;
     let watch = state.store.watch(id);
     let news = state.store.task_news(id, place).await?.ok_or_else(not_found)?;

@@ -5,15 +5,16 @@ use std::{borrow::Cow, future::Future, pin::Pin};
 use actix_web::{
     FromRequest, HttpMessage, HttpRequest,
     dev::Payload,
-    http::header::CONTENT_LENGTH,
+    http::header::{CONTENT_ENCODING, CONTENT_LENGTH},
     web::{self, Bytes, BytesMut},
 };
 use futures_util::StreamExt;
 use nightshift_openapi::ErrorCode;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_path_to_error::{Path, Segment};
+use url::form_urlencoded;
 
-use super::{Error, State, answer, turn};
+use super::{Error, State, answer, turn, words};
 use crate::{
     domain::{json::without_lone_surrogates, limits::POINTER_KEY_BYTES_MAX},
     memory::{COPIES, Memory, Share},
@@ -68,8 +69,8 @@ impl<T: DeserializeOwned + Default + Send + 'static> FromRequest for Report<T> {
             if matches!(bytes.trim_ascii(), b"" | b"null") {
                 return Ok(Self(T::default()));
             }
-            if request.content_type() != "application/json" {
-                return Err(unsupported(&request, "application/json"));
+            if !has_type(&request, JSON) {
+                return Err(unsupported(&request, JSON));
             }
             aside(state(&request)?, bytes, |bytes| parse_report(bytes)).await.map(Self)
         })
@@ -84,12 +85,18 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     type Future = std::future::Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        std::future::ready(
-            web::Query::<T>::from_query(request.query_string())
-                .map(|query| Self(query.into_inner()))
-                .map_err(|error| Error::new(ErrorCode::InvalidQuery, error.to_string())),
-        )
+        std::future::ready(parse_query(request.query_string()).map(Self))
     }
+}
+
+fn parse_query<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(text.as_bytes()));
+    serde_path_to_error::deserialize(pairs).map_err(|error| match error.path().iter().next() {
+        Some(Segment::Map { key }) => {
+            Error::of_parameter(key, words::of_parameter(key, &error.inner().to_string()))
+        }
+        Some(_) | None => Error::new(ErrorCode::InvalidQuery, error.inner().to_string()),
+    })
 }
 
 fn state(request: &HttpRequest) -> Result<&State, Error> {
@@ -97,6 +104,14 @@ fn state(request: &HttpRequest) -> Result<&State, Error> {
         .app_data::<web::Data<State>>()
         .map(web::Data::get_ref)
         .ok_or_else(|| Error::new(ErrorCode::Internal, "the service is not set up"))
+}
+
+const JSON: &str = "application/json";
+
+/// Whether the body is said to be of a media type; names of types have no case (RFC 9110, section
+/// 8.3.1).
+pub(super) fn has_type(request: &HttpRequest, media_type: &str) -> bool {
+    request.content_type().eq_ignore_ascii_case(media_type)
 }
 
 pub(super) fn unsupported(request: &HttpRequest, wanted: &str) -> Error {
@@ -130,8 +145,8 @@ impl Lot {
 
 /// The whole body of what says that it is JSON.
 async fn read_json(request: &HttpRequest, payload: Payload, lot: Lot) -> Result<Bytes, Error> {
-    if request.content_type() != "application/json" {
-        return Err(unsupported(request, "application/json"));
+    if !has_type(request, JSON) {
+        return Err(unsupported(request, JSON));
     }
     read(request, payload, lot).await
 }
@@ -143,6 +158,7 @@ pub(super) async fn read(
     payload: Payload,
     lot: Lot,
 ) -> Result<Bytes, Error> {
+    check_encoding(request)?;
     let state = state(request)?;
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     if announced.and_then(|length| length.parse().ok()) > Some(lot.bytes_max()) {
@@ -160,6 +176,19 @@ pub(super) async fn read(
             Err(Error::new(ErrorCode::BodyTimeout, detail))
         }
     }
+}
+
+/// Nothing is decompressed: a few bytes could become as many as there is memory.
+fn check_encoding(request: &HttpRequest) -> Result<(), Error> {
+    for codings in request.headers().get_all(CONTENT_ENCODING) {
+        let codings = String::from_utf8_lossy(codings.as_bytes());
+        let mut codings = codings.split(',').map(str::trim).filter(|coding| !coding.is_empty());
+        if let Some(other) = codings.find(|coding| !coding.eq_ignore_ascii_case("identity")) {
+            let detail = format!("the body is said to be encoded as {other:?}");
+            return Err(Error::new(ErrorCode::UnsupportedEncoding, detail));
+        }
+    }
+    Ok(())
 }
 
 /// Gives the room of the request's body back early: for what goes on to wait.
@@ -215,9 +244,9 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let pointer = pointer(error.path());
-        refused(error.inner()).at(pointer)
+        refused(bytes, error.inner(), &pointer).at(pointer)
     })?;
-    deserializer.end().map_err(|error| refused(&error))?;
+    deserializer.end().map_err(|error| refused(bytes, &error, ""))?;
     Ok(value)
 }
 
@@ -235,9 +264,13 @@ fn parse_report<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     })
 }
 
-fn refused(error: &serde_json::Error) -> Error {
-    let code = if error.is_data() { ErrorCode::InvalidField } else { ErrorCode::MalformedJson };
-    Error::new(code, error.to_string())
+fn refused(bytes: &[u8], error: &serde_json::Error, pointer: &str) -> Error {
+    // Where one of several words is wanted and a number comes, the parser takes it for no JSON.
+    let is_no_word =
+        || words::says_no_value(error) && serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+    let is_field = error.is_data() || is_no_word();
+    let code = if is_field { ErrorCode::InvalidField } else { ErrorCode::MalformedJson };
+    Error::new(code, words::of_body(error, pointer, code))
 }
 
 /// The place in the body as a JSON pointer (RFC 6901).

@@ -128,7 +128,9 @@ async fn finish_entry(state: &Shared, entry: wire::FinishEntry) -> wire::FinishA
             status: Some(convert::wire_status(ended.stage)),
             problem: None,
         },
-        Err(error) => wire::FinishAnswer { token, status: None, problem: Some(error.problem()) },
+        Err(error) => {
+            wire::FinishAnswer { token, status: None, problem: Some(error.problem_of(&state.home)) }
+        }
     }
 }
 

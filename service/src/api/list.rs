@@ -2,7 +2,6 @@
 
 use actix_web::{HttpResponse, get};
 use nightshift_openapi as wire;
-use nightshift_openapi::ErrorCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -54,16 +53,23 @@ pub(super) struct ListQuery {
 
 impl ListQuery {
     fn filter(self) -> Result<TaskFilter, Error> {
-        let texts = [&self.queue_name, &self.task_path, &self.executor, &self.label];
-        // PostgreSQL has no NUL, and so has no name.
-        if texts.into_iter().flatten().any(|text| text.contains('\0')) {
-            return Err(Error::new(ErrorCode::InvalidQuery, "a text must not hold a NUL"));
+        for (name, text) in [
+            ("queue_name", &self.queue_name),
+            ("task_path", &self.task_path),
+            ("executor", &self.executor),
+            ("label", &self.label),
+        ] {
+            // PostgreSQL has no NUL, and so has no name.
+            if text.as_ref().is_some_and(|text| text.contains('\0')) {
+                let detail = format!("{name} must not hold a NUL");
+                return Err(Error::of_parameter(name, detail));
+            }
         }
         let label = self.label.map(|label| {
             label
                 .split_once('=')
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
-                .ok_or_else(|| Error::new(ErrorCode::InvalidQuery, "label must be key=value"))
+                .ok_or_else(|| Error::of_parameter("label", "label must be key=value"))
         });
         Ok(TaskFilter {
             phase: self.status.map(|status| match status {

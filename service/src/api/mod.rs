@@ -19,6 +19,8 @@ mod extract;
 pub mod fuzzing;
 mod headers;
 mod health;
+mod home;
+mod inputs;
 mod leases;
 mod list;
 mod logs;
@@ -38,6 +40,7 @@ mod tasks;
 mod tokens;
 mod turn;
 mod webhooks;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,7 +52,9 @@ pub use self::{
     admit::admit,
     browser::{Doors, cors},
     error::Error,
+    home::Home,
     metrics::Scrape,
+    openapi::DocumentText,
     peer::remember,
     request::around,
     routes::{configure, document},
@@ -79,6 +84,8 @@ pub struct State {
     pub entropy: Arc<Entropy>,
     pub limits: Limits,
     pub doors: Arc<Doors>,
+    pub home: Arc<Home>,
+    pub document_text: Arc<DocumentText>,
     pub network: Arc<Network>,
     pub vault: Arc<Vault>,
     pub plugins: Arc<Plugins>,

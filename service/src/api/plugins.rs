@@ -1,5 +1,5 @@
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse, delete, get, post, put,
+    HttpRequest, HttpResponse, delete, get, post, put,
     web::{Path, Payload},
 };
 use nightshift_openapi as wire;
@@ -102,7 +102,7 @@ pub(super) async fn put_plugin(
     payload: Payload,
 ) -> Result<HttpResponse, Error> {
     let name: PluginName = name.parse()?;
-    if request.content_type() != "application/wasm" {
+    if !extract::has_type(&request, "application/wasm") {
         return Err(extract::unsupported(&request, "application/wasm"));
     }
     let too_many = || Error::new(ErrorCode::Overloaded, "too many plugins are being installed");

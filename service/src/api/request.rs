@@ -19,6 +19,7 @@ use tracing::Instrument;
 use super::{
     Error, State,
     answer::{self, Sending},
+    docs,
 };
 
 /// Said with each answer, whose pages and data are for nobody's frame, and are what they say that
@@ -52,6 +53,11 @@ pub async fn around<B: MessageBody + 'static>(
             Ok(()) => next.call(request).await?.map_into_boxed_body(),
             Err(error) => request.error_response(error),
         };
+        if answer.response().error().is_some()
+            && let Some(state) = answer.request().app_data::<Data<State>>().cloned()
+        {
+            answer = state.home.place_type(answer);
+        }
         if matches!(answer.response().body().size(), BodySize::Stream) {
             answer = as_stream(is_head, answer);
         }
@@ -64,6 +70,10 @@ pub async fn around<B: MessageBody + 'static>(
         }
         // The pattern, not the path: that may hold a lease's token.
         let route = answer.request().match_pattern();
+        if !may_be_kept(route.as_deref()) {
+            let headers = answer.headers_mut();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        }
         let status = answer.status().as_u16();
         tracing::debug!(route, status, "answered");
         if let Some(state) = answer.request().app_data::<Data<State>>() {
@@ -79,6 +89,12 @@ pub async fn around<B: MessageBody + 'static>(
 fn is_stopping(request: &ServiceRequest) -> bool {
     let state = request.app_data::<Data<State>>();
     state.is_some_and(|state| state.stopping.is_cancelled())
+}
+
+/// Whether caches may keep the answer. What is about tasks changes all the time, and may hold tokens
+/// of leases, secrets, and what tasks were given.
+fn may_be_kept(route: Option<&str>) -> bool {
+    route.is_some_and(|route| route == "/openapi.json" || docs::is_at(route))
 }
 
 /// An answer whose length nobody knows.

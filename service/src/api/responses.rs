@@ -9,6 +9,7 @@ use utoipa::{
     openapi::{
         ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, Response, ResponseBuilder,
         example::ExampleBuilder,
+        path::Operation,
         schema::{SchemaType, Type},
     },
 };
@@ -45,17 +46,21 @@ lists! {
     Stored: Internal Unavailable ShuttingDown;
     /// The store is asked for a write.
     Written: Internal Overloaded Unavailable ShuttingDown;
-    /// There are query parameters.
+    /// Query parameters may be given, if need be ones that are not there.
     Queried: InvalidQuery;
-    /// One of them is a cursor.
-    Paged: InvalidQuery InvalidCursor;
+    /// There is no body.
+    Bodiless: UnexpectedBody;
+    /// One query parameter is a cursor.
+    Paged: InvalidCursor;
     /// There is a JSON body.
-    Sent: MalformedJson BodyTimeout BodyTooLarge UnsupportedMediaType InvalidField Overloaded;
+    Sent: MalformedJson BodyTimeout BodyTooLarge UnsupportedMediaType UnsupportedEncoding
+        InvalidField Overloaded;
     /// There is a JSON body, and what is too large in it is not refused.
-    Reported: MalformedJson BodyTimeout UnsupportedMediaType InvalidField Overloaded;
+    Reported: MalformedJson BodyTimeout UnsupportedMediaType UnsupportedEncoding InvalidField
+        Overloaded;
     /// The body is a component.
-    Installed: MalformedJson BodyTimeout BodyTooLarge UnsupportedMediaType InvalidField
-        InvalidPlugin Overloaded;
+    Installed: MalformedJson BodyTimeout BodyTooLarge UnsupportedMediaType UnsupportedEncoding
+        InvalidField InvalidPlugin Overloaded;
     /// Headers are looked at.
     Headed: InvalidHeader;
     /// Tasks are enqueued: one, or many.
@@ -96,18 +101,44 @@ tuples! { (A B) (A B C) (A B C D) (A B C D E) }
 
 impl<T: Codes> IntoResponses for Problems<T> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let codes = T::codes();
-        let mut by_status: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
-        // In the order of docs/ERRORS.md, and each once.
-        for code in ErrorCode::ALL.iter().filter(|code| codes.contains(code)) {
-            by_status.entry(code.status()).or_default().push(*code);
-        }
-        by_status
-            .into_iter()
-            .map(|(status, codes)| (status.to_string(), response(&codes).into()))
-            .collect()
+        by_status(&T::codes())
     }
 }
+
+impl<T: Codes> Problems<T> {
+    /// Adds the codes to those that an operation answers with already.
+    pub(super) fn add_to(operation: &mut Operation) {
+        let answers = &mut operation.responses.responses;
+        let mut codes = T::codes();
+        for answer in answers.values() {
+            let RefOr::T(Response { content, .. }) = answer else { continue };
+            let examples = content.get(PROBLEM).and_then(|content| match content {
+                RefOr::T(content) => Some(&content.examples),
+                RefOr::Ref(_) => None,
+            });
+            let named = |code: &&ErrorCode| {
+                examples.is_some_and(|examples| examples.contains_key(code.name()))
+            };
+            codes.extend(ErrorCode::ALL.iter().filter(named));
+        }
+        answers.extend(by_status(&codes));
+    }
+}
+
+fn by_status(codes: &[ErrorCode]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
+    // In the order of docs/ERRORS.md, and each once.
+    for code in ErrorCode::ALL.iter().filter(|code| codes.contains(code)) {
+        by_status.entry(code.status()).or_default().push(*code);
+    }
+    by_status
+        .into_iter()
+        .map(|(status, codes)| (status.to_string(), response(&codes).into()))
+        .collect()
+}
+
+/// The media type of problems.
+const PROBLEM: &str = "application/problem+json";
 
 /// One answer with any of `codes`, which have the same status.
 fn response(codes: &[ErrorCode]) -> Response {
@@ -122,14 +153,16 @@ fn response(codes: &[ErrorCode]) -> Response {
         .schema(Some(Ref::from_schema_name("Problem")))
         .examples_from_iter(examples)
         .build();
-    let mut response = ResponseBuilder::new()
-        .description(words.join("\n\n"))
-        .content("application/problem+json", problem);
+    let mut response =
+        ResponseBuilder::new().description(words.join("\n\n")).content(PROBLEM, problem);
     if codes.iter().any(|code| matches!(code.status(), 429 | 503)) {
         response = response.header("Retry-After", retry_after());
     }
     if codes.iter().any(|code| code.status() == 401) {
         response = response.header("WWW-Authenticate", www_authenticate());
+    }
+    if codes.contains(&ErrorCode::UnsupportedEncoding) {
+        response = response.header("Accept-Encoding", accept_encoding());
     }
     response.build()
 }
@@ -137,6 +170,12 @@ fn response(codes: &[ErrorCode]) -> Response {
 fn retry_after() -> Header {
     let seconds = Object::with_type(SchemaType::new(Type::Integer));
     HeaderBuilder::new().schema(Some(seconds)).description(Some("Seconds to wait")).build()
+}
+
+fn accept_encoding() -> Header {
+    let text = Object::with_type(SchemaType::new(Type::String));
+    let description = "`identity` after `unsupported_encoding` (RFC 9110)";
+    HeaderBuilder::new().schema(Some(text)).description(Some(description)).build()
 }
 
 fn www_authenticate() -> Header {
@@ -149,8 +188,11 @@ fn example(code: ErrorCode) -> Error {
     match code {
         ErrorCode::MalformedJson => of(code, "expected value at line 1 column 16"),
         ErrorCode::InvalidHeader => of(code, "Idempotency-Key needs 1 to 255 characters"),
-        ErrorCode::InvalidQuery => of(code, "limit must be 1 to 1000"),
-        ErrorCode::InvalidCursor => of(code, "the cursor is not one that an answer held"),
+        ErrorCode::InvalidQuery => of(code, "limit must be 1 to 1000").about("limit"),
+        ErrorCode::UnexpectedBody => of(code, "POST /tasks/{id}/cancel takes no body"),
+        ErrorCode::InvalidCursor => {
+            of(code, "the cursor is not one that an answer held").about("cursor")
+        }
         ErrorCode::TaskNotFound => of(code, "no task has this id"),
         ErrorCode::ExecutorNotFound => of(code, "no executor has this name"),
         ErrorCode::PluginNotFound => of(code, "no plugin has this name"),
@@ -174,6 +216,7 @@ fn example(code: ErrorCode) -> Error {
         ErrorCode::UnsupportedMediaType => {
             of(code, "the content type is \"text/plain\", not application/json")
         }
+        ErrorCode::UnsupportedEncoding => of(code, "the body is said to be encoded as \"gzip\""),
         ErrorCode::InvalidField => of(code, "priority must be -100 to 100").at("/priority"),
         ErrorCode::TooDeep => of(code, "args is nested more than 128 deep").at("/args"),
         ErrorCode::BatchSize => of(code, "a batch has 1 to 10000 tasks").at("/tasks"),
@@ -188,7 +231,7 @@ fn example(code: ErrorCode) -> Error {
         ErrorCode::OriginRefused => of(code, "https://a.example is not in cors_origins"),
         ErrorCode::UnknownHost => of(code, "a.example is no name of this service"),
         ErrorCode::UnknownRoute => of(code, "nothing is at /task"),
-        ErrorCode::MethodNotAllowed => Error::method_not_allowed("GET, DELETE".to_owned()),
+        ErrorCode::MethodNotAllowed => Error::method_not_allowed("GET, HEAD, DELETE".to_owned()),
         ErrorCode::LimitReached => of(code, "1000 executors are registered, as many as may be"),
         // The list of codes is of another crate, and may grow.
         _ => of(code, code.title()),

@@ -7,7 +7,7 @@ use actix_web::{
     dev::{Path, ResourceDef},
     guard,
     http::Method,
-    web::{self, Bytes, Data, ServiceConfig},
+    web::{self, ServiceConfig},
 };
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
@@ -35,8 +35,8 @@ use super::{
             `unknown_route`, and a method that a path does not take 405 `method_not_allowed` with \
             `Allow`; a request that calls the service by a name that is not its own gets 421 \
             `unknown_host`, one that a page of another origin sends to change something 403 \
-            `origin_refused`. HEAD is answered like GET. JSON bodies and query parameters with \
-            fields that are not listed are refused.\n\n\
+            `origin_refused`. The `type` of a problem leads to its explanation. HEAD is answered like \
+            GET. Fields of bodies, query parameters and bodies that are not listed are refused.\n\n\
             A service that has tokens asks for one: `Authorization: Bearer TOKEN`, of the scope that \
             the operation names, or of `admin`. Without tokens it listens on loopback only.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
@@ -124,13 +124,9 @@ pub fn configure(config: &mut ServiceConfig) {
     let batch = web::resource("/tasks/batch").guard(guard::Not(guard::Post()));
     config.service(batch.to(nowhere));
     api(&mut ApiConfig::new(config));
-    config.app_data(Data::new(openapi::Text(TEXT.clone())));
     docs::configure(config);
     config.default_service(web::route().to(nowhere));
 }
-
-static TEXT: LazyLock<Bytes> =
-    LazyLock::new(|| document().to_json().expect("a document of plain data is JSON").into());
 
 /// The paths of the document with the methods that each takes.
 static ROUTES: LazyLock<Vec<(ResourceDef, String)>> = LazyLock::new(|| {
@@ -143,7 +139,12 @@ static ROUTES: LazyLock<Vec<(ResourceDef, String)>> = LazyLock::new(|| {
 });
 
 fn methods(item: &PathItem) -> String {
-    let taken: Vec<String> = operations(item).map(|(method, _)| method.to_string()).collect();
+    let mut taken: Vec<Method> = operations(item).map(|(method, _)| method).collect();
+    if let Some(get) = taken.iter().position(|method| *method == Method::GET) {
+        // It is answered like GET.
+        taken.insert(get + 1, Method::HEAD);
+    }
+    let taken: Vec<&str> = taken.iter().map(Method::as_str).collect();
     taken.join(", ")
 }
 

@@ -10,7 +10,7 @@ use super::{
     Error, Shared, answer, convert,
     extract::Query,
     params::OfTask,
-    responses::{HasEnded, HasNotEnded, NoSuchTask, NotRetryable, Problems, Queried, Written},
+    responses::{HasEnded, HasNotEnded, NoSuchTask, NotRetryable, Problems, Written},
     tasks::{not_found, task_id},
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(super) struct CancelQuery {
             example = json!(wire::examples::cancelled_task())),
         (status = 202, description = "Its executor is asked to stop", body = wire::Task,
             example = json!(wire::examples::cancelling_task())),
-        Problems<(Queried, NoSuchTask, HasEnded, Written)>,
+        Problems<(NoSuchTask, HasEnded, Written)>,
     )
 )]
 #[post("/tasks/{id}/cancel")]

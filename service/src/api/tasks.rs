@@ -12,7 +12,7 @@ use super::{
     extract::{self, Body, Query},
     headers,
     params::{Enqueueing, OfTask, Traced},
-    responses::{Headed, NewTasks, NoSuchTask, OneTask, Problems, Queried, Sent, Stored, Written},
+    responses::{Headed, NewTasks, NoSuchTask, OneTask, Problems, Sent, Stored, Written},
 };
 use crate::{
     access::Caller,
@@ -84,13 +84,13 @@ pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
     responses(
         (status = 201, description = "The task is stored", body = wire::Task,
             headers(
-                ("Location" = String, description = "The task's address, relative to the service's"),
+                ("Location" = String, description = "The task's address: its path on this host"),
                 ("Preference-Applied" = String, description = "`wait=S`, where it was asked for"),
             ),
             example = json!(wire::examples::ready_task())),
         (status = 200, description = "The task was stored before", body = wire::Task,
             headers(
-                ("Location" = String, description = "The task's address, relative to the service's"),
+                ("Location" = String, description = "The task's address: its path on this host"),
                 ("Preference-Applied" = String, description = "`wait=S`, where it was asked for"),
             ),
             example = json!(wire::examples::ready_task())),
@@ -145,7 +145,7 @@ pub(super) async fn create_task(
     let (task, share) = task.ok_or_else(gone)?;
     // One that has just been made of the request has the request's room.
     let share = share.or_else(|| extract::take_room(&request));
-    answer.insert_header(("Location", format!("/tasks/{id}")));
+    answer.insert_header(("Location", state.home.path(&format!("/tasks/{id}"))));
     let task = convert::shown_to(&caller, task);
     answer::json(&state, answer, share, move || {
         let mut task = convert::wire_task(task)?;
@@ -178,7 +178,7 @@ fn gone() -> Error {
     responses(
         (status = 200, description = "The record", body = wire::Task,
             example = json!(wire::examples::successful_task())),
-        Problems<(Queried, NoSuchTask, Stored)>,
+        Problems<(NoSuchTask, Stored)>,
     )
 )]
 #[get("/tasks/{id}")]
@@ -247,7 +247,7 @@ pub(super) async fn get_task_status(
         (status = 202, description = "The task has not ended", body = wire::TaskResult,
             headers(("Retry-After" = u32, description = "Seconds to wait")),
             example = json!(wire::examples::task_result(wire::examples::running_task()))),
-        Problems<(Queried, NoSuchTask, Stored)>,
+        Problems<(NoSuchTask, Stored)>,
     )
 )]
 #[get("/tasks/{id}/result")]

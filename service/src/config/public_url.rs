@@ -1,10 +1,33 @@
-//! How executors reach the service.
+//! How executors and clients reach the service.
 
 use std::net::SocketAddr;
 
+use anyhow::Context;
+use url::Url;
+
 use super::Config;
+use crate::api::Home;
 
 impl Config {
+    /// The setting `public_url`.
+    pub(super) fn parsed_public_url(&self) -> anyhow::Result<Option<Url>> {
+        let Some(text) = &self.public_url else {
+            return Ok(None);
+        };
+        let url = Url::parse(text).ok();
+        let url = url.filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"));
+        let url = url.filter(|url| url.query().is_none() && url.fragment().is_none());
+        url.with_context(|| {
+            format!("public_url {text:?} is not an http or https URL (without a query)")
+        })
+        .map(Some)
+    }
+
+    /// What answers say of the service's own address.
+    pub fn home(&self) -> anyhow::Result<Home> {
+        Ok(Home::new(self.parsed_public_url()?.as_ref()))
+    }
+
     /// The address that executors are told, for a service that listens there; without a slash at
     /// the end.
     pub fn public_url(&self, address: SocketAddr) -> String {

@@ -115,15 +115,7 @@ impl Config {
 
     /// Who may call the service by which name.
     pub fn doors(&self) -> anyhow::Result<Doors> {
-        let public = match &self.public_url {
-            Some(text) => Some(
-                Url::parse(text)
-                    .ok()
-                    .filter(|url| url.has_host() && matches!(url.scheme(), "http" | "https"))
-                    .with_context(|| format!("public_url {text:?} is not an http or https URL"))?,
-            ),
-            None => None,
-        };
+        let public = self.parsed_public_url()?;
         for host in &self.allowed_hosts {
             let name = host.strip_prefix("*.").unwrap_or(host);
             if name.contains(['*', '/']) || Host::parse(name).is_err() {

@@ -182,7 +182,7 @@ on_both_engines! {
                 header => head.push(header.to_ascii_lowercase()),
             }
         }
-        assert!(head.contains(&"content-type: text/event-stream".to_owned()), "{head:?}");
+        assert!(head.contains(&"content-type: text/event-stream; charset=utf-8".to_owned()), "{head:?}");
         assert!(head.contains(&"cache-control: no-store".to_owned()), "{head:?}");
         while line().await != "retry: 1000" {}
         // It may not have begun to wait when the clock is moved.

@@ -73,6 +73,21 @@ async fn a_name_that_is_made_to_lead_here_is_refused() {
     let absolute = "GET http://evil.example/stats HTTP/1.1\r\nhost: localhost\r\n\
                     connection: close\r\n\r\n";
     assert_eq!(status(&raw(&app, absolute.as_bytes()).await), 421, "the target counts, too");
+    for (target, host, expected) in [
+        ("localhost", "host: localhost\r\n", 200),
+        ("tasks.example.org", "host: tasks.example.org\r\n", 200),
+        ("localhost", "host: evil.example\r\n", 421),
+        ("evil.example", "host: evil.example\r\n", 421),
+        ("localhost@evil.example", "host: localhost\r\n", 400),
+        ("evil.example@localhost", "host: localhost\r\n", 400),
+        // HTTP/1.1 has one in any case (RFC 9112, section 3.2).
+        ("localhost", "", 400),
+    ] {
+        let request =
+            format!("GET http://{target}/stats HTTP/1.1\r\n{host}connection: close\r\n\r\n");
+        let answer = raw(&app, request.as_bytes()).await;
+        assert_eq!(status(&answer), expected, "{target} {host:?}: {answer}");
+    }
     let old = raw(&app, b"GET /stats HTTP/1.0\r\n\r\n").await;
     assert_eq!(status(&old), 200, "no browser speaks HTTP/1.0, and old probes do");
     let request = app.request("GET", "/stats").header("host", "evil.example");

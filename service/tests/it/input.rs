@@ -129,7 +129,7 @@ on_both_engines! {
         let answer = app.send(app.request("HEAD", "/healthz")).await;
         assert_eq!((answer.status, answer.text.as_str()), (200, ""));
         let answer = app.send(app.request("POST", "/executors/x")).await;
-        assert_eq!(answer.header("allow"), Some("GET, PUT, DELETE, PATCH"));
+        assert_eq!(answer.header("allow"), Some("GET, HEAD, PUT, DELETE, PATCH"));
         for content_type in ["text/plain", "application/x-www-form-urlencoded", ""] {
             let request = app.request("POST", "/tasks").header("content-type", content_type);
             let answer = app.send(request.body(r#"{"task_path":"a"}"#)).await;

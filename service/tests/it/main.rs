@@ -8,6 +8,7 @@
 
 mod support;
 
+mod addresses;
 mod asks;
 mod audit;
 mod backup_command;
@@ -31,6 +32,7 @@ mod front_door;
 mod hostile_text;
 mod https;
 mod input;
+mod inputs;
 mod leases;
 mod lists;
 mod log;
@@ -47,6 +49,7 @@ mod plugins;
 mod postgres;
 mod postgres_settings;
 mod postgres_silent;
+mod problems;
 mod process;
 mod push;
 mod queues;

@@ -228,14 +228,18 @@ async fn report(
 /// `None`: there is no such report.
 fn understand(what: &str, request: &HttpRequest, body: &[u8]) -> Option<Said> {
     let is_empty = body.trim_ascii().is_empty();
-    if what != "release" && !is_empty && request.content_type() != "application/json" {
+    let is_json = request.content_type().eq_ignore_ascii_case("application/json");
+    if what != "release" && !is_empty && !is_json {
         return Some(Said::Nonsense("its content type is not application/json".to_owned()));
     }
     match what {
         "renew" if is_empty => Some(Said::Renew),
         "renew" => Some(parse::<RenewRequest>(body).map_or_else(Said::Nonsense, |_| Said::Renew)),
         "finish" => Some(parse(body).map_or_else(Said::Nonsense, finish)),
-        "release" => Some(Said::Release),
+        "release" if is_empty || matches!(body.trim_ascii(), b"null" | b"{}") => {
+            Some(Said::Release)
+        }
+        "release" => Some(Said::Nonsense("a release takes no body".to_owned())),
         _ => None,
     }
 }
@@ -294,14 +298,7 @@ impl Lease {
 }
 
 fn problem(code: ErrorCode, detail: &str) -> HttpResponse {
-    let body = Problem {
-        problem_type: format!("docs/ERRORS.md#{}", code.name()),
-        title: code.title().to_owned(),
-        status: code.status(),
-        code: code.name().to_owned(),
-        detail: detail.to_owned(),
-        pointer: None,
-    };
+    let body = Problem::new(code, detail);
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::CONFLICT);
     HttpResponse::build(status).content_type("application/problem+json").json(body)
 }
