@@ -168,7 +168,7 @@ tom: tools ## Follow the TOM manual with Nightshift, then do a TOM's work; CI=1 
 		scripts/tom.sh
 
 .PHONY: docs
-docs: ## Write openapi/openapi.json, docs/ERRORS.md and the metrics of docs/OPERATING.md anew
+docs: ## Write openapi/openapi.json and openapi-3.0.json, docs/ERRORS.md and the metrics of docs/OPERATING.md anew
 	UPDATE=1 cargo test --locked -p nightshift --test it contract
 
 .PHONY: bench

@@ -19,11 +19,15 @@ if ! cmp -s "$lock" "$node/complete"; then
 fi
 cd "$openapi/checks"
 export REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true
-"$node/node_modules/.bin/redocly" lint --config redocly.yaml --max-problems 1000 ../openapi.json \
-    2>&1 | tee "$node/lint.log"
+for document in openapi openapi-3.0; do
+    "$node/node_modules/.bin/redocly" lint --config "$document.yaml" --max-problems 1000 \
+        "../$document.json" 2>&1
+done | tee "$node/lint.log"
 if grep -q 'Warning was generated' "$node/lint.log"; then
     exit 1
 fi
+
+"$node/node_modules/.bin/spectral" lint --ruleset spectral.yaml --fail-severity hint ../openapi.json
 
 python3 "$here/breaks.py" "$TOOLS/bin/oasdiff" severity.txt ../openapi.json
 "$TOOLS/bin/oasdiff" breaking --fail-on ERR --severity-levels severity.txt ../baseline.json \

@@ -157,7 +157,7 @@ impl App {
             limits: config.limits(),
             doors: Arc::new(config.doors()?),
             home: Arc::new(config.home()?),
-            document_text: Arc::default(),
+            document_texts: Arc::default(),
             network,
             vault,
             plugins: Arc::clone(&plugins),

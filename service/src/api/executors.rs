@@ -27,6 +27,8 @@ fn not_found() -> Error {
 }
 
 /// List executors, by name
+///
+/// With what each serves, and why nothing is sent to it where that is so.
 #[utoipa::path(
     tag = "executors",
     operation_id = "list_executors",
@@ -50,6 +52,8 @@ pub(super) async fn list_executors(
 }
 
 /// Read an executor's registration
+///
+/// With its state: whether it is paused, or held after deliveries that failed.
 #[utoipa::path(
     tag = "executors",
     operation_id = "get_executor",
@@ -154,6 +158,8 @@ fn check_worker(registration: &Registration, before: Option<&Target>) -> Result<
 }
 
 /// Pause, resume or limit an executor
+///
+/// What is left out stays as it is. Resuming it also ends a hold.
 #[utoipa::path(
     tag = "executors",
     operation_id = "update_executor",

@@ -26,6 +26,7 @@ mod list;
 mod logs;
 mod metrics;
 mod openapi;
+mod openapi_3_0;
 mod params;
 mod peer;
 mod plugins;
@@ -54,7 +55,8 @@ pub use self::{
     error::Error,
     home::Home,
     metrics::Scrape,
-    openapi::DocumentText,
+    openapi::DocumentTexts,
+    openapi_3_0::convert as document_3_0,
     peer::remember,
     request::around,
     routes::{configure, document},
@@ -85,7 +87,7 @@ pub struct State {
     pub limits: Limits,
     pub doors: Arc<Doors>,
     pub home: Arc<Home>,
-    pub document_text: Arc<DocumentText>,
+    pub document_texts: Arc<DocumentTexts>,
     pub network: Arc<Network>,
     pub vault: Arc<Vault>,
     pub plugins: Arc<Plugins>,

@@ -33,6 +33,8 @@ fn known_name(name: &str) -> Result<PluginName, Error> {
 }
 
 /// List plugins, by name
+///
+/// With the tasks that each describes, and its versions.
 #[utoipa::path(
     tag = "plugins",
     operation_id = "list_plugins",
@@ -56,6 +58,8 @@ pub(super) async fn list_plugins(
 }
 
 /// Read what a plugin describes, and its versions
+///
+/// The version of `digest` is the one that new attempts run.
 #[utoipa::path(
     tag = "plugins",
     operation_id = "get_plugin",

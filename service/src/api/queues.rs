@@ -73,6 +73,8 @@ pub(super) async fn get_queue(
 }
 
 /// Pause, resume or limit a queue
+///
+/// What is left out stays as it is; what runs goes on.
 #[utoipa::path(
     tag = "queues",
     operation_id = "update_queue",

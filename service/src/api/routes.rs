@@ -39,6 +39,7 @@ use super::{
             GET. Fields of bodies, query parameters and bodies that are not listed are refused.\n\n\
             A service that has tokens asks for one: `Authorization: Bearer TOKEN`, of the scope that \
             the operation names, or of `admin`. Without tokens it listens on loopback only.",
+        contact(name = "The Nightshift authors"),
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "http://127.0.0.1:8700", description = "Where `nightshift serve` listens")),

@@ -109,6 +109,8 @@ pub(super) async fn retry_task(
 }
 
 /// Delete a finished task
+///
+/// With its result, errors and log. One that waits or runs is to be cancelled first.
 #[utoipa::path(
     tag = "tasks",
     operation_id = "delete_task",

@@ -170,6 +170,8 @@ fn gone() -> Error {
 }
 
 /// Read a task's whole record
+///
+/// With what it was given and what it returned. With `wait`, the answer comes when it has ended.
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task",
@@ -198,6 +200,8 @@ pub(super) async fn get_task(
 }
 
 /// Read where a task is
+///
+/// Only what changes while it runs: a small answer, for asking often.
 #[utoipa::path(
     tag = "tasks",
     operation_id = "get_task_status",
@@ -283,6 +287,8 @@ pub(super) async fn get_task_result(
 }
 
 /// Say why a task is where it is
+///
+/// Why it does not run yet, who runs it, or how it ended.
 #[utoipa::path(
     tag = "tasks",
     operation_id = "explain_task",

@@ -10,8 +10,8 @@ use crate::support::app::{Builder, TestApp};
 /// Where clients find the service behind a proxy that takes this path away.
 const OUTSIDE: &str = "https://example.org/nightshift/";
 
-async fn servers(app: &TestApp) -> Vec<String> {
-    let document = app.send(app.request("GET", "/openapi.json")).await.json();
+async fn servers(app: &TestApp, path: &str) -> Vec<String> {
+    let document = app.send(app.request("GET", path)).await.json();
     let servers = document["servers"].as_array().unwrap();
     servers.iter().map(|server| server["url"].as_str().unwrap().to_owned()).collect()
 }
@@ -22,9 +22,11 @@ async fn the_document_and_its_pages_are_found_below_a_path() {
     let outside = |path: &str, reference: &str| {
         Url::parse(OUTSIDE).unwrap().join(path).unwrap().join(reference).unwrap().to_string()
     };
-    let servers = servers(&app).await;
-    assert_eq!(servers.len(), 1, "{servers:?}");
-    assert_eq!(outside("openapi.json", &servers[0]), OUTSIDE);
+    for path in ["/openapi.json", "/openapi.json?version=3.0"] {
+        let servers = servers(&app, path).await;
+        assert_eq!(servers.len(), 1, "{servers:?}");
+        assert_eq!(outside("openapi.json", &servers[0]), OUTSIDE, "{path}");
+    }
     let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
     let moved = app.send(client.get(format!("{}/docs", app.server))).await;
     assert_eq!(moved.status, 308);
@@ -61,7 +63,7 @@ async fn public_url_is_where_a_task_is() {
         let with = app.start();
         assert_eq!(location(&with).await, expected, "{public_url}");
         let known = public_url.trim_end_matches('/');
-        assert_eq!(servers(&with).await, [".", known], "{public_url}");
+        assert_eq!(servers(&with, "/openapi.json").await, [".", known], "{public_url}");
         app = with.stop().await;
     }
 }
@@ -69,11 +71,19 @@ async fn public_url_is_where_a_task_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_the_stored_one_but_for_its_servers() {
     let app = Builder::sqlite().start();
-    let mut stored = serde_json::to_value(nightshift::api::document()).unwrap();
-    let mut served = app.send(app.request("GET", "/openapi.json")).await.json();
-    served["servers"] = Value::Null;
-    stored["servers"] = Value::Null;
-    assert!(served == stored);
+    let stored = nightshift::api::document();
+    for (path, mut expected) in [
+        ("/openapi.json", serde_json::to_value(&stored).unwrap()),
+        ("/openapi.json?version=3.1", serde_json::to_value(&stored).unwrap()),
+        ("/openapi.json?version=3.0", nightshift::api::document_3_0(&stored)),
+    ] {
+        let mut served = app.send(app.request("GET", path)).await.json();
+        served["servers"] = Value::Null;
+        expected["servers"] = Value::Null;
+        assert!(served == expected, "{path}");
+    }
+    let answer = app.send(app.request("GET", "/openapi.json?version=2.0")).await;
+    assert_eq!(answer.problem(), "400 invalid_query -");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,14 @@ fn the_openapi_document_is_the_stored_one() {
 }
 
 #[test]
-fn every_operation_has_an_id_a_summary_and_a_tag() {
+fn the_document_for_older_tools_is_the_stored_one() {
+    let document = nightshift::api::document_3_0(&nightshift::api::document());
+    let text = serde_json::to_string_pretty(&document).unwrap();
+    check_or_update("openapi/openapi-3.0.json", &(text + "\n"));
+}
+
+#[test]
+fn every_operation_has_an_id_a_summary_a_description_and_a_tag() {
     let document = serde_json::to_value(nightshift::api::document()).unwrap();
     let mut ids = BTreeSet::new();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -39,6 +46,7 @@ fn every_operation_has_an_id_a_summary_and_a_tag() {
             let id = operation["operationId"].as_str().unwrap().to_owned();
             assert!(ids.insert(id.clone()), "{id} twice");
             assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+            assert!(operation["description"].is_string(), "{method} {path} has no description");
             assert!(operation["tags"][0].is_string(), "{method} {path} has no tag");
         }
     }

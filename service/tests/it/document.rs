@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use nightshift_client::types::ErrorCode;
 use serde_json::Value;
 
+use crate::support::{process::binary, soon};
+
 /// The operations with their ids.
 fn operations() -> Vec<(String, Value)> {
     let document = serde_json::to_value(nightshift::api::document()).unwrap();
@@ -103,4 +105,93 @@ fn an_executor_is_one_of_three_kinds() {
     let sent = serde_json::to_value(request).unwrap();
     assert!(sent.as_object().unwrap().keys().all(|field| seen.contains(field)), "{seen:?}");
     assert_eq!(seen.len(), 15, "{seen:?}");
+}
+
+/// Everything in a document that is read as OpenAPI's own word, with where it stands.
+fn words(value: &Value, at: &str, found: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(n, item)| words(item, &format!("{at}/{n}"), found));
+        }
+        Value::Object(object) => {
+            // Their keys are names, and the values of examples are anything.
+            let names = at.ends_with("/properties");
+            for (key, part) in object {
+                let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
+                if !names {
+                    found.push((at.clone(), part.clone()));
+                }
+                if names || !matches!(key.as_str(), "example" | "examples" | "default" | "enum") {
+                    words(part, &at, found);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn the_document_for_older_tools_has_no_newer_words() {
+    let document = nightshift::api::document();
+    let newer = serde_json::to_value(&document).unwrap();
+    let older = nightshift::api::document_3_0(&document);
+    assert_eq!(older["openapi"], "3.0.3");
+    assert!(older["webhooks"].is_null() && newer["webhooks"].is_object());
+    assert_eq!(
+        older["paths"].as_object().unwrap().keys().collect::<Vec<_>>(),
+        newer["paths"].as_object().unwrap().keys().collect::<Vec<_>>(),
+    );
+    let mut found = Vec::new();
+    words(&older, "", &mut found);
+    for (at, value) in &found {
+        let (above, word) = at.rsplit_once('/').unwrap();
+        match word {
+            "type" => assert!(value.is_string() && value != "null", "{at}: {value}"),
+            "nullable" => {
+                let there = older.pointer(above).unwrap();
+                assert!(there["type"].is_string(), "{at} needs a type beside it: {there}");
+            }
+            "exclusiveMinimum" => assert!(value.is_boolean(), "{at}: {value}"),
+            "examples" => assert!(value.is_object(), "{at}: {value}"),
+            "$ref" => {
+                let beside = older.pointer(above).unwrap().as_object().unwrap().len();
+                assert_eq!(beside, 1, "{at} hides what stands beside it");
+            }
+            "identifier" | "propertyNames" | "contentSchema" | "const" | "prefixItems" => {
+                panic!("{at}")
+            }
+            "bearer" if above.contains("/security/") => {
+                assert_eq!(value.as_array().unwrap().len(), 0);
+            }
+            _ => {}
+        }
+    }
+    // What may be null there, may be null here.
+    let task = &older["components"]["schemas"]["Task"]["properties"];
+    assert_eq!(
+        (&task["executor"]["type"], &task["executor"]["nullable"]),
+        (&"string".into(), &true.into())
+    );
+    assert_eq!(task["finished_at"]["nullable"], true);
+    assert_eq!(task["finished_at"]["format"], "date-time");
+    assert_eq!(task["progress"]["allOf"][0]["$ref"], "#/components/schemas/Progress");
+    assert!(task["finished_at"]["description"].is_string());
+    assert!(task["status"].get("nullable").is_none());
+    let seconds = &older["components"]["schemas"]["TaskRequest"]["properties"]["timeout_seconds"];
+    assert_eq!((&seconds["minimum"], &seconds["exclusiveMinimum"]), (&0.into(), &true.into()));
+}
+
+#[tokio::test]
+async fn the_command_line_prints_each_form_of_the_document() {
+    let document = nightshift::api::document();
+    for (arguments, expected) in [
+        (["openapi"].as_slice(), serde_json::to_value(&document).unwrap()),
+        (&["openapi", "--version", "3.1"], serde_json::to_value(&document).unwrap()),
+        (&["openapi", "--version", "3.0"], nightshift::api::document_3_0(&document)),
+    ] {
+        let output = soon("a document", binary().args(arguments).output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(printed == expected, "{arguments:?}");
+    }
 }
