@@ -1,7 +1,6 @@
 //! The signals that stop the service, or a worker.
 
 use procfs::process::Process;
-use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM, SIGINT and SIGHUP mean the same.
@@ -14,7 +13,7 @@ pub struct StopSignals {
 impl StopSignals {
     pub fn listen() -> std::io::Result<Self> {
         Ok(Self {
-            hang_up: hang_up()?,
+            hang_up: unless_ignored(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -36,14 +35,33 @@ impl StopSignals {
     }
 }
 
-/// The end of the terminal; not for who was started so as to outlive it, as by nohup.
-fn hang_up() -> std::io::Result<Option<Signal>> {
+/// Ctrl-C, for a command that has a last word to say.
+pub struct Interrupt(Option<Signal>);
+
+impl Interrupt {
+    pub fn listen() -> std::io::Result<Self> {
+        unless_ignored(SignalKind::interrupt()).map(Self)
+    }
+
+    /// Returns when it comes.
+    pub async fn next(&mut self) {
+        match &mut self.0 {
+            Some(signal) => {
+                signal.recv().await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Not for who was started so as to outlive it, as by nohup, or in the background of a script.
+fn unless_ignored(kind: SignalKind) -> std::io::Result<Option<Signal>> {
     let status = Process::myself().and_then(|myself| myself.status());
     // Where it cannot be read, /proc is missing, and a stop in good order is better than none.
     let ignored = status.map_or(0, |status| status.sigign);
-    let bit = 1 << (Number::HUP.as_raw() - 1);
+    let bit = 1 << (kind.as_raw_value() - 1);
     if ignored & bit != 0 {
         return Ok(None);
     }
-    signal(SignalKind::hangup()).map(Some)
+    signal(kind).map(Some)
 }

@@ -31,7 +31,7 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     OUTLET.open().context("there is no thread for the log")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_ansi(takes_colours(&std::io::stderr()))
         // It would print to standard error, and panic where that fails.
         .log_internal_errors(false)
         .with_writer(|| Line);
@@ -45,6 +45,12 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     // that thread would wait with it.
     panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Whether it is a terminal, of somebody who has nothing against colours (no-color.org).
+pub fn takes_colours(stream: &impl IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && !refused
 }
 
 /// Prints a last word to standard error, as the log does if there is one.

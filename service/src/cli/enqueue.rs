@@ -4,15 +4,15 @@ use anyhow::{Context, bail};
 use clap::Args;
 use nightshift_client::{
     Client, EnqueueOptions,
-    types::{Json, TaskRequest, Timestamp},
+    types::{Json, TaskRequest},
 };
 use uuid::Uuid;
 
 use super::{
     output::{Output, exit_code},
-    watch,
+    time::{duration, time},
+    waiting::{Waited, wait_for_end},
 };
-use crate::clock::{Clock, SystemClock, later};
 
 /// Enqueue a task.
 #[derive(Args)]
@@ -32,7 +32,7 @@ pub(super) struct Enqueue {
     #[arg(long, value_name = "JSON")]
     kwargs: Option<String>,
     /// The queue to wait in [default: default]
-    #[arg(long)]
+    #[arg(long, alias = "queue-name", value_name = "NAME")]
     queue: Option<String>,
     /// -100 to 100; the highest runs first [default: 0]
     #[arg(long, allow_negative_numbers = true)]
@@ -43,9 +43,9 @@ pub(super) struct Enqueue {
     /// Fail if still waiting at this time, or this much later
     #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
-    /// How long one attempt may take
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<f64>,
+    /// How long one attempt may take: seconds, or 90s, 10m, 2h
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    timeout: Option<Duration>,
     /// How often to try in all
     #[arg(long)]
     max_attempts: Option<i64>,
@@ -61,9 +61,32 @@ pub(super) struct Enqueue {
     /// Makes the command safe to repeat without choosing an id
     #[arg(long)]
     idempotency_key: Option<String>,
-    /// Wait until the task has ended; the exit status tells how
-    #[arg(long)]
-    wait: bool,
+    /// Wait until the task has ended, or so long (seconds, or 90s, 5m, 1h); the exit status tells how it
+    /// ended. What comes next is taken for the time, so write this after the task's path and arguments
+    #[arg(
+        long,
+        value_name = "TIME",
+        num_args = 0..=1,
+        default_missing_value = Limit::NONE,
+        value_parser = Limit::parse
+    )]
+    wait: Option<Limit>,
+}
+
+/// How long to wait, if there is an end to it.
+#[derive(Clone, Copy)]
+struct Limit(Option<Duration>);
+
+impl Limit {
+    const NONE: &str = "for ever";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == Self::NONE {
+            Ok(Self(None))
+        } else {
+            duration(text).map(|limit| Self(Some(limit)))
+        }
+    }
 }
 
 impl Enqueue {
@@ -74,12 +97,14 @@ impl Enqueue {
         };
         let wait = self.wait;
         let enqueued = client.create_task(&self.request()?, &options).await?;
-        if !wait {
+        let Some(Limit(limit)) = wait else {
             out.print(&enqueued.task, |task| task.id.to_string())?;
             return Ok(ExitCode::SUCCESS);
-        }
+        };
         let id = enqueued.task.id;
-        watch::task(client, id, None).await?;
+        if let Waited::GivenUp(code) = wait_for_end(client, id, limit).await? {
+            return Ok(code);
+        }
         let task = client.get_task(id, None).await?;
         out.print_errors(&task.errors);
         if out.json || task.return_value.is_some() {
@@ -106,7 +131,7 @@ impl Enqueue {
             priority: self.priority,
             run_after: self.run_after.as_deref().map(time).transpose()?,
             expires_at: self.expires_at.as_deref().map(time).transpose()?,
-            timeout_seconds: self.timeout,
+            timeout_seconds: self.timeout.map(|timeout| timeout.as_secs_f64()),
             max_attempts: self.max_attempts,
             labels: self.label.iter().map(|text| pair(text)).collect::<anyhow::Result<_>>()?,
             id: self.id,
@@ -142,15 +167,4 @@ fn pair(text: &str) -> anyhow::Result<(String, String)> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => bail!("{text:?} is not name=value"),
     }
-}
-
-/// A time, or how much later than now.
-fn time(text: &str) -> anyhow::Result<Timestamp> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
-    }
-    let later_by: jiff::SignedDuration =
-        text.parse().with_context(|| format!("{text:?} is neither a time nor a duration"))?;
-    let later_by = Duration::try_from(later_by).context("the time lies in the past")?;
-    Ok(later(SystemClock::default().now(), later_by).into())
 }

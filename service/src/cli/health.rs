@@ -1,35 +1,62 @@
 use std::{process::ExitCode, time::Duration};
 
+use anyhow::bail;
 use clap::Args;
-use nightshift_client::Client;
-use tokio::time::timeout;
+use serde_json::json;
 
-use super::{output::say, visible::visible};
+use super::{
+    client,
+    output::Output,
+    time::{duration, shown},
+    visible::visible,
+};
 use crate::telemetry;
 
 /// Ask the service whether it is ready: exit status 0 if it is, else 1.
 ///
-/// For the health checks of containers, which know no other status than these two.
+/// 1 is also for a service that cannot be asked: the health checks of containers know no other status
+/// than these two.
 #[derive(Args)]
 pub(super) struct Health {
-    /// How long the answer may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
-    timeout: u64,
+    /// How long the answer may take: seconds, or 500ms, 1m
+    #[arg(long, value_name = "TIME", default_value = "5", value_parser = duration)]
+    timeout: Duration,
 }
 
 impl Health {
-    pub(super) async fn run(self, client: &Client, server: &str) -> ExitCode {
-        let limit = Duration::from_secs(self.timeout);
-        let why = match timeout(limit, client.get_readiness()).await {
-            Ok(Ok(())) => {
-                // The status is the answer; whether anybody reads the line does not matter.
-                say(&format!("{server} is ready")).ok();
-                return ExitCode::SUCCESS;
+    pub(super) async fn run(self, server: &str, out: Output) -> ExitCode {
+        // The status is the answer; whether anybody reads the line does not matter.
+        match self.ask(server).await {
+            Ok(()) => {
+                out.print(&json!({ "server": server, "ready": true }), |_| {
+                    format!("{server} is ready")
+                })
+                .ok();
+                ExitCode::SUCCESS
             }
-            Ok(Err(error)) => format!("{:#}", anyhow::Error::from(error)),
-            Err(_) => format!("no answer within {} s", self.timeout),
-        };
-        telemetry::print(&format!("error: {server} is not ready: {}", visible(&why)));
-        ExitCode::FAILURE
+            Err(error) => {
+                let why = format!("{error:#}");
+                if out.json {
+                    let answer = json!({ "server": server, "ready": false, "error": why });
+                    out.print(&answer, |_| String::new()).ok();
+                } else {
+                    telemetry::print(&format!(
+                        "error: {} is not ready: {}",
+                        visible(server),
+                        visible(&why)
+                    ));
+                }
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Asks what everybody may, without a token.
+    async fn ask(&self, server: &str) -> anyhow::Result<()> {
+        let client = client(server, None)?;
+        match tokio::time::timeout(self.timeout, client.get_readiness()).await {
+            Ok(answer) => Ok(answer?),
+            Err(_elapsed) => bail!("no answer within {}", shown(self.timeout)),
+        }
     }
 }

@@ -1,8 +1,9 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use serde_json::json;
 
-use super::{ConfigFile, DatabaseFlag, output::say};
+use super::{ConfigFile, DatabaseFlag, output::Output, warn};
 use crate::{config::Config, store};
 
 /// Bring the database's schema up to date, and stop.
@@ -15,7 +16,7 @@ pub(super) struct Migrate {
 }
 
 impl Migrate {
-    pub(super) fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) fn run(self, out: Output) -> anyhow::Result<ExitCode> {
         let config = Config::load(self.file.config, self.flags)?;
         let ran = store::migrate(&config.database()?)?;
         for migration in &ran {

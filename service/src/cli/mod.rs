@@ -18,9 +18,11 @@ mod queue;
 mod serve;
 mod service;
 mod tasks;
+mod time;
 mod token;
 mod top;
 mod visible;
+mod waiting;
 mod watch;
 mod worker;
 
@@ -43,11 +45,15 @@ const SERVER: &str = "http://127.0.0.1:8700";
 
 /// Exit status of a command that could not do its work.
 const FAILURE: u8 = 2;
+/// How the service calls itself to compile a plugin. It is none of the commands, or shells would offer
+/// it to people.
+const COMPILE_PLUGIN: &str = "compile-plugin";
 
 /// Background tasks for any web stack over plain HTTP.
 ///
 /// Exit status: 0 the task succeeded, 1 it failed or was cancelled, 2 the command could not do
-/// its work, 3 the task has not ended, 141 nobody reads its output any more.
+/// its work, 3 the task has not ended, 130 Ctrl-C ended the wait for it, 141 nobody reads its output
+/// any more.
 #[derive(Parser)]
 #[command(name = "nightshift", version, about, max_term_width = 100)]
 struct Cli {
@@ -100,14 +106,12 @@ enum Command {
     Health(health::Health),
     /// Take tasks of an executor and run a command for each
     Worker(worker::Worker),
-    /// Compile a component from standard input; for the service itself
-    #[command(hide = true)]
-    CompilePlugin(CompilePlugin),
     #[command(flatten)]
     Client(ClientCommand),
 }
 
-#[derive(clap::Args)]
+/// Compile a component from standard input, for the service itself.
+#[derive(Parser)]
 struct CompilePlugin {
     /// Where machine code goes
     cache: PathBuf,
@@ -126,12 +130,13 @@ enum ClientCommand {
     Get(tasks::OneWaiting),
     /// Show how a task ended
     Result(tasks::OneWaiting),
-    /// Cancel a task
+    /// Cancel tasks
     Cancel(tasks::Cancel),
-    /// Make a failed or cancelled task ready again
-    Retry(tasks::One),
-    /// Delete a finished task
-    Delete(tasks::One),
+    /// Make failed or cancelled tasks ready again
+    Retry(tasks::Several),
+    /// Delete finished tasks
+    #[command(aliases = ["remove", "revoke"])]
+    Delete(tasks::Several),
     /// Say why a task is where it is
     Explain(tasks::One),
     /// Show what a task's executors logged
@@ -151,7 +156,7 @@ enum ClientCommand {
     /// Show, pause, resume and limit queues
     #[command(subcommand)]
     Queue(queue::QueueCommand),
-    /// Make, list and revoke tokens
+    /// Make, list and delete tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
     /// Show who did what, newest first
@@ -181,12 +186,13 @@ struct DatabaseFlag {
 
 /// Runs the command that the program was started with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
     // Before there are threads, which would take of the little memory that it may use.
-    if let Command::CompilePlugin(CompilePlugin { cache, seconds, mib }) = &cli.command {
-        let bounds = Bounds { seconds: *seconds, mib: *mib };
-        return compile_main(cache, bounds).unwrap_or_else(|error| fail(&error));
+    if std::env::args_os().nth(1).is_some_and(|first| first == COMPILE_PLUGIN) {
+        let CompilePlugin { cache, seconds, mib } =
+            CompilePlugin::parse_from(std::env::args_os().skip(1));
+        return compile_main(&cache, Bounds { seconds, mib }).unwrap_or_else(|error| fail(&error));
     }
+    let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -205,18 +211,16 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Doctor(doctor) => {
             doctor.run(&cli.server, cli.token.as_deref(), Output { json: cli.json }).await
         }
-        Command::Migrate(migrate) => migrate.run(),
+        Command::Migrate(migrate) => migrate.run(Output { json: cli.json }),
         Command::Copy(copy) => copy.run(Output { json: cli.json }),
         Command::Backup(backup) => backup.run(Output { json: cli.json }),
         Command::Openapi(openapi) => openapi.run(),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),
-        // Which asks what everybody may.
-        Command::Health(health) => Ok(health.run(&client(&cli.server, None)?, &cli.server).await),
+        Command::Health(health) => Ok(health.run(&cli.server, Output { json: cli.json }).await),
         Command::Worker(worker) => {
             worker.run(client(&cli.server, cli.token.as_deref())?, cli.server).await
         }
-        Command::CompilePlugin(_) => anyhow::bail!("compiling needs no runtime"),
         Command::Client(command) => {
             let client = client(&cli.server, cli.token.as_deref())?;
             ask(command, &client, Output { json: cli.json }).await
@@ -239,8 +243,8 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
         ClientCommand::Get(one) => one.get(client, out).await,
         ClientCommand::Result(one) => one.result(client, out).await,
         ClientCommand::Cancel(cancel) => cancel.run(client, out).await,
-        ClientCommand::Retry(one) => one.retry(client, out).await,
-        ClientCommand::Delete(one) => one.delete(client).await,
+        ClientCommand::Retry(several) => several.retry(client, out).await,
+        ClientCommand::Delete(several) => several.delete(client, out).await,
         ClientCommand::Explain(one) => one.explain(client, out).await,
         ClientCommand::Logs(one) => one.logs(client, out).await,
         ClientCommand::Watch(watch) => watch.run(client, out).await,
@@ -253,6 +257,13 @@ async fn ask(command: ClientCommand, client: &Client, out: Output) -> anyhow::Re
         ClientCommand::Audit(audit) => audit.run(client, out).await,
         ClientCommand::Stats => service::stats(client, out).await,
         ClientCommand::Prune(prune) => prune.run(client, out).await,
+    }
+}
+
+/// Says on standard error what to look at before it is too late.
+fn warn(sentence: Option<String>) {
+    if let Some(sentence) = sentence {
+        telemetry::print(&format!("warning: {}", visible_lines(&sentence)));
     }
 }
 

@@ -10,12 +10,12 @@ use nightshift_client::types::{LogLine, Progress, TaskError, TaskStatus};
 use serde::Serialize;
 
 use super::visible::{coloured, visible, visible_lines};
-use crate::telemetry::print;
+use crate::telemetry::{print, takes_colours};
 
 /// Exit status when the task ended without success.
 const UNSUCCESSFUL: u8 = 1;
 /// Exit status when the task has not ended.
-const UNFINISHED: u8 = 3;
+pub(super) const UNFINISHED: u8 = 3;
 
 /// Exit status when nobody reads standard output any more: what shells show for a program that ends
 /// by SIGPIPE, as most do then.
@@ -98,7 +98,7 @@ impl Cell {
 pub(super) fn table(head: &[&str], rows: Vec<Vec<Cell>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    if !io::stdout().is_terminal() {
+    if !takes_colours(&io::stdout()) {
         table.force_no_tty();
     }
     table.set_header(head.iter().map(|name| name.to_uppercase()));

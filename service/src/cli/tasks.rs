@@ -1,19 +1,27 @@
 //! Commands about tasks that have been enqueued.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
 use nightshift_client::{
-    Client, TaskFilter,
+    Client, Result as Answer, TaskFilter,
     types::{Explanation, Json, LogList, Task, TaskList, TaskStatus, Timestamp},
 };
+use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
+    FAILURE,
     output::{Cell, Output, details, exit_code, log_line, progress, status_cell, table},
+    time::duration,
     visible::visible,
 };
+use crate::{domain::limits::WAIT_MAX, telemetry::print};
 
 /// Names one task.
 #[derive(Args)]
@@ -27,25 +35,42 @@ pub(super) struct One {
 pub(super) struct OneWaiting {
     /// The task's id
     id: Uuid,
-    /// Wait so long for its end; the exit status tells how it ended
-    #[arg(long, value_name = "SECONDS")]
-    wait: Option<u64>,
+    /// Wait so long for its end (seconds, or 90s, 5m, 1h); the exit status tells how it ended
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    wait: Option<Duration>,
 }
 
 impl OneWaiting {
-    fn limit(&self) -> Option<Duration> {
-        self.wait.map(Duration::from_secs)
+    /// Asks as often as it takes: the service lets one request wait for less than a minute.
+    async fn ask<T>(
+        &self,
+        ask: impl AsyncFn(Option<Duration>) -> Answer<T>,
+        has_ended: impl Fn(&T) -> bool,
+    ) -> Answer<T> {
+        let Some(limit) = self.wait else {
+            return ask(None).await;
+        };
+        let begun = Instant::now();
+        loop {
+            let left = limit.saturating_sub(begun.elapsed());
+            let answer = ask(Some(left.min(WAIT_MAX))).await?;
+            if left <= WAIT_MAX || has_ended(&answer) {
+                return Ok(answer);
+            }
+        }
     }
 
     pub(super) async fn get(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
-        let task = client.get_task(self.id, self.limit()).await?;
+        let ask = async |wait| client.get_task(self.id, wait).await;
+        let task = self.ask(ask, |task| task.status.is_finished()).await?;
         out.print(&task, show)?;
         out.print_errors(&task.errors);
         Ok(if self.wait.is_some() { exit_code(task.status) } else { ExitCode::SUCCESS })
     }
 
     pub(super) async fn result(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
-        let result = client.get_task_result(self.id, self.limit()).await?;
+        let ask = async |wait| client.get_task_result(self.id, wait).await;
+        let result = self.ask(ask, |result| result.status.is_finished()).await?;
         out.print(&result, |result| match &result.return_value {
             Some(value) => value.to_string(),
             None => result.status.to_string(),
@@ -56,17 +81,6 @@ impl OneWaiting {
 }
 
 impl One {
-    pub(super) async fn retry(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
-        let task = client.retry_task(self.id).await?;
-        out.print(&task, show)?;
-        Ok(ExitCode::SUCCESS)
-    }
-
-    pub(super) async fn delete(self, client: &Client) -> anyhow::Result<ExitCode> {
-        client.delete_task(self.id).await?;
-        Ok(ExitCode::SUCCESS)
-    }
-
     pub(super) async fn explain(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
         let explanation = client.explain_task(self.id).await?;
         out.print(&explanation, show_reasons)?;
@@ -89,26 +103,73 @@ impl One {
     }
 }
 
-/// Cancel a task.
+/// Names tasks.
+#[derive(Args)]
+pub(super) struct Several {
+    /// The tasks' ids; the exit status is 0 if each could be done
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<Uuid>,
+}
+
+impl Several {
+    pub(super) async fn retry(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
+        let retry = async |id| client.retry_task(id).await;
+        self.each(out, retry, |task| task.status.to_string()).await
+    }
+
+    pub(super) async fn delete(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
+        let delete = async |id| {
+            client.delete_task(id).await?;
+            Ok(json!({ "id": id, "deleted": true }))
+        };
+        self.each(out, delete, |_| "deleted".to_owned()).await
+    }
+
+    /// Does the same to each, says what became of it, and goes on with the next whatever that was.
+    async fn each<T: Serialize>(
+        &self,
+        out: Output,
+        ask: impl AsyncFn(Uuid) -> Answer<T>,
+        text: impl Fn(&T) -> String,
+    ) -> anyhow::Result<ExitCode> {
+        let mut code = ExitCode::SUCCESS;
+        for &id in &self.ids {
+            match ask(id).await {
+                Ok(done) => out.print(&done, |done| format!("{id} {}", text(done)))?,
+                Err(error) => {
+                    code = ExitCode::from(FAILURE);
+                    let why = format!("{:#}", anyhow::Error::from(error));
+                    if out.json {
+                        out.print(&json!({ "id": id, "error": why }), |_| String::new())?;
+                    } else {
+                        print(&format!("error: {id} {}", visible(&why)));
+                    }
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+/// Cancel tasks.
 #[derive(Args)]
 pub(super) struct Cancel {
-    /// The task's id
-    id: Uuid,
-    /// End a running attempt at once instead of giving its executor 10 seconds to stop
+    #[command(flatten)]
+    tasks: Several,
+    /// End running attempts at once instead of giving their executors 10 seconds to stop
     #[arg(long)]
     force: bool,
 }
 
 impl Cancel {
     pub(super) async fn run(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
-        let task = client.cancel_task(self.id, self.force).await?;
-        out.print(&task, |task| {
-            if task.status == TaskStatus::Running {
-                return "its executor is asked to stop".to_owned();
-            }
-            task.status.to_string()
-        })?;
-        Ok(ExitCode::SUCCESS)
+        let cancel = async |id| client.cancel_task(id, self.force).await;
+        let became = |task: &Task| {
+            let asked = task.status == TaskStatus::Running;
+            let more = if asked { ", its executor is asked to stop" } else { "" };
+            format!("{}{more}", task.status)
+        };
+        self.tasks.each(out, cancel, became).await
     }
 }
 
@@ -141,7 +202,7 @@ pub(super) struct List {
     #[arg(long, ignore_case = true)]
     status: Option<StatusArg>,
     /// Only tasks of this queue
-    #[arg(long)]
+    #[arg(long, alias = "queue-name", value_name = "NAME")]
     queue: Option<String>,
     /// Only tasks with this path, or, ending with *, with this prefix
     #[arg(long)]

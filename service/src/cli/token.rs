@@ -15,8 +15,9 @@ pub(super) enum TokenCommand {
     Create(Create),
     /// List tokens, by name, revoked ones too
     List,
-    /// Let a token hold no more
-    Revoke(Name),
+    /// Let a token hold no more; it stays in the list
+    #[command(aliases = ["remove", "revoke"])]
+    Delete(Name),
 }
 
 #[derive(Args)]
@@ -27,7 +28,7 @@ pub(super) struct Create {
     #[arg(long = "scope", required = true, value_name = "SCOPE")]
     scopes: Vec<Scope>,
     /// Bind it to tasks of this queue; give it again for more
-    #[arg(long = "queue", value_name = "NAME")]
+    #[arg(long = "queue", alias = "queue-name", value_name = "NAME")]
     queue_names: Vec<String>,
     /// When it stops to hold, such as 2027-01-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
@@ -81,7 +82,7 @@ impl TokenCommand {
                 let items = client.tokens().try_collect().await?;
                 out.print(&TokenList { items, next_cursor: None }, show_list)?;
             }
-            Self::Revoke(Name { name }) => client.revoke_token(&name).await?,
+            Self::Delete(Name { name }) => client.revoke_token(&name).await?,
         }
         Ok(ExitCode::SUCCESS)
     }

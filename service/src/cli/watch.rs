@@ -28,7 +28,7 @@ pub(super) struct Watch {
     #[arg(long = "type", value_name = "TYPE", conflicts_with = "id", value_parser = event_type)]
     event_type: Option<TaskEventType>,
     /// Only tasks of this queue
-    #[arg(long, conflicts_with = "id")]
+    #[arg(long, alias = "queue-name", value_name = "NAME", conflicts_with = "id")]
     queue: Option<String>,
     /// Only tasks with this path, or, ending with *, with this prefix
     #[arg(long, conflicts_with = "id")]
@@ -42,7 +42,7 @@ fn event_type(name: &str) -> Result<TaskEventType, String> {
 impl Watch {
     pub(super) async fn run(self, client: &Client, out: Output) -> anyhow::Result<ExitCode> {
         if let Some(id) = self.id {
-            return Ok(exit_code(task(client, id, Some(out)).await?));
+            return Ok(exit_code(task(client, id, out).await?));
         }
         let filter = EventFilter {
             event_type: self.event_type,
@@ -63,22 +63,24 @@ impl Watch {
     }
 }
 
-/// Follows a task to its end, prints each event if that is wanted, and shows how far it is where
-/// somebody can see it.
-pub(super) async fn task(
-    client: &Client,
-    id: Uuid,
-    print: Option<Output>,
-) -> anyhow::Result<TaskStatus> {
-    let bar = ProgressBar::with_draw_target(Some(BAR_LENGTH), ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} [{bar:30}] {msg}")?);
-    bar.enable_steady_tick(std::time::Duration::from_millis(200));
-    let status = follow(client.watch_task(id), &bar, print).await;
+/// Follows a task to its end, prints each event, and shows how far it is where somebody can see it.
+async fn task(client: &Client, id: Uuid, out: Output) -> anyhow::Result<TaskStatus> {
+    let bar = bar()?;
+    let status = follow(client.watch_task(id), &bar, Some(out)).await;
     bar.finish_and_clear();
     status
 }
 
-async fn follow(
+/// Shows how far a task is.
+pub(super) fn bar() -> anyhow::Result<ProgressBar> {
+    let bar = ProgressBar::with_draw_target(Some(BAR_LENGTH), ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{spinner} {elapsed_precise} [{bar:30}] {msg}")?);
+    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+    Ok(bar)
+}
+
+/// Draws what is heard of a task, and returns how it ended.
+pub(super) async fn follow(
     heard: impl Stream<Item = nightshift_client::Result<Heard>>,
     bar: &ProgressBar,
     print: Option<Output>,

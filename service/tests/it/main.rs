@@ -68,6 +68,7 @@ mod traces;
 mod unreadable;
 mod upgrade;
 mod vital;
+mod wait_command;
 mod watch_command;
 mod worker_command;
 mod workers;

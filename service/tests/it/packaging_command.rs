@@ -2,6 +2,7 @@
 
 use std::{fs, process::Output};
 
+use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixDatagram};
 
 use crate::support::{
@@ -21,11 +22,22 @@ async fn health_is_0_if_the_service_is_ready() {
     assert_eq!(output.status.code(), Some(0));
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(said, format!("{} is ready\n", service.server));
+    let json = service.run(&["--json", "health"]).await;
+    let said: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(said, json!({ "server": service.server, "ready": true }));
     let server = service.server.clone();
     service.kill().await;
     let output = output_of_health(&server, "5").await;
     assert_eq!(output.0, Some(1));
     assert!(output.1.starts_with(&format!("error: {server} is not ready: ")), "{}", output.1);
+    let json = self::output(&["--json", "--server", &server, "health"]).await;
+    assert_eq!((json.status.code(), json.stderr), (Some(1), Vec::new()));
+    let said: Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!((&said["server"], &said["ready"]), (&json!(server), &json!(false)));
+    assert!(said["error"].as_str().unwrap().contains("cannot be reached"), "{said}");
+    // Containers know no other status, whatever the reason.
+    let odd = output_of_health("nowhere", "5").await;
+    assert_eq!(odd.0, Some(1), "{}", odd.1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -35,7 +47,7 @@ async fn health_does_not_wait_for_ever() {
     let server = format!("http://{}", silent.local_addr().unwrap());
     let (code, said) = output_of_health(&server, "1").await;
     assert_eq!(code, Some(1));
-    assert_eq!(said, format!("error: {server} is not ready: no answer within 1 s\n"));
+    assert_eq!(said, format!("error: {server} is not ready: no answer within 1s\n"));
 }
 
 async fn output_of_health(server: &str, timeout: &str) -> (Option<i32>, String) {
@@ -76,6 +88,7 @@ async fn every_shell_gets_completions() {
         for word in ["enqueue", "database-url"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
+        assert!(!script.contains("compile-plugin"), "{shell}: that is for the service alone");
     }
     let output = output(&["completions", "cobol"]).await;
     assert_eq!(output.status.code(), Some(2));

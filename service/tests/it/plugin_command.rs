@@ -137,7 +137,7 @@ async fn plugins_are_installed_shown_rolled_back_and_removed() {
     assert!(shown.contains("128 MiB") && !shown.contains("KEY"), "{shown}");
     let get: Value = serde_json::from_str(&run(&["get", "guest", "--json"]).await).unwrap();
     assert_eq!(get["versions"].as_array().unwrap().len(), 2);
-    run(&["remove", "guest"]).await;
+    run(&["delete", "guest"]).await;
     assert!(!run(&["list"]).await.contains("guest"));
     let output = service.run(&["plugin", "get", "guest"]).await;
     assert_eq!(output.status.code(), Some(2));

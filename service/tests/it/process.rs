@@ -302,13 +302,13 @@ async fn the_command_line_does_what_the_api_does() {
         (&listed["items"][0]["id"], &listed["items"][0]["priority"]),
         (&id.clone().into(), &(-3).into())
     );
-    assert_eq!(run(&format!("cancel {id}"), 0).await.0, "CANCELLED");
+    assert_eq!(run(&format!("cancel {id}"), 0).await.0, format!("{id} CANCELLED"));
     run(&format!("result {id}"), 1).await;
-    assert!(run(&format!("retry {id}"), 0).await.0.contains("READY"));
+    assert_eq!(run(&format!("retry {id}"), 0).await.0, format!("{id} READY"));
     let (_, error) = run(&format!("delete {id}"), 2).await;
     assert!(error.contains("task_not_finished"), "{error}");
     run(&format!("cancel {id}"), 0).await;
-    run(&format!("delete {id}"), 0).await;
+    assert_eq!(run(&format!("delete {id}"), 0).await.0, format!("{id} deleted"));
     run("executor delete exec", 0).await;
     let (_, error) = run("executor get exec", 2).await;
     assert!(error.contains("executor_not_found"), "{error}");
@@ -344,11 +344,21 @@ async fn the_secret_of_a_new_executor_may_lie_in_the_environment() {
 async fn migrate_says_what_it_did() {
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}", folder.path().join("test.db").display());
-    for expected in ["ran 0001", "the schema is up to date"] {
-        let output = binary().args(["migrate", "--database-url", &url]).output().await.unwrap();
+    let other = format!("sqlite://{}", folder.path().join("other.db").display());
+    let migrate = async |arguments: &[&str]| {
+        let output = binary().arg("migrate").args(arguments).output().await.unwrap();
         assert!(output.status.success());
-        let text = String::from_utf8(output.stdout).unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for expected in ["ran 0001", "the schema is up to date"] {
+        let text = migrate(&["--database-url", &url]).await;
         assert!(text.starts_with(expected), "{text}");
+    }
+    for is_new in [true, false] {
+        let text = migrate(&["--json", "--database-url", &other]).await;
+        let ran: Value = serde_json::from_str(&text).unwrap();
+        let ran = ran["ran"].as_array().unwrap();
+        assert_eq!(ran.first().is_some_and(|first| first == "0001"), is_new, "{text}");
     }
 }
 

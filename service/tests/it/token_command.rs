@@ -19,7 +19,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_made_shown_and_revoked() {
+async fn tokens_are_made_shown_and_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path(), "127.0.0.1:0", &[]).await;
     let refused = run(&service, "", &["token", "create", "web", "--scope", "enqueue"]).await;
@@ -43,7 +43,7 @@ async fn tokens_are_made_shown_and_revoked() {
     for shown in ["ops", "web", "enqueue read", "images", "2999-01-01"] {
         assert!(list.contains(shown), "{shown}: {list}");
     }
-    assert!(run(&service, &ops, &["token", "revoke", "web"]).await.status.success());
+    assert!(run(&service, &ops, &["token", "delete", "web"]).await.status.success());
     assert!(!run(&service, web.trim(), &enqueue).await.status.success());
     let audit = text(&run(&service, &ops, &["audit", "--limit", "2"]).await.stdout);
     assert!(audit.contains("revoke_token") && audit.contains("create_token"), "{audit}");

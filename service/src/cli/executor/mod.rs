@@ -29,6 +29,7 @@ pub(super) enum ExecutorCommand {
     /// Start its tasks again, and try it at once if it is held
     Resume(Name),
     /// Forget an executor
+    #[command(aliases = ["remove", "revoke"])]
     Delete(Name),
     /// Say whether an HTTP executor does what is asked of one; needs no service
     Check(Box<check::Check>),

@@ -31,7 +31,8 @@ pub(super) enum PluginCommand {
     /// Let the version run that was active before
     Rollback(Rollback),
     /// Forget a plugin and the executor of its name
-    Remove(Name),
+    #[command(aliases = ["remove", "revoke"])]
+    Delete(Name),
     /// Say whether a component can be a plugin, and what it describes; needs no service
     Check(check::Check),
     /// Write what a new plugin begins with: the interface, and a template; needs no service
@@ -76,7 +77,7 @@ impl PluginCommand {
                 let request = RollbackRequest { digest: to };
                 out.print(&client.roll_back_plugin(&name, &request).await?, show)?;
             }
-            Self::Remove(Name { name }) => client.delete_plugin(&name).await?,
+            Self::Delete(Name { name }) => client.delete_plugin(&name).await?,
             Self::Check(check) => check.run(out).await?,
             Self::New(new) => new.run(out)?,
             Self::Run(run) => return run.run(out).await,

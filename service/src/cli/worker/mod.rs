@@ -15,6 +15,7 @@ use nightshift_client::{
 use serde::de::IgnoredAny;
 
 use self::{command::Command, family::Family};
+use super::time::duration;
 use crate::{config::LogFormat, entropy::Entropy, shutdown::StopSignals, telemetry};
 
 /// How much longer than it may take to stop a command has, before nothing waits for its end.
@@ -48,17 +49,17 @@ pub(super) struct Worker {
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     max_tasks: Option<u64>,
     /// Take tasks of these queues only [default: of all]
-    #[arg(long, value_name = "NAME")]
-    queue_name: Option<Vec<String>>,
+    #[arg(long, alias = "queue-name", value_name = "NAME")]
+    queue: Option<Vec<String>>,
     /// Take no tasks of these queues
-    #[arg(long, value_name = "NAME")]
-    exclude_queue_name: Option<Vec<String>>,
+    #[arg(long, alias = "exclude-queue-name", value_name = "NAME")]
+    exclude_queue: Option<Vec<String>>,
     /// How the worker is called in the tasks' records [default: HOST.PID.RANDOM]
     #[arg(long = "worker-id", value_name = "ID")]
     id: Option<String>,
-    /// How long a command may take to stop after SIGTERM
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    kill_after: u64,
+    /// How long a command may take to stop after SIGTERM: seconds, or 90s, 5m
+    #[arg(long, value_name = "TIME", default_value = "5", value_parser = duration)]
+    kill_after: Duration,
     /// Log as text for people or JSON for programs
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -93,7 +94,7 @@ impl Worker {
     }
 
     fn worker(self, client: Client, server: String, family: &Arc<Family>) -> worker::Worker {
-        let kill_after = Duration::from_secs(self.kill_after);
+        let kill_after = self.kill_after;
         let family = Arc::clone(family);
         let command = Arc::new(Command { words: self.command, server, family, kill_after });
         let mut worker = worker::Worker::new(client, self.executor)
@@ -108,10 +109,10 @@ impl Worker {
         if let Some(tasks) = self.max_tasks {
             worker = worker.max_tasks(tasks);
         }
-        if let Some(names) = self.queue_name {
+        if let Some(names) = self.queue {
             worker = worker.queue_names(names);
         }
-        if let Some(names) = self.exclude_queue_name {
+        if let Some(names) = self.exclude_queue {
             worker = worker.exclude_queue_names(names);
         }
         match self.id {
