@@ -21,8 +21,13 @@ async fn the_end_of_a_command_is_the_end_of_its_task() {
             null) ;;
             broken) echo '{"a":' >&3 ;;
             fails) echo 'no such file'; exit 3 ;;
+            raises)
+                printf '%s\n' 'Traceback (most recent call last):' '  File "m31.py"' >&2
+                echo 'half done'
+                echo 'ValueError: no such image' >&2
+                exit 1 ;;
             never) exit 65 ;;
-            killed) kill -9 $$ ;;
+            killed) echo 'out of memory' >&2; kill -9 $$ ;;
             leaves) sleep 300 & echo $! > left; echo '"gone"' ;;
             environment)
                 echo "$NIGHTSHIFT_TASK_ID $NIGHTSHIFT_ATTEMPT/$NIGHTSHIFT_MAX_ATTEMPTS $NIGHTSHIFT_QUEUE_NAME $TRACEPARENT" ;;
@@ -56,13 +61,18 @@ async fn the_end_of_a_command_is_the_end_of_its_task() {
     for (path, class, message) in [
         ("fails", "nightshift.CommandFailed", "exit status 3: no such file"),
         ("never", "nightshift.CommandFailed", "exit status 65"),
-        ("killed", "nightshift.CommandKilled", "killed by signal 9"),
+        ("raises", "nightshift.CommandFailed", "exit status 1: ValueError: no such image"),
+        ("killed", "nightshift.CommandKilled", "killed by signal 9: out of memory"),
         ("broken", "nightshift.ResultNotJson", "file descriptor 3 is not JSON"),
     ] {
         let task = fixture.run(once(path)).await;
         assert_eq!(task.status, TaskStatus::Failed, "{path}");
         assert_eq!(task.errors[0].exception_class_path.as_deref(), Some(class));
         assert!(task.errors[0].message.contains(message), "{task:?}");
+        let lines = task.errors[0].traceback.as_deref();
+        let raised =
+            "Traceback (most recent call last):\n  File \"m31.py\"\nValueError: no such image";
+        assert_eq!(lines, (path == "raises").then_some(raised), "{path}");
     }
     let never = fixture.run(TaskRequest::new("never")).await;
     assert_eq!(never.attempts, 1, "65 says that another attempt is of no use");

@@ -75,20 +75,33 @@ impl Command {
 /// What the end of a command means for its task.
 fn value_of(ended: &Ended) -> Result<Json, Failure> {
     if let Some(signal) = ended.status.signal() {
-        let message = format!("killed by signal {signal}");
-        return Err(Failure::new("nightshift.CommandKilled", message));
+        return Err(failure(
+            "nightshift.CommandKilled",
+            format!("killed by signal {signal}"),
+            ended,
+        ));
     }
     match ended.status.code() {
         Some(0) => returned(ended),
         code => {
             let code = code.unwrap_or(-1);
-            let message = match &ended.last_line {
-                Some(line) => format!("exit status {code}: {line}"),
-                None => format!("exit status {code}"),
-            };
-            let failure = Failure::new("nightshift.CommandFailed", message);
+            let failure = failure("nightshift.CommandFailed", format!("exit status {code}"), ended);
             Err(if code == EXIT_DATA_ERROR { failure.retryable(false) } else { failure })
         }
+    }
+}
+
+/// How it ended, with its last words: most programs say on standard error why they fail, and some on
+/// standard output.
+fn failure(class_path: &str, end: String, ended: &Ended) -> Failure {
+    let message = match ended.last_errors.last().or(ended.last_line.as_deref()) {
+        Some(line) => format!("{end}: {line}"),
+        None => end,
+    };
+    let failure = Failure::new(class_path, message);
+    match ended.last_errors.lines() {
+        Some(lines) => failure.traceback(lines),
+        None => failure,
     }
 }
 

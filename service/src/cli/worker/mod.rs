@@ -3,6 +3,7 @@
 mod command;
 mod family;
 mod process;
+mod tail;
 
 use std::{convert::Infallible, process::ExitCode, sync::Arc, time::Duration};
 
@@ -31,7 +32,8 @@ const STOP_LONGER: Duration = Duration::from_secs(5);
 /// lines of its output go to the task's log.
 ///
 /// Exit status 0: the task succeeded. 65: it failed, and trying again is of no use. Any other,
-/// or a signal: it failed. A cancelled task's command gets SIGTERM, and SIGKILL later. What a
+/// or a signal: it failed, with the last line on standard error as the error's message, and the
+/// last lines as its traceback. A cancelled task's command gets SIGTERM, and SIGKILL later. What a
 /// command leaves running is killed. Of variables that begin with NIGHTSHIFT_ it inherits
 /// NIGHTSHIFT_SERVER alone, so no token.
 ///

@@ -20,7 +20,10 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::family::{Family, Kin};
+use super::{
+    family::{Family, Kin},
+    tail::Tail,
+};
 
 /// Where a command writes its result, if it wants to keep it apart from its output.
 const RESULT_FD: i32 = 3;
@@ -51,6 +54,8 @@ pub(super) struct Ended {
     pub(super) result: Vec<u8>,
     /// Its last line on standard output that was not empty.
     pub(super) last_line: Option<String>,
+    /// Its last lines on standard error.
+    pub(super) last_errors: Tail,
 }
 
 impl Process {
@@ -103,6 +108,7 @@ impl Process {
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let mut last_line = None;
+        let mut last_errors = Tail::default();
         let mut written = Vec::new();
         let status = {
             let feed = async {
@@ -117,7 +123,10 @@ impl Process {
                     log(&before);
                 }
             });
-            let errors = lines(stderr, |line| log(&line));
+            let errors = lines(stderr, |line| {
+                log(&line);
+                last_errors.push(&line);
+            });
             let mut result = result.take(RESULT_BYTES_MAX);
             let read = async { result.read_to_end(&mut written).await.map(drop) };
             let mut said =
@@ -138,7 +147,7 @@ impl Process {
             Some(status) => status,
             None => child.wait().await?,
         };
-        Ok(Ended { status, result: written, last_line })
+        Ok(Ended { status, result: written, last_line, last_errors })
     }
 }
 
