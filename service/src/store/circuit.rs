@@ -1,5 +1,7 @@
 //! What the end of an attempt says about its executor.
 
+use std::sync::Arc;
+
 use super::{
     error::Result,
     rows::{TaskRow, times},
@@ -9,6 +11,33 @@ use crate::domain::{
     attempt::{FailureKind, Outcome},
     executor::{Circuit, Executor, ExecutorId},
 };
+
+/// Deliveries that fail in a row before it is said: one may be a restart, or an executor that says
+/// when to come again.
+const SAID_FROM: u32 = 2;
+
+/// Deliveries to an executor begin to fail, or come through again; told once it is committed.
+#[derive(Clone, Debug)]
+pub(super) struct Turn {
+    executor: String,
+    /// Why they fail.
+    reason: Option<String>,
+}
+
+impl Turn {
+    pub(super) fn log(&self) {
+        let executor = self.executor.as_str();
+        if let Some(reason) = &self.reason {
+            tracing::warn!(
+                executor.name = executor,
+                reason,
+                "deliveries to an executor fail; its tasks wait, and it is tried again"
+            );
+        } else {
+            tracing::info!(executor.name = executor, "an executor can be reached again");
+        }
+    }
+}
 
 /// Opens the circuit after a failed delivery, closes it when the executor was reached.
 pub(super) fn learn(tx: &mut Tx<'_>, row: &TaskRow, outcome: &Outcome) -> Result<()> {
@@ -21,6 +50,10 @@ pub(super) fn learn(tx: &mut Tx<'_>, row: &TaskRow, outcome: &Outcome) -> Result
                 let started_at = times(row.now.last_attempted_at)?.unwrap_or(tx.now);
                 let circuit =
                     executor.circuit.after_failure(tx.now, started_at, reason, *retry_after);
+                if executor.circuit.failures < SAID_FROM && circuit.failures >= SAID_FROM {
+                    let executor = executor.registration.name.to_string();
+                    tx.effects.turns.push(Turn { executor, reason: Some(reason.clone()) });
+                }
                 set(tx, id, circuit);
             }
         }
@@ -40,7 +73,12 @@ pub(super) fn learn(tx: &mut Tx<'_>, row: &TaskRow, outcome: &Outcome) -> Result
 
 /// The executor answered: whatever was wrong with reaching it is over.
 pub(super) fn reached(tx: &mut Tx<'_>, id: ExecutorId) {
-    if tx.registry.get(id).is_some_and(|executor| executor.circuit != Circuit::default()) {
+    let is_open = |executor: &&Arc<Executor>| executor.circuit != Circuit::default();
+    if let Some(executor) = tx.registry.get(id).filter(is_open) {
+        if executor.circuit.failures >= SAID_FROM {
+            let executor = executor.registration.name.to_string();
+            tx.effects.turns.push(Turn { executor, reason: None });
+        }
         tx.effects.work.dispatcher = true;
         set(tx, id, Circuit::default());
     }

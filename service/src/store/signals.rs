@@ -7,6 +7,7 @@ use std::{
 
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use super::circuit::Turn;
 use crate::{
     domain::{
         Timestamp,
@@ -66,6 +67,8 @@ pub(super) struct Effects {
     pub(super) swept: bool,
     /// What metrics count.
     pub(super) observations: Vec<Observation>,
+    /// What the log says.
+    pub(super) turns: Vec<Turn>,
 }
 
 impl Effects {

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use super::{
     audit,
     changes::Changes,
+    circuit::Turn,
     command::{Batch, Command},
     dialect,
     error::{Error, Misplaced, Result},
@@ -248,6 +249,7 @@ impl Writer {
         }
         self.metrics.committed(batch.len(), begun.elapsed());
         self.metrics.observe(&effects.observations);
+        effects.turns.iter().for_each(Turn::log);
         self.tell_others(effects);
         Ok(true)
     }

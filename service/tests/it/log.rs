@@ -10,12 +10,15 @@ use nightshift_client::{
     },
 };
 use serde_json::Value;
+use tokio::net::TcpListener;
 
 use crate::support::{
     SOON,
     app::{SECRET, json},
     executor::{Reply, TestExecutor},
+    on_both_engines,
     process::Service,
+    until,
 };
 
 /// Stands for whatever nobody is to see.
@@ -95,5 +98,50 @@ async fn each_line_is_json_and_holds_no_payload_secret_or_token() {
     for hidden in secrets.iter().chain(&tokens) {
         let told: Vec<&str> = log.lines().filter(|line| line.contains(hidden)).collect();
         assert!(told.is_empty(), "{hidden}: {told:#?}");
+    }
+}
+
+on_both_engines! {
+    async fn an_executor_that_is_away_is_told_once_and_once_when_it_is_back(builder: App) {
+        let folder = tempfile::tempdir().unwrap();
+        let service = Service::start_on(folder.path(), "127.0.0.1:0", &builder.config.database_url);
+        let service = service.await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let away = ExecutorRequest {
+            task_paths: vec!["*".to_owned()],
+            url: Some(format!("http://{address}/")),
+            secret: Some(SECRET.to_owned()),
+            ..ExecutorRequest::default()
+        };
+        service.client.put_executor("away", &away).await.unwrap();
+        let made = service.client.create_task(&request("a.b"), &EnqueueOptions::default()).await;
+        let id = made.unwrap().task.id;
+        let told = |text: &str| -> Vec<Value> {
+            let log = service.log_so_far();
+            let lines = log.lines().filter(|line| line.contains(text));
+            lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+        };
+        let fails = "deliveries to an executor fail; its tasks wait, and it is tried again";
+        until("a word of it", || async { (!told(fails).is_empty()).then_some(()) }).await;
+        // More attempts say nothing more.
+        let failures = || async {
+            let metrics = service.client.get_metrics().await.unwrap();
+            let name = r#"nightshift_attempts_total{executor="away",outcome="unreachable"} "#;
+            let number = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+            number.parse::<u32>().ok().filter(|number| *number >= 4)
+        };
+        until("more attempts", failures).await;
+        let _executor =
+            TestExecutor::on(TcpListener::bind(address).await.unwrap(), |_| Reply::ok("1"));
+        assert!(service.client.get_task(id, Some(SOON)).await.unwrap().status.is_finished());
+        let back = "an executor can be reached again";
+        until("a word of it", || async { (!told(back).is_empty()).then_some(()) }).await;
+        assert_eq!((told(back).len(), &told(back)[0]["level"]), (1, &"INFO".into()));
+        let said = told(fails);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert_eq!((&said[0]["level"], &said[0]["executor.name"]), (&"WARN".into(), &"away".into()));
+        assert!(said[0]["reason"].as_str().unwrap().contains("refused"), "{said:?}");
     }
 }
