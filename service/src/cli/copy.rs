@@ -6,7 +6,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nightshift_client::types::TaskStatus;
 use serde::Serialize;
 
-use super::output::{Cell, Output, table};
+use super::{
+    output::{Cell, Output, table},
+    warn,
+};
 use crate::{
     config::{Config, Database},
     domain::state::Stage,
@@ -15,7 +18,9 @@ use crate::{
 
 /// Copy everything into an empty database of either engine, while no service runs.
 ///
-/// Both sides are compared row by row before the copy counts; until then, the target stays empty.
+/// Both sides are compared row by row before the copy counts; until then, the target stays empty. Run
+/// it as the user, and into PostgreSQL as the role, that the service will have. What root makes of an
+/// SQLite database belongs to the owner of its folder.
 #[derive(Args)]
 pub(super) struct Copy {
     /// sqlite://PATH or postgres://..., which stays as it is
@@ -43,6 +48,7 @@ impl Copy {
     pub(super) fn run(self, out: Output) -> anyhow::Result<ExitCode> {
         let from = database(self.from).context("--from")?;
         let to = database(self.to).context("--to")?;
+        warn(store::check_owner(&to).context("--to")?);
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         bar.set_style(ProgressStyle::with_template("{elapsed_precise} [{bar:30}] {msg}")?);
         let copied = store::copy(&from, &to, &mut |progress| {

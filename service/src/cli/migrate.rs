@@ -7,6 +7,9 @@ use super::{ConfigFile, DatabaseFlag, output::Output, warn};
 use crate::{config::Config, store};
 
 /// Bring the database's schema up to date, and stop.
+///
+/// Run it as the user, and the role of PostgreSQL, that the service has. What root makes of an SQLite
+/// database belongs to the owner of its folder.
 #[derive(Args)]
 pub(super) struct Migrate {
     #[command(flatten)]
@@ -18,13 +21,16 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) fn run(self, out: Output) -> anyhow::Result<ExitCode> {
         let config = Config::load(self.file.config, self.flags)?;
-        let ran = store::migrate(&config.database()?)?;
-        for migration in &ran {
-            say(&format!("ran {migration}"))?;
-        }
-        if ran.is_empty() {
-            say("the schema is up to date")?;
-        }
+        let database = config.database()?;
+        warn(store::check_owner(&database)?);
+        let ran = store::migrate(&database)?;
+        out.print(&json!({ "ran": ran }), |_| {
+            if ran.is_empty() {
+                return "the schema is up to date".to_owned();
+            }
+            let lines = ran.iter().map(|migration| format!("ran {migration}"));
+            lines.collect::<Vec<_>>().join("\n")
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -123,7 +123,7 @@ pub fn main(cache: &Path, bounds: Bounds) -> anyhow::Result<ExitCode> {
         Ok(true) => Ok(ExitCode::SUCCESS),
         // The service would compile it by itself, with no bounds.
         Ok(false) => bail!(
-            "the machine code cannot be kept in {}: is there room on its disk?",
+            "the machine code cannot be kept in {}: may this user write there, and is there room?",
             cache.display()
         ),
         Err(unfit) => {

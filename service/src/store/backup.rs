@@ -8,6 +8,7 @@ use diesel::{
 };
 use tempfile::NamedTempFile;
 
+use super::{owner, pool};
 use crate::config::DatabaseUrl;
 
 #[derive(QueryableByName)]
@@ -31,9 +32,12 @@ pub fn backup(url: &DatabaseUrl, file: &Path) -> anyhow::Result<u64> {
     // Readable for its owner alone: it holds executors' secrets.
     let part = NamedTempFile::with_prefix_in(".nightshift-backup-", folder)
         .with_context(|| format!("cannot write into {}", folder.display()))?;
-    write(path, part.path()).with_context(|| {
-        format!("cannot back up {}: is there room in {}?", path.display(), folder.display())
+    write(path, part.path()).map_err(|error| {
+        let advice = pool::advice(&format!("{error:#}"));
+        let (path, folder) = (path.display(), folder.display());
+        error.context(format!("cannot back up {path} into {folder}{advice}"))
     })?;
+    owner::give_to_owner_of(folder, part.as_file())?;
     part.as_file().sync_all()?;
     let bytes = part.as_file().metadata()?.len();
     part.persist_noclobber(file)

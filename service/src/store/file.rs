@@ -17,6 +17,7 @@ use anyhow::{Context, bail};
 use super::{
     error::{Error, Misplaced, Result},
     health::Health,
+    owner,
 };
 use crate::config::DatabaseUrl;
 
@@ -153,9 +154,17 @@ impl FileLock {
     fn open(path: &Path) -> anyhow::Result<(PathBuf, File)> {
         let name = beside(&place(path)?, ".lock");
         let open = || -> io::Result<File> {
-            let mut options = OpenOptions::new();
-            let file =
-                options.write(true).create(true).truncate(false).mode(PRIVATE).open(&name)?;
+            let made = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&name);
+            let file = match made {
+                Ok(file) => {
+                    give_to_owner_of_folder(&name, &file)?;
+                    file
+                }
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    OpenOptions::new().write(true).open(&name)?
+                }
+                Err(error) => return Err(error),
+            };
             // A user who can open it can lock it. Versions before made it for all to read.
             if file.metadata()?.permissions().mode() & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(PRIVATE))?;
@@ -223,10 +232,19 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Makes a new file that its owner alone can read. SQLite's other files get the same mode. Why it
-/// cannot be made, SQLite says.
-pub(super) fn make_private(path: &Path) {
-    if let Ok(place) = place(path) {
-        OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(place).ok();
+/// Makes a new file that its owner alone can read. SQLite's other files get the same mode and owner.
+/// Why it cannot be made, SQLite says.
+pub(super) fn make_private(path: &Path) -> io::Result<()> {
+    let Ok(place) = place(path) else { return Ok(()) };
+    match OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&place) {
+        Ok(file) => give_to_owner_of_folder(&place, &file),
+        Err(_there_or_refused) => Ok(()),
+    }
+}
+
+fn give_to_owner_of_folder(path: &Path, file: &File) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => owner::give_to_owner_of(folder, file),
+        None => Ok(()),
     }
 }

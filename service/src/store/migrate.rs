@@ -31,8 +31,8 @@ pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
     };
     ran.map_err(|error| {
         let advice = match connection {
-            Connection::Sqlite(_) => format!(": {}", pool::advice(&format!("{error:#}"))),
-            Connection::Postgres(_) => String::new(),
+            Connection::Sqlite(_) => pool::advice(&format!("{error:#}")),
+            Connection::Postgres(_) => "",
         };
         error.context(format!("cannot bring the schema up to date{advice}"))
     })

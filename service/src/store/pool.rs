@@ -135,7 +135,8 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
 pub(super) fn open_writer(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
-            file::make_private(path);
+            file::make_private(path)
+                .with_context(|| format!("cannot give {} its owner", path.display()))?;
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
                 .with_context(|| format!("cannot open {}", path.display()))?;
             // First of all: a process that is just closing the file holds it for a moment.
@@ -150,7 +151,7 @@ pub(super) fn open_writer(database: &Database, guard: &Guard) -> anyhow::Result<
                 ))
                 .map_err(|error| {
                     let advice = advice(&error.to_string());
-                    anyhow!(error).context(format!("cannot use {}: {advice}", path.display()))
+                    anyhow!(error).context(format!("cannot use {}{advice}", path.display()))
                 })?;
             Connection::Sqlite(connection)
         }
@@ -199,19 +200,22 @@ pub(super) fn open_visitor(database: &Database, guard: &Guard) -> anyhow::Result
     })
 }
 
-/// What may be done about an SQLite file that cannot be used.
+/// What may be done about an SQLite file that cannot be used, after a colon; nothing where nobody
+/// knows.
 pub(super) fn advice(error: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|words| error.contains(words));
     if says(&["not a database"]) {
-        "it is no SQLite file (does database_url name the right one?), or a damaged one"
+        ": it is no SQLite file (does database_url name the right one?), or a damaged one"
     } else if says(&["malformed", "corrupt"]) {
-        "it is damaged; restore a backup"
+        ": it is damaged; restore a backup"
     } else if says(&["locked"]) {
-        "another program holds it locked"
+        ": another program holds it locked"
     } else if says(&["readonly", "unable to open"]) {
-        "this user may not write it, or its folder"
+        ": this user may not write it, or its folder"
+    } else if says(&["is full", "disk I/O error"]) {
+        ": is there room on its disk, and is the disk in order?"
     } else {
-        "is there room on its disk, and is the disk in order?"
+        ""
     }
 }
 
