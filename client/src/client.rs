@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use nightshift_openapi::Problem;
@@ -31,16 +34,22 @@ pub struct Client {
     /// Whether the connections are of the caller's making.
     #[cfg_attr(not(feature = "worker"), expect(dead_code, reason = "only workers make more"))]
     foreign: bool,
+    /// The Unix socket that they lead to.
+    #[cfg_attr(not(feature = "worker"), expect(dead_code, reason = "only workers make more"))]
+    socket: Option<PathBuf>,
 }
 
 impl Client {
     /// A client of the service at `base`, such as `http://127.0.0.1:8700`; a path in it stays in
-    /// front of every route.
+    /// front of every route. `unix:/run/nightshift.sock` is a service that listens on a Unix socket.
     ///
     /// # Errors
-    /// [`Error::Address`] for what is no http or https address.
+    /// [`Error::Address`] for what is no http or https address, and no socket.
     pub fn new(base: &str) -> Result<Self> {
-        Ok(Self { foreign: false, ..Self::with_http(base, connections()?)? })
+        let socket = base.strip_prefix("unix:").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let http = connections(socket.as_deref())?;
+        let base = if socket.is_some() { "http://localhost" } else { base };
+        Ok(Self { foreign: false, socket, ..Self::with_http(base, http)? })
     }
 
     /// Like [`Client::new`], over connections of the caller's making.
@@ -54,7 +63,8 @@ impl Client {
             return Err(address());
         }
         url.path_segments_mut().map_err(|()| address())?.pop_if_empty();
-        Ok(Self { http, base: url, retry: Retry::default(), authorization: None, foreign: true })
+        let (retry, authorization, socket) = (Retry::default(), None, None);
+        Ok(Self { http, base: url, retry, authorization, foreign: true, socket })
     }
 
     /// The same client, which makes calls that failed again as `retry` says.
@@ -78,7 +88,8 @@ impl Client {
     /// them.
     #[cfg(feature = "worker")]
     pub(crate) fn separate(&self) -> Result<Self> {
-        let http = if self.foreign { self.http.clone() } else { connections()? };
+        let http =
+            if self.foreign { self.http.clone() } else { connections(self.socket.as_deref())? };
         Ok(Self { http, ..self.clone() })
     }
 
@@ -99,11 +110,15 @@ impl Client {
     }
 }
 
-fn connections() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder()
+fn connections(socket: Option<&Path>) -> reqwest::Result<reqwest::Client> {
+    let builder = reqwest::Client::builder()
         .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(redirect::Policy::none())
-        .build()
+        .redirect(redirect::Policy::none());
+    #[cfg(unix)]
+    if let Some(socket) = socket {
+        return builder.unix_socket(socket).build();
+    }
+    builder.build()
 }
 
 /// A request that is being put together.

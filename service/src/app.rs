@@ -1,6 +1,6 @@
 //! Puts the parts together: one store, one HTTP server, one dispatcher, one reaper, one pruner.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use actix_web::{
     App as ActixApp, HttpServer,
@@ -21,7 +21,7 @@ use crate::{
     api::{self, EVENT_STREAMS_MAX, Scrape, State, TURNS_MAX},
     capacity::{Capacity, PluginPlaces},
     clock::{Clock, SystemClock},
-    config::Config,
+    config::{Bind, Config, DatabaseUrl},
     dispatch::{Dispatcher, Drain, Keep, Seen, prune, reap},
     domain::plugin::Digest,
     entropy::Entropy,
@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     network::Network,
     plugin::{self, Components, Plugins},
+    socket,
     store::{Closing, Store, Surroundings, TokenTable},
     tls::Certificates,
     traces::Traces,
@@ -112,7 +113,7 @@ impl Part {
 
 /// A service that listens.
 pub struct App {
-    address: SocketAddr,
+    address: Bind,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
     /// In the order in which they are waited for.
@@ -174,7 +175,7 @@ impl App {
         };
         let (server, address) = serve(config, state, certificates.as_ref())?;
         let wasm = Arc::new(wasm_executor(config, plugins, &opened.store));
-        let http = executor(&config.public_url(address))?;
+        let http = executor(&config.public_url(&address))?;
         let (store, until) = (|| opened.store.clone(), || stopping.clone());
         let warming = tokio::spawn(warm_up(store(), Arc::clone(&wasm), until()));
         let drain = Drain::new(config.shutdown_grace());
@@ -213,8 +214,8 @@ impl App {
     }
 
     /// Where it listens; the port is a real one even if 0 was asked for.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn address(&self) -> &Bind {
+        &self.address
     }
 
     pub fn store(&self) -> &Store {
@@ -256,6 +257,10 @@ impl App {
         let _drained = drained.await.context("the drain panicked")?;
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
+        if let Bind::Socket(path) = &self.address {
+            // One that stays is taken away by the next start.
+            std::fs::remove_file(path).ok();
+        }
         drop(self.store);
         let closing = self.closing;
         tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")??;
@@ -267,7 +272,7 @@ impl App {
 /// Who is let in. Nobody is, on other addresses than loopback, if everybody would be.
 fn admission(config: &Config, tokens: TokenTable) -> anyhow::Result<Access> {
     let access = Access::new(config.admin_token()?.as_deref(), tokens);
-    if !config.bind.ip().is_loopback() && !access.is_on() {
+    if !config.bind.is_local() && !access.is_on() {
         bail!(
             "bind is {}, but there is no token: anybody who reaches the port could run tasks. Set \
              admin_token_file, or bind 127.0.0.1 and make one with \
@@ -327,7 +332,7 @@ fn serve(
     config: &Config,
     state: State,
     certificates: Option<&Arc<Certificates>>,
-) -> anyhow::Result<(Server, SocketAddr)> {
+) -> anyhow::Result<(Server, Bind)> {
     let state = Data::new(state);
     let origins = config.cors_origins.clone();
     let server = HttpServer::new(move || {
@@ -348,11 +353,20 @@ fn serve(
     .keep_alive(KEEP_ALIVE)
     .shutdown_timeout(HTTP_GRACE_SECONDS)
     .disable_signals();
-    let server = match certificates {
-        Some(certificates) => server.bind_rustls_0_23(config.bind, certificates.server_config()?),
-        None => server.bind(config.bind),
+    let server = match (&config.bind, certificates) {
+        (Bind::Address(address), Some(certificates)) => {
+            server.bind_rustls_0_23(address, certificates.server_config()?)
+        }
+        (Bind::Address(address), None) => server.bind(address),
+        (Bind::Socket(path), _) => server.listen_uds(socket::listen(path)?),
     }
     .with_context(|| format!("cannot listen on {}", config.bind))?;
-    let address = server.addrs().first().copied().context("the server has no address")?;
-    Ok((server.run(), address))
+    let listens = match &config.bind {
+        // The server knows which port it was given.
+        Bind::Address(_) => {
+            Bind::Address(server.addrs().first().copied().context("the server has no address")?)
+        }
+        socket @ Bind::Socket(_) => socket.clone(),
+    };
+    Ok((server.run(), listens))
 }

@@ -1,15 +1,18 @@
 //! Settings: flags over environment (`NIGHTSHIFT_...`) over `nightshift.toml` over defaults.
 
+mod bind;
 mod database;
 mod public_url;
 mod security;
 mod sources;
+mod variables;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+pub use self::bind::Bind;
 pub use self::database::{Database, DatabaseUrl, SqliteSynchronous};
 pub use self::security::Hidden;
 pub use self::sources::{Setting, Source, Sources};
@@ -25,7 +28,7 @@ use crate::{
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where to listen.
-    pub bind: SocketAddr,
+    pub bind: Bind,
     /// A token with all rights, whatever tokens there are.
     pub admin_token: Option<Hidden>,
     /// The file that has it.
@@ -123,7 +126,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::from(([127, 0, 0, 1], 8700)),
+            bind: Bind::Address(SocketAddr::from(([127, 0, 0, 1], 8700))),
             admin_token: None,
             admin_token_file: None,
             audit_retention_seconds: 365 * 24 * 3_600,
@@ -180,9 +183,14 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Reads file and environment and lays `flags` over them.
+    /// Reads file and environment and lays `flags` over them, for commands that would otherwise meet
+    /// another database than the service.
     pub fn load(file: Option<PathBuf>, flags: impl Serialize) -> anyhow::Result<Self> {
-        Sources::new(file, flags).config()
+        let sources = Sources::new(file, flags);
+        if let Some(sentence) = sources.unread() {
+            bail!(sentence);
+        }
+        sources.config()
     }
 
     fn check(&self) -> anyhow::Result<()> {
@@ -262,6 +270,13 @@ impl Config {
             runs_max: self.plugin_runs_max,
             memory_mib: self.plugin_memory_mib,
         })
+    }
+
+    /// Files that may come to be open at once: two for a connection, one for a call of an executor, and
+    /// some for the database and the rest of the service.
+    pub fn files_max(&self) -> u64 {
+        let connections = 2 * self.connections_max as u64;
+        connections + u64::from(self.attempts_max) + 4 * u64::from(self.database_readers) + 100
     }
 
     pub fn audit_retention(&self) -> Duration {

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod network;
 pub mod plugin;
 pub mod shutdown;
+pub mod socket;
 pub mod store;
 pub mod telemetry;
 pub mod tls;

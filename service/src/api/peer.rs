@@ -9,7 +9,11 @@ use std::{
 };
 
 use actix_tls::accept::rustls_0_23::TlsStream;
-use actix_web::{HttpRequest, dev::Extensions, rt::net::TcpStream};
+use actix_web::{
+    HttpRequest,
+    dev::Extensions,
+    rt::net::{TcpStream, UnixStream},
+};
 use rustix::net::sockopt::{set_socket_send_buffer_size, set_tcp_user_timeout};
 use tokio::io::Interest;
 
@@ -34,7 +38,9 @@ pub fn remember(connection: &dyn Any, of_connection: &mut Extensions) {
         set_tcp_user_timeout(stream, limit).ok();
         set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES).ok();
     }
-    if let Some(Ok(copy)) = stream.map(|stream| stream.as_fd().try_clone_to_owned()) {
+    let socket = connection.downcast_ref::<UnixStream>().map(AsFd::as_fd);
+    let copy = stream.map(AsFd::as_fd).or(socket).map(|stream| stream.try_clone_to_owned());
+    if let Some(Ok(copy)) = copy {
         of_connection.insert(Peer(copy));
     }
 }
@@ -45,6 +51,7 @@ pub(super) async fn gone(request: HttpRequest) {
     let Some(Ok(peer)) = peer else {
         return std::future::pending().await;
     };
+    // Also of a Unix socket, since it is only waited for.
     let Ok(peer) = TcpStream::from_std(std::net::TcpStream::from(peer)) else {
         return std::future::pending().await;
     };

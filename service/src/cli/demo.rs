@@ -1,6 +1,6 @@
 //! Shows the whole way once: a service, an executor in Python, a plugin, and their tasks.
 
-use std::{net::SocketAddr, path::Path, process::ExitCode, process::Stdio, time::Duration};
+use std::{path::Path, process::ExitCode, process::Stdio, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
@@ -17,7 +17,7 @@ use tokio::{
 use super::{executor::make_secret, output::say};
 use crate::{
     app::{App, Outside},
-    config::Config,
+    config::{Bind, Config},
     entropy::Entropy,
     shutdown::StopSignals,
 };
@@ -44,7 +44,7 @@ pub(super) struct Demo {
         default_value = "127.0.0.1:0",
         hide_default_value = true
     )]
-    bind: SocketAddr,
+    bind: Bind,
     /// Stop when the tasks have ended; the exit status says whether all ended as they should
     #[arg(long)]
     ci: bool,
@@ -131,7 +131,7 @@ impl Demo {
             ..Config::default()
         };
         let app = App::start(&config, Outside::real(&config)?)?;
-        let server = format!("http://{}", app.address());
+        let server = app.address().server("http");
         say(&format!("nightshift listens on {server}, with a fresh SQLite file"))?;
         let client = Client::new(&server)?;
         let secret = make_secret(&Entropy::from_system());

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use sd_notify::NotifyState;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{ConfigFile, FAILURE};
 use crate::{
     app::{App, Outside},
-    config::{LogFormat, Sources},
+    config::{Bind, Config, LogFormat, Sources},
     shutdown::StopSignals,
     telemetry,
 };
@@ -28,10 +28,10 @@ pub(super) struct Serve {
 /// Settings that are often given by hand; each has its like in the file and the environment.
 #[derive(Args, Default, Serialize)]
 pub(super) struct Flags {
-    /// Listen here [default: 127.0.0.1:8700]
+    /// Listen here, or on a Unix socket, unix:/PATH [default: 127.0.0.1:8700]
     #[arg(long, value_name = "ADDRESS:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    bind: Option<SocketAddr>,
+    bind: Option<Bind>,
     /// File with a token that has all rights
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,7 +101,7 @@ impl Serve {
         if let Some(sentence) = config.misses_public_url() {
             tracing::warn!("{sentence}");
         }
-        raise_open_files();
+        raise_open_files(&config);
         // Listened for from the start: a signal must not find the default, which kills.
         let mut signals = StopSignals::listen()?;
         let settings = config.clone();
@@ -156,11 +156,18 @@ fn tell_systemd(state: NotifyState<'_>) {
 }
 
 /// A connection takes two descriptors, and many systems begin with 1,024 of them.
-fn raise_open_files() {
+fn raise_open_files(config: &Config) {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::warn!(%error, "the limit of open files cannot be raised");
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(hard) if hard < config.files_max() => tracing::warn!(
+            "{hard} files may be open at once, but with connections_max and attempts_max as they are \
+             {} may have to be, and what finds none fails: raise the hard limit (ulimit -Hn, \
+             LimitNOFILE= of systemd, --ulimit nofile= of Docker), or lower these settings",
+            config.files_max()
+        ),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
     }
 }

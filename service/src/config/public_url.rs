@@ -1,11 +1,9 @@
 //! How executors and clients reach the service.
 
-use std::net::SocketAddr;
-
 use anyhow::Context;
 use url::Url;
 
-use super::Config;
+use super::{Bind, Config};
 use crate::api::Home;
 
 impl Config {
@@ -30,28 +28,35 @@ impl Config {
 
     /// The address that executors are told, for a service that listens there; without a slash at
     /// the end.
-    pub fn public_url(&self, address: SocketAddr) -> String {
+    pub fn public_url(&self, listens: &Bind) -> String {
         if let Some(url) = &self.public_url {
             return url.trim_end_matches('/').to_owned();
         }
         let scheme = if self.tls_certificate.is_some() { "https" } else { "http" };
-        if address.ip().is_unspecified() {
+        match listens {
             // That is no address to call; executors on the same machine reach this one.
-            return format!("{scheme}://localhost:{}", address.port());
+            Bind::Address(address) if address.ip().is_unspecified() => {
+                format!("{scheme}://localhost:{}", address.port())
+            }
+            Bind::Address(address) => format!("{scheme}://{address}"),
+            // Where a proxy may be, at best.
+            Bind::Socket(_) => "http://localhost".to_owned(),
         }
-        format!("{scheme}://{address}")
     }
 
-    /// Why executors on other machines would not find the service, if that is so.
+    /// Why executors would not find the service, or not those on other machines, if that is so.
     pub fn misses_public_url(&self) -> Option<String> {
-        let is_missing = self.public_url.is_none() && self.bind.ip().is_unspecified();
-        is_missing.then(|| {
-            format!(
-                "bind is {}, but public_url is not set: executors that answer 202 are told to report to \
-                 {}, which only those on this machine reach",
-                self.bind,
-                self.public_url(self.bind)
-            )
-        })
+        let who = match &self.bind {
+            _ if self.public_url.is_some() => return None,
+            Bind::Address(address) if !address.ip().is_unspecified() => return None,
+            Bind::Address(_) => "only those on this machine reach",
+            Bind::Socket(_) => "leads to no Unix socket",
+        };
+        Some(format!(
+            "bind is {}, but public_url is not set: executors that answer 202 are told to report to {}, \
+             which {who}",
+            self.bind,
+            self.public_url(&self.bind)
+        ))
     }
 }

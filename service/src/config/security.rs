@@ -7,7 +7,7 @@ use reqwest::Certificate;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::{Host, Url};
 
-use super::Config;
+use super::{Bind, Config};
 use crate::{
     api::Doors,
     domain::reach::{HostRule, Reach},
@@ -105,6 +105,9 @@ impl Config {
     pub fn tls(&self) -> anyhow::Result<Option<TlsFiles>> {
         match (&self.tls_certificate, &self.tls_key) {
             (None, None) => Ok(None),
+            (Some(_), Some(_)) if matches!(self.bind, Bind::Socket(_)) => {
+                bail!("TLS is not spoken on a Unix socket: take tls_certificate and tls_key away")
+            }
             (Some(certificate), Some(key)) => {
                 Ok(Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }))
             }
@@ -122,7 +125,7 @@ impl Config {
                 bail!("allowed_hosts: {host:?} is not a host or *.domain (without a port)");
             }
         }
-        Ok(Doors::new(self.bind.ip().is_loopback(), public.as_ref(), &self.allowed_hosts)
+        Ok(Doors::new(self.bind.is_local(), public.as_ref(), &self.allowed_hosts)
             .with_origins(&self.cors_origins))
     }
 

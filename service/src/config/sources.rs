@@ -15,7 +15,7 @@ use figment::{
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Config, DatabaseUrl};
+use super::{Bind, Config, DatabaseUrl, variables::Variables};
 
 const PREFIX: &str = "NIGHTSHIFT_";
 
@@ -29,6 +29,7 @@ const HIDDEN_TEXT: &str = "(hidden)";
 /// Everything that may say what a setting is, the strongest last.
 pub struct Sources {
     file: Figment,
+    variables: Variables,
     environment: Figment,
     flags: Figment,
 }
@@ -38,6 +39,8 @@ pub struct Sources {
 pub enum Source {
     Default,
     File(PathBuf),
+    /// A file with variables beside it.
+    Variables(PathBuf),
     Environment(String),
     Flag(String),
 }
@@ -46,7 +49,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::File(path) | Self::Variables(path) => write!(f, "file {}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag {name}"),
         }
@@ -63,12 +66,16 @@ pub struct Setting {
 }
 
 impl Sources {
-    /// The file (`nightshift.toml` if none is named), the environment, and these flags.
+    /// The file (`nightshift.toml` if none is named), the environment, and these flags. Beside a file
+    /// that was named, variables may lie.
     pub fn new(file: Option<PathBuf>, flags: impl Serialize) -> Self {
+        let beside = |file: &PathBuf| Variables::beside(file, setting_of_variable);
+        let variables = file.as_ref().map_or_else(Variables::none, beside);
         // Not in the folders above: what somebody else has left there is nobody's settings.
         let file = file.or_else(|| Path::new("nightshift.toml").canonicalize().ok());
         Self {
             file: file.map(Toml::file_exact).map_or_else(Figment::new, Figment::from),
+            variables,
             environment: Figment::from(
                 Env::prefixed(PREFIX)
                     .ignore(CLIENT_VARIABLES)
@@ -80,14 +87,63 @@ impl Sources {
 
     /// The settings; the error is one sentence that names what is wrong and where it stands.
     pub fn config(&self) -> anyhow::Result<Config> {
-        let config: Config = Figment::from(Serialized::defaults(Config::default()))
+        let mut config: Config = Figment::from(Serialized::defaults(Config::default()))
             .merge(&self.file)
+            .merge(&self.variables.settings)
             .merge(&self.environment)
             .merge(&self.flags)
             .extract()
             .map_err(|error| anyhow!(self.sentence(error)))?;
+        self.anchor(&mut config);
         config.check()?;
         Ok(config)
+    }
+
+    /// Paths that stand in the file are meant from its folder, wherever the command was started.
+    fn anchor(&self, config: &mut Config) {
+        let anchor = |name: &str, path: &mut PathBuf| {
+            if let Source::File(file) = self.source(name) {
+                *path = file.with_file_name("").join(&path);
+            }
+        };
+        for (name, path) in [
+            ("admin_token_file", &mut config.admin_token_file),
+            ("tls_certificate", &mut config.tls_certificate),
+            ("tls_key", &mut config.tls_key),
+            ("executor_ca", &mut config.executor_ca),
+            ("secrets_key_file", &mut config.secrets_key_file),
+            ("plugin_cache", &mut config.plugin_cache),
+        ] {
+            if let Some(path) = path {
+                anchor(name, path);
+            }
+        }
+        if let Bind::Socket(path) = &mut config.bind {
+            anchor("bind", path);
+        }
+        for (name, path) in &mut config.plugin_directories {
+            anchor(&format!("plugin_directories.{name}"), path);
+        }
+        // What is no path is refused later.
+        if let Ok(DatabaseUrl::Sqlite(mut path)) = config.database_url.parse() {
+            anchor("database_url", &mut path);
+            config.database_url = format!("sqlite://{}", path.display());
+        }
+    }
+
+    /// Why settings may be missing that the service has, in a sentence: the file with variables is
+    /// there, and cannot be read, and nothing else says which database is meant.
+    pub fn unread(&self) -> Option<String> {
+        let error = self.variables.unread.as_ref()?;
+        let database = "database_url";
+        if self.flags.contains(database) || self.environment.contains(database) {
+            return None;
+        }
+        Some(format!(
+            "{} cannot be read ({error}), and may say which database is meant: run this as a user who \
+             may read it, or say it with --database-url",
+            self.variables.path.display()
+        ))
     }
 
     /// All settings by name, with their sources.
@@ -117,7 +173,7 @@ impl Sources {
             return Ok(Vec::new());
         };
         for (name, value) in values {
-            if let Source::File(path) = self.source(&name)
+            if let Source::File(path) | Source::Variables(path) = self.source(&name)
                 && !value.is_null()
                 && (is_hidden(&name) || presentable(&name, value.clone()) != value)
             {
@@ -138,6 +194,9 @@ impl Sources {
         }
         if self.environment.contains(name) {
             return Source::Environment(format!("{PREFIX}{}", name.to_uppercase()));
+        }
+        if self.variables.settings.contains(name) {
+            return Source::Variables(self.variables.path.clone());
         }
         let found = self.file.find_metadata(name).and_then(|found| found.source.as_ref());
         let path = found.and_then(|source| source.file_path());
@@ -162,6 +221,12 @@ impl Sources {
         };
         format!("the setting {name} cannot be used: {what}; it comes from: {}", self.source(name))
     }
+}
+
+/// The setting that a variable in a file is about.
+fn setting_of_variable(name: &str) -> Option<String> {
+    let name = name.strip_prefix(PREFIX)?.to_lowercase();
+    (!CLIENT_VARIABLES.contains(&name.as_str())).then_some(name)
 }
 
 /// Whether a variable of the environment is a setting: an empty one is none, and Kubernetes sets some

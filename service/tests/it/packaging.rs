@@ -79,6 +79,16 @@ fn the_packaged_settings_can_be_used() {
     }
 }
 
+/// Commands read what the unit hands to the service, without being told.
+#[test]
+fn the_unit_s_variables_lie_beside_the_settings() {
+    let unit = repository("packaging/systemd/nightshift.service");
+    let value = |name: &str| unit.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let settings = Path::new(value("ExecStart=").split_once("--config ").unwrap().1);
+    let variables = Path::new(value("EnvironmentFile=-"));
+    assert_eq!(variables, settings.with_file_name("environment"));
+}
+
 /// The chart offers every setting, but those that it sets by itself.
 #[test]
 fn the_chart_has_every_setting() {

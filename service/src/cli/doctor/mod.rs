@@ -56,6 +56,7 @@ async fn examine(sources: Sources, server: &str, token: Option<&str>) -> anyhow:
         Ok(()) => Check::ok("settings", "they can be used"),
         Err(error) => Check::fail("settings", error),
     }];
+    checks.extend(sources.unread().map(|sentence| Check::fail("environment", sentence)));
     checks.extend(secrets(&sources.exposed(&config)?));
     let inspected = inspect(&config).await?;
     checks.extend(database::checks(&inspected));
@@ -95,7 +96,7 @@ fn open_door(config: &Config, inspected: &database::Inspected) -> anyhow::Result
         database::Inspected::Missing => false,
         database::Inspected::Gone | database::Inspected::Unreachable(_) => return Ok(None),
     };
-    if asked || config.bind.ip().is_loopback() || config.admin_token()?.is_some() {
+    if asked || config.bind.is_local() || config.admin_token()?.is_some() {
         return Ok(None);
     }
     let message = format!("bind is {}, but there is no token: serve will not start", config.bind);
@@ -136,7 +137,7 @@ fn service_address(config: &Config, server: &str) -> String {
     match (&config.tls_certificate, &config.public_url) {
         _ if server != SERVER => server.to_owned(),
         (Some(_), Some(public)) => public.clone(),
-        (Some(_), None) => format!("https://{}", config.bind),
-        (None, _) => format!("http://{}", config.bind),
+        (Some(_), None) => config.bind.server("https"),
+        (None, _) => config.bind.server("http"),
     }
 }

@@ -65,8 +65,11 @@ impl Command {
             ("NIGHTSHIFT_MAX_ATTEMPTS", max_attempts.to_string()),
             ("NIGHTSHIFT_QUEUE_NAME", task.queue_name.clone()),
             ("NIGHTSHIFT_DEADLINE", deadline.to_string()),
-            ("NIGHTSHIFT_LEASE_URL", format!("{server}/leases/{token}")),
         ];
+        // Below a Unix socket there are no addresses.
+        if !server.starts_with("unix:") {
+            environment.push(("NIGHTSHIFT_LEASE_URL", format!("{server}/leases/{token}")));
+        }
         environment.extend(traceparent.clone().map(|value| ("TRACEPARENT", value)));
         environment
     }

@@ -113,7 +113,8 @@ impl Service {
                 }
             }
         });
-        let server = format!("http://{address}");
+        let is_socket = address.starts_with("unix:");
+        let server = if is_socket { address } else { format!("http://{address}") };
         let client = Client::new(&server).unwrap().with_retry(Retry::never());
         let (folder, database_url) = (folder.to_owned(), url.to_owned());
         Self { client, server, folder, database_url, child, log, log_paused, reading_log }
