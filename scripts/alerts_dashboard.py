@@ -12,12 +12,14 @@ OPERATING = ROOT / "docs/OPERATING.md"
 VARIABLES = {"$namespace": ".*", "$job": ".*", "$__rate_interval": "1m"}
 # Labels that Prometheus gives, and that of a histogram's buckets.
 GIVEN = {"namespace", "job", "instance", "le"}
+# Those of Nightshift, and what it tells of its process as all do that Prometheus reads.
+SERIES = r"\b(?:nightshift|process)_\w+"
 PARTS = {"gauge": ("",), "counter": ("",), "histogram": ("_bucket", "_sum", "_count")}
 
 
 def documented():
     """The labels of each series that the generated table of docs/OPERATING.md names."""
-    row = r"^\| `(nightshift_\w+)` \| (\w+) \| (.*?) \|"
+    row = rf"^\| `({SERIES})` \| (\w+) \| (.*?) \|"
     found = {}
     for name, kind, labels in re.findall(row, OPERATING.read_text(), re.MULTILINE):
         for part in PARTS[kind]:
@@ -43,7 +45,7 @@ def check_layout(panels):
 
 def check_names(where, query, known):
     """Each series is there, and has the labels by which the query chooses and groups."""
-    names = re.findall(r"nightshift_\w+", query)
+    names = re.findall(SERIES, query)
     assert names, f"{where} asks for nothing of Nightshift's"
     for name in names:
         assert name in known, f"{where}: the service has no {name}"
@@ -71,8 +73,11 @@ def check_dashboard(answer, until):
             where, query = panel["title"], target["expr"]
             assert target["datasource"]["uid"] == "${datasource}", where
             # Else it would mix installations, whichever are chosen.
-            assert query.count("nightshift_") == query.count('namespace=~"$namespace"'), where
-            assert query.count("nightshift_") == query.count('job=~"$job"'), where
+            series = len(re.findall(SERIES, query))
+            assert series == query.count('namespace=~"$namespace"'), where
+            assert series == query.count('job=~"$job"'), where
+            # Else it would show other programs, too, where all jobs are chosen.
+            assert "nightshift_" in query, where
             check_names(where, query, known)
             for name, value in VARIABLES.items():
                 query = query.replace(name, value)
@@ -84,6 +89,6 @@ def check_dashboard(answer, until):
             queries += 1
     asked = {
         name.removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")
-        for name in re.findall(r"nightshift_\w+", json.dumps(panels))
+        for name in re.findall(SERIES, json.dumps(panels))
     }
     print(f"ok       {queries} queries of {len(panels)} panels find {len(asked)} metrics")

@@ -135,6 +135,7 @@ impl App {
         let Outside { clock, entropy, executor, network, vault, plugins } = outside;
         let certificates = config.tls()?.map(Certificates::load).transpose()?.map(Arc::new);
         let metrics = Arc::new(Metrics::new());
+        metrics.begin(clock.now());
         let traces = Traces::new(config.otlp_endpoint.as_deref())?;
         let (vital, stopping) = Vital::new();
         let surroundings = Surroundings {
@@ -169,7 +170,7 @@ impl App {
             event_streams: Arc::new(Semaphore::new(EVENT_STREAMS_MAX)),
             metrics: Arc::clone(&metrics),
             traces: traces.clone(),
-            scrape: Arc::new(Scrape::default()),
+            scrape: Arc::new(Scrape::new(disks(config)?)),
             vital: vital.clone(),
             stopping: stopping.clone(),
         };
@@ -183,11 +184,12 @@ impl App {
             store(),
             Executors { http, wasm },
             Arc::clone(&clock),
-            Seen { metrics, traces: traces.clone() },
+            Seen { metrics: Arc::clone(&metrics), traces: traces.clone() },
             capacity,
         ));
         let pruning = prune(store(), Arc::clone(&clock), keep(config), until());
-        let following = certificates.map(|files| files.follow(until()));
+        let following =
+            certificates.map(|files| files.follow(metrics, Arc::clone(&clock), until()));
         let mut working = vec![
             Part::start(&vital, "dispatcher", dispatcher.run(opened.cancels, drain.clone())),
             Part::start(&vital, "reaper", reap(store(), Arc::clone(&clock), until())),
@@ -290,6 +292,16 @@ fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmE
         directories: config.plugin_directories.clone(),
         return_value_bytes_max: config.return_value_bytes_max,
     }
+}
+
+/// What lies on disks of this machine that may fill up.
+fn disks(config: &Config) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
+    let database = match config.database()?.url {
+        DatabaseUrl::Sqlite(path) => Some(("database", path)),
+        DatabaseUrl::Postgres(_) => None,
+    };
+    let cache = plugin::cache_folder(config.plugin_cache.as_deref());
+    Ok(database.into_iter().chain(cache.map(|folder| ("plugin_cache", folder))).collect())
 }
 
 fn keep(config: &Config) -> Keep {

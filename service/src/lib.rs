@@ -8,6 +8,7 @@ pub mod capacity;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod dispatch;
 pub mod domain;
 pub mod entropy;

@@ -1,4 +1,4 @@
-//! The certificate that the service shows, read again when its files change.
+//! The certificate that the service shows, read again when its files change, and when it ends.
 
 use std::{
     fs,
@@ -16,9 +16,14 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tokio_util::sync::CancellationToken;
+use x509_parser::parse_x509_certificate;
+
+use crate::{clock::Clock, domain::Timestamp, metrics::Metrics};
 
 /// How often the files are looked at.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
+/// How long before its end a certificate is worth a word: most are renewed by then.
+const SOON: Duration = Duration::from_hours(30 * 24);
 
 /// Where certificate and key are, as PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +40,48 @@ type Found = Result<(Vec<u8>, Vec<u8>), String>;
 pub struct Certificates {
     files: TlsFiles,
     provider: Arc<CryptoProvider>,
-    current: RwLock<Arc<CertifiedKey>>,
+    current: RwLock<Shown>,
     seen: Mutex<Seen>,
+}
+
+/// A certificate with its key, and those that lead to its authority.
+#[derive(Clone, Debug)]
+struct Shown {
+    key: Arc<CertifiedKey>,
+    term: Term,
+}
+
+/// From when to when all of them are good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    pub begins: Timestamp,
+    pub ends: Timestamp,
+}
+
+/// What is to be said of a term at some time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Good {
+    Yes,
+    NotForLong(String),
+    No(String),
+}
+
+impl Term {
+    pub fn at(self, now: Timestamp) -> Good {
+        let Self { begins, ends } = self;
+        let left = Duration::try_from(ends.duration_since(now)).unwrap_or_default();
+        if now < begins {
+            return Good::No(format!("it is not good before {begins}"));
+        }
+        if left.is_zero() {
+            return Good::No(format!("it ended at {ends}, and clients refuse it"));
+        }
+        if left < SOON {
+            let days = left.as_secs() / (24 * 3_600);
+            return Good::NotForLong(format!("it ends at {ends}, in {days} days: renew it"));
+        }
+        Good::Yes
+    }
 }
 
 /// Holds the key's text.
@@ -55,7 +100,7 @@ impl Certificates {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let found = find(&files);
         let current = certified(&found, &provider)?;
-        let (current, seen) = (RwLock::new(Arc::new(current)), Mutex::new(Seen(found)));
+        let (current, seen) = (RwLock::new(current), Mutex::new(Seen(found)));
         Ok(Self { files, provider, current, seen })
     }
 
@@ -68,9 +113,29 @@ impl Certificates {
             .with_cert_resolver(resolver))
     }
 
+    /// From when to when what is shown is good.
+    pub fn term(&self) -> Term {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).term
+    }
+
+    /// Tells metrics and log when what is shown now ends.
+    fn tell_end(&self, metrics: &Metrics, now: Timestamp) {
+        metrics.show_certificate(self.term().ends);
+        if let Good::NotForLong(why) | Good::No(why) = self.term().at(now) {
+            let certificate = self.files.certificate.display();
+            tracing::warn!(%certificate, "the certificate has to be replaced: {why}");
+        }
+    }
+
     /// Looks at the files until the service stops. New ones that cannot be used are left alone,
     /// which is said once.
-    pub async fn follow(self: Arc<Self>, stopping: CancellationToken) {
+    pub async fn follow(
+        self: Arc<Self>,
+        metrics: Arc<Metrics>,
+        clock: Arc<dyn Clock>,
+        stopping: CancellationToken,
+    ) {
+        self.tell_end(&metrics, clock.now());
         let mut again = tokio::time::interval(LOOK_PERIOD);
         loop {
             tokio::select! {
@@ -81,7 +146,10 @@ impl Certificates {
             match tokio::task::spawn_blocking(move || looking.look()).await {
                 // A look that panicked has said so; the next may go better.
                 Ok(None) | Err(_) => {}
-                Ok(Some(Ok(()))) => tracing::info!("there is a new certificate"),
+                Ok(Some(Ok(()))) => {
+                    tracing::info!("there is a new certificate");
+                    self.tell_end(&metrics, clock.now());
+                }
                 Ok(Some(Err(error))) => tracing::warn!(
                     error = format!("{error:#}"),
                     "the new certificate cannot be used: the old one stays"
@@ -100,14 +168,14 @@ impl Certificates {
         let certified = certified(&found, &self.provider);
         seen.0 = found;
         Some(certified.map(|certified| {
-            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(certified);
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = certified;
         }))
     }
 }
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).key))
     }
 }
 
@@ -118,7 +186,7 @@ fn find(files: &TlsFiles) -> Found {
     Ok((read(&files.certificate)?, read(&files.key)?))
 }
 
-fn certified(found: &Found, provider: &CryptoProvider) -> anyhow::Result<CertifiedKey> {
+fn certified(found: &Found, provider: &CryptoProvider) -> anyhow::Result<Shown> {
     let (certificates, key) = found.as_ref().map_err(|why| anyhow::anyhow!(why.clone()))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(certificates)
         .collect::<Result<_, _>>()
@@ -127,8 +195,22 @@ fn certified(found: &Found, provider: &CryptoProvider) -> anyhow::Result<Certifi
         bail!("tls_certificate holds no certificate");
     }
     let key = PrivateKeyDer::from_pem_slice(key).context("tls_key holds no key as PEM")?;
-    CertifiedKey::from_der(certificates, key, provider)
-        .context("tls_key is not the key of tls_certificate")
+    let term = term(&certificates).context("tls_certificate says no time for which it is good")?;
+    let key = CertifiedKey::from_der(certificates, key, provider)
+        .context("tls_key is not the key of tls_certificate")?;
+    Ok(Shown { key: Arc::new(key), term })
+}
+
+/// Clients refuse the whole as soon as one of them has ended.
+fn term(certificates: &[CertificateDer<'_>]) -> anyhow::Result<Term> {
+    let mut term = Term { begins: Timestamp::MIN, ends: Timestamp::MAX };
+    for certificate in certificates {
+        let (_, parsed) = parse_x509_certificate(certificate)?;
+        let validity = parsed.validity();
+        term.begins = term.begins.max(Timestamp::from_second(validity.not_before.timestamp())?);
+        term.ends = term.ends.min(Timestamp::from_second(validity.not_after.timestamp())?);
+    }
+    Ok(term)
 }
 
 #[cfg(test)]
@@ -153,7 +235,7 @@ mod tests {
         assert!(Certificates::load(files.clone()).is_err(), "there are no files");
         write(folder.path(), "one.test");
         let certificates = Certificates::load(files.clone()).unwrap();
-        let shown = || certificates.current.read().unwrap().cert.clone();
+        let shown = || certificates.current.read().unwrap().key.cert.clone();
         let first = shown();
         assert!(certificates.look().is_none());
 

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use actix_web::{HttpResponse, get};
 use nightshift_openapi::ErrorCode;
@@ -9,10 +12,11 @@ use super::{
     responses::{Failing, Problems},
 };
 use crate::{
+    disk,
     domain::{Timestamp, executor::Executor, queue::QueueState},
     memory::Lane,
     metrics::{CONTENT_TYPE, Present, QueueSnapshot, Snapshot},
-    store::{self, DeadRows, Store},
+    store::{self, Store, Upkeep},
 };
 
 /// How long what the database said is shown again.
@@ -27,9 +31,27 @@ const EXAMPLE: &str = "# HELP nightshift_queue_tasks Tasks that could run (ready
 
 /// Lets one scrape at a time ask the database, and remembers until when its answer will do, by the
 /// clock that nobody sets.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scrape {
     good_until: Mutex<Option<Duration>>,
+    /// What lies on disks of this machine, and where.
+    disks: Vec<(&'static str, PathBuf)>,
+}
+
+impl Scrape {
+    pub fn new(disks: Vec<(&'static str, PathBuf)>) -> Self {
+        Self { good_until: Mutex::default(), disks }
+    }
+
+    /// The bytes that are free on each; one that cannot be asked is left out.
+    async fn free(&self) -> Vec<(&'static str, u64)> {
+        let disks = self.disks.clone();
+        let free = move || {
+            let free = disks.iter().map(|(disk, path)| Some((*disk, disk::free(path).ok()?.0)));
+            free.flatten().collect()
+        };
+        tokio::task::spawn_blocking(free).await.unwrap_or_default()
+    }
 }
 
 /// Read metrics
@@ -66,6 +88,7 @@ pub(super) async fn get_metrics(state: Shared) -> Result<HttpResponse, Error> {
             lane("return", &memory.returns),
         ],
         database_usable: state.store.is_usable(),
+        disks: state.scrape.free().await,
     };
     let text = state
         .metrics
@@ -102,8 +125,8 @@ async fn snapshot(store: &Store, now: Timestamp) -> store::Result<Snapshot> {
         .into_iter()
         .map(|executor| (executor.registration.name.to_string(), held(&executor)))
         .collect();
-    let DeadRows { rows, oldest } = store.dead_rows().await?;
-    Ok(Snapshot { queues, executors, dead_rows: rows, oldest_transaction: oldest })
+    let Upkeep { bytes, dead_rows, oldest_transaction } = store.upkeep().await?;
+    Ok(Snapshot { queues, executors, database_bytes: bytes, dead_rows, oldest_transaction })
 }
 
 fn shown(queue: QueueState, now: Timestamp) -> QueueSnapshot {

@@ -74,6 +74,12 @@ catalogue! {
         "Rows of PostgreSQL that are dead and not yet cleaned away, as it estimates them; 0 on SQLite";
     OLDEST_TRANSACTION Gauge "nightshift_database_oldest_transaction_seconds" []
         "For how long a transaction on PostgreSQL has been open that keeps dead rows; 0 on SQLite";
+    DATABASE_SIZE Gauge "nightshift_database_size_bytes" []
+        "Size of the database; on SQLite of its file, without the -wal beside it";
+    DISK_FREE Gauge "nightshift_disk_free_bytes" ["disk"]
+        "Room for the service's user on the disk of an SQLite database (database) and on that of compiled plugins (plugin_cache)";
+    CERTIFICATE_EXPIRY Gauge "nightshift_certificate_expiry_timestamp_seconds" []
+        "When the certificate ends that the service shows, or the first of those that lead to its authority, in seconds since 1970; 0 without one";
     EVENTS Counter "nightshift_events_total" ["kind"]
         "Events written, by what happened to a task";
     EVENT_READERS Gauge "nightshift_event_readers" []
@@ -88,4 +94,18 @@ catalogue! {
         "Requests answered, by the pattern of their path; none where nothing is";
     REQUEST_DURATION Histogram "nightshift_http_request_duration_seconds" ["method" "route"]
         "Time from the head of a request to the head of its answer, asked-for waits included";
+    PROCESS_CPU Counter "process_cpu_seconds_total" []
+        "Processor time that the process has taken, by itself and for it by the system";
+    PROCESS_OPEN_FDS Gauge "process_open_fds" []
+        "Files and connections that the process has open";
+    PROCESS_MAX_FDS Gauge "process_max_fds" []
+        "Files and connections that it may have open";
+    PROCESS_VIRTUAL_MEMORY Gauge "process_virtual_memory_bytes" []
+        "Address space of the process; each place for a plugin's run reserves some that is no memory";
+    PROCESS_RESIDENT_MEMORY Gauge "process_resident_memory_bytes" []
+        "Memory that the process takes";
+    PROCESS_THREADS Gauge "process_threads" []
+        "Threads of the process";
+    PROCESS_START_TIME Gauge "process_start_time_seconds" []
+        "When the service began, in seconds since 1970";
 }

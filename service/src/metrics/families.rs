@@ -1,6 +1,9 @@
 //! The metrics as the library keeps them, and their labels.
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -8,7 +11,10 @@ use prometheus_client::{
     registry::{Metric, Registry, Unit},
 };
 
-use super::catalogue::{self, Entry};
+use super::{
+    catalogue::{self, Entry},
+    process::Usage,
+};
 
 /// From what an idle service takes to what nobody should wait for.
 const TASK_SECONDS: [f64; 14] =
@@ -68,6 +74,11 @@ pub(super) struct Kind {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Disk {
+    pub(super) disk: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct Served {
     pub(super) method: &'static str,
     pub(super) route: String,
@@ -97,6 +108,9 @@ pub(super) struct Families {
     pub(super) database_usable: Gauge,
     pub(super) dead_rows: Gauge,
     pub(super) oldest_transaction: Gauge<f64, AtomicU64>,
+    pub(super) database_size: Gauge,
+    pub(super) disk_free: Family<Disk, Gauge>,
+    pub(super) certificate_expiry: Gauge,
     pub(super) events: Family<Kind, Counter>,
     pub(super) event_readers: Gauge,
     pub(super) plugin_calls_hanging: Family<Kind, Gauge>,
@@ -104,6 +118,45 @@ pub(super) struct Families {
     pub(super) payload_memory_max: Family<Kind, Gauge>,
     pub(super) requests: Family<Answered, Counter>,
     pub(super) request_duration: Histograms<Served>,
+    pub(super) process: ProcessFamilies,
+}
+
+/// What the system knows of the process.
+#[derive(Default)]
+pub(super) struct ProcessFamilies {
+    cpu: Counter<f64, AtomicU64>,
+    open_files: Gauge,
+    open_files_max: Gauge,
+    virtual_memory: Gauge,
+    resident_memory: Gauge,
+    threads: Gauge,
+    pub(super) start_time: Gauge,
+}
+
+impl ProcessFamilies {
+    pub(super) fn show(&self, usage: Usage) {
+        // Counted elsewhere, and never less than before.
+        self.cpu.inner().store(usage.cpu_seconds.to_bits(), Ordering::Relaxed);
+        for (gauge, number) in [
+            (&self.open_files, usage.open_files),
+            (&self.open_files_max, usage.open_files_max),
+            (&self.virtual_memory, usage.virtual_bytes),
+            (&self.resident_memory, usage.resident_bytes),
+            (&self.threads, usage.threads),
+        ] {
+            gauge.set(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        add(registry, &catalogue::PROCESS_CPU, &self.cpu);
+        add(registry, &catalogue::PROCESS_OPEN_FDS, &self.open_files);
+        add(registry, &catalogue::PROCESS_MAX_FDS, &self.open_files_max);
+        add(registry, &catalogue::PROCESS_VIRTUAL_MEMORY, &self.virtual_memory);
+        add(registry, &catalogue::PROCESS_RESIDENT_MEMORY, &self.resident_memory);
+        add(registry, &catalogue::PROCESS_THREADS, &self.threads);
+        add(registry, &catalogue::PROCESS_START_TIME, &self.start_time);
+    }
 }
 
 impl Families {
@@ -127,6 +180,9 @@ impl Families {
             database_usable: Gauge::default(),
             dead_rows: Gauge::default(),
             oldest_transaction: Gauge::default(),
+            database_size: Gauge::default(),
+            disk_free: Family::default(),
+            certificate_expiry: Gauge::default(),
             events: Family::default(),
             event_readers: Gauge::default(),
             plugin_calls_hanging: Family::default(),
@@ -134,6 +190,7 @@ impl Families {
             payload_memory_max: Family::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(by_request),
+            process: ProcessFamilies::default(),
         };
         all.register();
         all
@@ -156,6 +213,9 @@ impl Families {
         add(registry, &catalogue::DATABASE_USABLE, &self.database_usable);
         add(registry, &catalogue::DEAD_ROWS, &self.dead_rows);
         add(registry, &catalogue::OLDEST_TRANSACTION, &self.oldest_transaction);
+        add(registry, &catalogue::DATABASE_SIZE, &self.database_size);
+        add(registry, &catalogue::DISK_FREE, &self.disk_free);
+        add(registry, &catalogue::CERTIFICATE_EXPIRY, &self.certificate_expiry);
         add(registry, &catalogue::EVENTS, &self.events);
         add(registry, &catalogue::EVENT_READERS, &self.event_readers);
         add(registry, &catalogue::PLUGIN_CALLS_HANGING, &self.plugin_calls_hanging);
@@ -163,6 +223,7 @@ impl Families {
         add(registry, &catalogue::PAYLOAD_MEMORY_MAX, &self.payload_memory_max);
         add(registry, &catalogue::REQUESTS, &self.requests);
         add(registry, &catalogue::REQUEST_DURATION, &self.request_duration);
+        self.process.register(registry);
     }
 }
 

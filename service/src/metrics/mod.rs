@@ -7,6 +7,7 @@ mod catalogue;
 mod families;
 mod names;
 mod observation;
+mod process;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +20,9 @@ pub use self::{
 use self::{
     families::{Answered, Attempted, Families, Named, QueueState, Served, Worked},
     names::Names,
+    process::Usage,
 };
+use crate::domain::Timestamp;
 
 /// Queues, and likewise executors, that get a name of their own in one process; all others count as
 /// `other`, so that whoever makes up names does not fill the memory of who collects.
@@ -41,6 +44,7 @@ pub struct Snapshot {
     pub queues: Vec<QueueSnapshot>,
     /// Names, and whether each is held because deliveries failed.
     pub executors: Vec<(String, bool)>,
+    pub database_bytes: u64,
     pub dead_rows: u64,
     /// For how long a transaction has been open that keeps them.
     pub oldest_transaction: Duration,
@@ -59,7 +63,7 @@ pub struct QueueSnapshot {
 }
 
 /// What this process knows of itself at the moment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Present {
     pub commands_waiting: usize,
     pub event_readers: usize,
@@ -68,6 +72,8 @@ pub struct Present {
     /// By what kind they are: the bytes taken, and how many may be.
     pub payload_memory: [(&'static str, usize, usize); 3],
     pub database_usable: bool,
+    /// What lies on the disks that were found, and the bytes that are free there.
+    pub disks: Vec<(&'static str, u64)>,
 }
 
 impl Metrics {
@@ -75,6 +81,16 @@ impl Metrics {
         let families = Families::new();
         families.build_info.get_or_create(&families::Build::this()).set(1);
         Self { families, queues: Names::default(), executors: Names::default() }
+    }
+
+    /// The service begins.
+    pub(crate) fn begin(&self, now: Timestamp) {
+        self.families.process.start_time.set(now.as_second());
+    }
+
+    /// The service shows a certificate that ends then.
+    pub(crate) fn show_certificate(&self, ends: Timestamp) {
+        self.families.certificate_expiry.set(ends.as_second());
     }
 
     /// All metrics that there are, in the order in which they are shown.
@@ -151,6 +167,7 @@ impl Metrics {
             self.show_queue(queue);
         }
         let families = &self.families;
+        families.database_size.set(i64::try_from(snapshot.database_bytes).unwrap_or(i64::MAX));
         families.dead_rows.set(i64::try_from(snapshot.dead_rows).unwrap_or(i64::MAX));
         families.oldest_transaction.set(snapshot.oldest_transaction.as_secs_f64());
         for (name, open) in &snapshot.executors {
@@ -165,6 +182,7 @@ impl Metrics {
         self.families.queue_oldest.clear();
         self.families.queue_paused.clear();
         self.families.circuit_open.clear();
+        self.families.database_size.set(0);
         self.families.dead_rows.set(0);
         self.families.oldest_transaction.set(0.0);
     }
@@ -202,6 +220,14 @@ impl Metrics {
             let labels = families::Kind { kind };
             families.payload_memory.get_or_create(&labels).set(families::whole(taken));
             families.payload_memory_max.get_or_create(&labels).set(families::whole(max));
+        }
+        for (disk, free) in present.disks {
+            let labels = families::Disk { disk };
+            families.disk_free.get_or_create(&labels).set(i64::try_from(free).unwrap_or(i64::MAX));
+        }
+        // Without /proc nobody knows, and the metrics stay at 0.
+        if let Ok(usage) = Usage::now() {
+            families.process.show(usage);
         }
         let mut text = String::new();
         prometheus_text::encode(&mut text, &families.registry)?;

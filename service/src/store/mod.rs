@@ -97,7 +97,7 @@ pub use postgres::UNSAID_POOLER;
 pub use prune::Pruned;
 pub use queues::{QueueChange, TooManyQueues};
 pub use signals::{Callee, CancelSignal};
-pub use snapshots::{DeadRows, Holder};
+pub use snapshots::{Holder, Upkeep};
 pub use stats::Stats;
 pub use steer::{CancelAnswer, CancelRequest, DeleteAnswer, RetryAnswer};
 pub use tokens::{

@@ -5,8 +5,8 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    AuditPage, DeadRows, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter,
-    TaskNews, TaskPage, TaskState, TaskWatch, TokenTable, audit,
+    AuditPage, Error, EventReader, LogPage, Result, Stats, Store, TaskEnd, TaskFilter, TaskNews,
+    TaskPage, TaskState, TaskWatch, TokenTable, Upkeep, audit,
     explain::{self, Here},
     history,
     link::Link,
@@ -164,9 +164,9 @@ impl Store {
         self.read(move |mut link| stats::stats(&mut link, now)).await
     }
 
-    /// What PostgreSQL cannot clean away, and for how long.
-    pub async fn dead_rows(&self) -> Result<DeadRows> {
-        self.read(|mut link| snapshots::dead_rows(&mut link)).await
+    /// How large the database is, what PostgreSQL cannot clean away, and for how long.
+    pub async fn upkeep(&self) -> Result<Upkeep> {
+        self.read(|mut link| snapshots::upkeep(&mut link)).await
     }
 
     /// How many commands wait for the writer.

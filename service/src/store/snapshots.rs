@@ -1,4 +1,5 @@
-//! What keeps PostgreSQL from cleaning up after tasks: transactions that are left open.
+//! How large the database is, and what keeps PostgreSQL from cleaning up after tasks: transactions that
+//! are left open.
 
 use std::time::Duration;
 
@@ -10,31 +11,43 @@ use diesel::{
 
 use super::{error::Result, link::Link};
 
-/// Rows that are dead, and since when the oldest transaction that may still see them is open.
+/// What whoever looks after the database wants to know.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct DeadRows {
-    pub rows: u64,
-    pub oldest: Duration,
+pub struct Upkeep {
+    pub bytes: u64,
+    /// Rows that are dead and not yet cleaned away; none on SQLite.
+    pub dead_rows: u64,
+    /// Since when the oldest transaction that may still see them is open.
+    pub oldest_transaction: Duration,
 }
 
 #[derive(QueryableByName)]
-struct Rows {
+struct Sizes {
     #[diesel(sql_type = BigInt)]
-    rows: i64,
+    bytes: i64,
+    #[diesel(sql_type = BigInt)]
+    dead: i64,
 }
 
-/// On SQLite there are none.
-pub(super) fn dead_rows(link: &mut Link<'_>) -> Result<DeadRows> {
-    let Link::Postgres(c) = &mut *link else {
-        return Ok(DeadRows::default());
+/// SQLite's file without the log beside it.
+const SQLITE_SIZES: &str = "SELECT pages.page_count * size.page_size AS bytes, 0 AS dead \
+    FROM pragma_page_count() AS pages, pragma_page_size() AS size";
+const POSTGRES_SIZES: &str = "SELECT pg_database_size(current_database()) AS bytes, \
+    coalesce(sum(n_dead_tup), 0)::bigint AS dead FROM pg_stat_user_tables \
+    WHERE schemaname = current_schema()";
+
+pub(super) fn upkeep(link: &mut Link<'_>) -> Result<Upkeep> {
+    let sizes: Sizes = match &mut *link {
+        Link::Sqlite(c) => sql_query(SQLITE_SIZES).get_result(*c)?,
+        Link::Postgres(c) => sql_query(POSTGRES_SIZES).get_result(*c)?,
     };
-    let dead: Rows = sql_query(
-        "SELECT coalesce(sum(n_dead_tup), 0)::bigint AS rows FROM pg_stat_user_tables \
-         WHERE schemaname = current_schema()",
-    )
-    .get_result(*c)?;
     let oldest = holders(link)?.first().map(|holder| holder.open);
-    Ok(DeadRows { rows: u64::try_from(dead.rows).unwrap_or(0), oldest: oldest.unwrap_or_default() })
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    Ok(Upkeep {
+        bytes: number(sizes.bytes),
+        dead_rows: number(sizes.dead),
+        oldest_transaction: oldest.unwrap_or_default(),
+    })
 }
 
 /// A transaction that may still see what is dead.

@@ -4,8 +4,13 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, TcpStream},
     path::Path,
+    time::Duration,
 };
 
+use nightshift::{
+    clock::{Clock, SystemClock, later},
+    domain::Timestamp,
+};
 use nightshift_client::types::TaskStatus;
 use reqwest::{Certificate, Client, Version};
 use rustls::{
@@ -15,8 +20,10 @@ use rustls::{
 
 use crate::support::{
     app::{Builder, SECRET, TestApp},
+    metrics::Samples,
+    process::binary,
     soon,
-    tls::{self, certify},
+    tls::{self, certify, certify_until},
     until,
 };
 
@@ -64,6 +71,70 @@ async fn a_new_certificate_is_shown_without_a_restart() {
     .await;
     assert!(health(&app, &trusting(&old).build().unwrap()).await.is_err());
     health(&app, &before).await.expect("open connections go on");
+}
+
+/// What the doctor says of the certificate.
+async fn examined(folder: &Path) -> (String, String) {
+    let mut command = binary();
+    command.args(["doctor", "--json", "--tls-certificate", "cert.pem", "--tls-key", "key.pem"]);
+    let output = soon("the doctor", command.current_dir(folder).output()).await.unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = report["checks"].as_array().unwrap();
+    let check = checks.iter().find(|check| check["name"] == "certificate").unwrap();
+    let text = |name: &str| check[name].as_str().unwrap().to_owned();
+    (text("status"), text("message"))
+}
+
+/// The day in so many days, and its first second.
+fn day_in(days: u64) -> ((i32, u8, u8), i64) {
+    let then = later(SystemClock::default().now(), Duration::from_hours(24 * days));
+    let day = then.to_string()[..10].to_owned();
+    let begins: Timestamp = format!("{day}T00:00:00Z").parse().unwrap();
+    let mut parts = day.split('-');
+    let mut part = || parts.next().unwrap();
+    let parts = (part().parse().unwrap(), part().parse().unwrap(), part().parse().unwrap());
+    (parts, begins.as_second())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_certificate_is_said_before_it_comes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ended, soon_over, long) = ((2024, 2, 29), day_in(20), day_in(400));
+    certify_until(folder.path(), ended);
+    let (status, message) = examined(folder.path()).await;
+    assert_eq!(status, "fail");
+    assert!(
+        message.ends_with("it ended at 2024-02-29T00:00:00Z, and clients refuse it"),
+        "{message}"
+    );
+
+    certify_until(folder.path(), soon_over.0);
+    let (status, message) = examined(folder.path()).await;
+    assert_eq!(status, "warn");
+    assert!(message.contains("it ends at ") && message.contains(" in 19 days"), "{message}");
+
+    let app = with_tls(folder.path()).start();
+    let ends = async |app: &TestApp| {
+        let certificate = std::fs::read(folder.path().join("cert.pem")).unwrap();
+        let client = trusting(&Certificate::from_pem(&certificate).unwrap()).build().unwrap();
+        let text = client.get(format!("{}/metrics", app.server)).send().await.ok()?.text().await;
+        let name = "nightshift_certificate_expiry_timestamp_seconds ";
+        let text = text.ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned)
+    };
+    until("the end of the first", || async {
+        (ends(&app).await? == soon_over.1.to_string()).then_some(())
+    })
+    .await;
+    certify_until(folder.path(), long.0);
+    assert_eq!(examined(folder.path()).await.0, "ok");
+    until("the end of the next", || async {
+        (ends(&app).await? == long.1.to_string()).then_some(())
+    })
+    .await;
+    let plain = Samples::of(&Builder::sqlite().start()).await;
+    let without = plain.0["nightshift_certificate_expiry_timestamp_seconds"];
+    assert!(without.abs() < 0.5, "{without}");
 }
 
 /// Sends a request, then nothing more ever, and returns all that comes back.

@@ -75,6 +75,11 @@ on_both_engines! {
         assert_eq!(samples.get("nightshift_writer_batch_commands_count"), commits);
         assert!(samples.get("nightshift_writer_batch_commands_sum") >= commits);
         assert_eq!(samples.get("nightshift_database_usable"), 1.0);
+        let size = samples.get("nightshift_database_size_bytes");
+        assert!(size > 50_000.0, "{size}");
+        assert!(samples.get(r#"nightshift_disk_free_bytes{disk="plugin_cache"}"#) > 0.0);
+        let database = r#"nightshift_disk_free_bytes{disk="database"}"#;
+        assert_eq!(samples.0.contains_key(database), app.database_url().starts_with("sqlite"));
         check_catalogue(&samples);
     }
 
@@ -161,6 +166,26 @@ fn check_catalogue(samples: &Samples) {
     }
     let unknown: Vec<_> = samples.names().into_iter().filter(|n| !known.contains(*n)).collect();
     assert!(unknown.is_empty(), "{unknown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_process_is_told_of_as_the_system_sees_it() {
+    let (builder, _clock) = Builder::sqlite().with_manual_clock();
+    let app = builder.start();
+    let first = Samples::of(&app).await;
+    // 2026-11-25T12:00:00Z.
+    assert_eq!(first.get("process_start_time_seconds"), 1_795_608_000.0);
+    let mib = 1024.0 * 1024.0;
+    let memory = first.get("process_resident_memory_bytes");
+    assert!(memory > mib && memory < first.get("process_virtual_memory_bytes"), "{memory}");
+    assert!(first.get("process_threads") > 2.0);
+    let files = first.get("process_open_fds");
+    assert!(files > 3.0 && files < first.get("process_max_fds"), "{files}");
+    until("some processor time", || async {
+        let taken = Samples::of(&app).await.get("process_cpu_seconds_total");
+        (taken > first.get("process_cpu_seconds_total")).then_some(())
+    })
+    .await;
 }
 
 fn paused() -> QueueChange {

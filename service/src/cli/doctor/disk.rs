@@ -1,9 +1,9 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::report::Check;
 use crate::{
     config::{Config, DatabaseUrl},
-    plugin,
+    disk, plugin,
 };
 
 const MIB: u64 = 1024 * 1024;
@@ -38,12 +38,9 @@ pub(super) fn checks(config: &Config) -> anyhow::Result<Vec<Check>> {
 
 /// What is not there yet will lie in the folder above it.
 fn check(name: &str, path: &Path) -> Check {
-    let Some(place) = existing(path) else {
-        return Check::fail(name, format!("{} leads nowhere", path.display()));
-    };
-    let free = match rustix::fs::statvfs(&place) {
-        Ok(about) => about.f_bavail.saturating_mul(about.f_frsize),
-        Err(error) => return Check::fail(name, format!("{}: {error}", place.display())),
+    let (free, place) = match disk::free(path) {
+        Ok(found) => found,
+        Err(error) => return Check::fail(name, format!("{}: {error}", path.display())),
     };
     let message = format!("{} MiB free at {}", free / MIB, place.display());
     match free {
@@ -56,9 +53,4 @@ fn check(name: &str, path: &Path) -> Check {
 /// SQLite makes files, but no folders.
 fn has_folder(path: &Path) -> bool {
     std::path::absolute(path).is_ok_and(|path| path.parent().is_some_and(Path::is_dir))
-}
-
-fn existing(path: &Path) -> Option<PathBuf> {
-    let path = std::path::absolute(path).ok()?;
-    path.ancestors().find(|folder| folder.exists()).map(Path::to_owned)
 }

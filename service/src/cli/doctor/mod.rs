@@ -13,10 +13,10 @@ use clap::Args;
 use self::report::{Check, Report};
 use super::{ConfigFile, SERVER, output::Output, serve::Flags};
 use crate::{
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     config::{Config, Sources},
     store, telemetry,
-    tls::{Certificates, TlsFiles},
+    tls::{Certificates, Good, TlsFiles},
 };
 
 /// Exit status when something has failed.
@@ -103,11 +103,18 @@ fn open_door(config: &Config, inspected: &database::Inspected) -> anyhow::Result
     Ok(Some(Check::fail("tokens", message)))
 }
 
-/// Whether the service could show the certificate.
+/// Whether the service could show the certificate, and clients would take it.
 fn certificate(files: TlsFiles) -> Check {
     let place = files.certificate.display().to_string();
     match Certificates::load(files) {
-        Ok(_) => Check::ok("certificate", format!("{place} and its key can be used")),
+        Ok(certificates) => match certificates.term().at(SystemClock::default().now()) {
+            Good::Yes => {
+                let ends = certificates.term().ends;
+                Check::ok("certificate", format!("{place} and its key can be used until {ends}"))
+            }
+            Good::NotForLong(why) => Check::warn("certificate", format!("{place}: {why}")),
+            Good::No(why) => Check::fail("certificate", format!("{place}: {why}")),
+        },
         Err(error) => Check::fail("certificate", error),
     }
 }
