@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 pub use opentelemetry::trace::SpanKind;
 use opentelemetry::{
-    Context, KeyValue, Value,
+    Context, Key, KeyValue, Value,
     trace::{
         Span as _, SpanContext, SpanId, Status, TraceContextExt, TraceFlags, TraceId, TraceState,
         Tracer as _, TracerProvider as _,
@@ -59,12 +59,9 @@ impl Traces {
         let bounds = BatchConfigBuilder::default().with_max_queue_size(SPANS_MAX).build();
         let exporter = SaidOnce { exporter, away: AtomicBool::new(false) };
         let sending = BatchSpanProcessor::builder(exporter).with_batch_config(bounds).build();
-        let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-        let resource =
-            Resource::builder().with_service_name("nightshift").with_attribute(version).build();
         let provider = SdkTracerProvider::builder()
             .with_span_processor(sending)
-            .with_resource(resource)
+            .with_resource(resource())
             .build();
         let tracer = provider.tracer("nightshift");
         Ok(Self { to: Some((provider, tracer)) })
@@ -117,6 +114,18 @@ impl Traces {
             }
         }
     }
+}
+
+/// Whose spans they are: nightshift's, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` name
+/// it otherwise, which the library reads.
+fn resource() -> Resource {
+    let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
+    let found = || Resource::builder().with_attribute(version.clone());
+    let name = found().build().get(&Key::new("service.name"));
+    if name.is_some_and(|name| !name.as_str().starts_with("unknown_service")) {
+        return found().build();
+    }
+    found().with_service_name("nightshift").build()
 }
 
 /// Something that takes time, if spans are made at all. Dropped, it ends at that moment.

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use actix_web::{
-    Error as ActixError,
+    Error as ActixError, HttpMessage,
     body::{BodySize, BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     http::{
@@ -15,12 +15,14 @@ use actix_web::{
 };
 use nightshift_openapi::ErrorCode;
 use tracing::Instrument;
+use uuid::Uuid;
 
 use super::{
     Error, State,
     answer::{self, Sending},
     docs,
 };
+use crate::access::Caller;
 
 /// Said with each answer, whose pages and data are for nobody's frame, and are what they say that
 /// they are.
@@ -75,7 +77,9 @@ pub async fn around<B: MessageBody + 'static>(
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
         let status = answer.status().as_u16();
-        tracing::debug!(route, status, "answered");
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            log(&answer, route.as_deref(), begun);
+        }
         if let Some(state) = answer.request().app_data::<Data<State>>() {
             state.metrics.answered(method, route, status, begun.elapsed());
         }
@@ -83,6 +87,45 @@ pub async fn around<B: MessageBody + 'static>(
     }
     .instrument(span)
     .await
+}
+
+/// Puts an answered request into the log. Who asked is only known if somebody was let in.
+fn log(answer: &ServiceResponse<Sending>, route: Option<&str>, begun: Instant) {
+    let request = answer.request();
+    let extensions = request.extensions();
+    let token = extensions.get::<Caller>().map(|caller| caller.actor.name.as_str());
+    let address = request.peer_addr().map(|address| address.ip().to_string());
+    let task = task_id(answer, route);
+    let traceparent = request.headers().get("traceparent");
+    let trace = traceparent.and_then(|header| trace_id(header.to_str().ok()?));
+    tracing::debug!(
+        route,
+        status = answer.status().as_u16(),
+        duration_ms = begun.elapsed().as_secs_f64() * 1_000.0,
+        client.address = address,
+        token.name = token,
+        task.id = task,
+        trace.id = trace,
+        "answered"
+    );
+}
+
+/// The task that a request is about: the one in its path, or the one that it has made.
+fn task_id(answer: &ServiceResponse<Sending>, route: Option<&str>) -> Option<String> {
+    let route = route?;
+    if route.starts_with("/tasks/{id}") {
+        // What is none may be anything, and as long as a path may be.
+        let id: Uuid = answer.request().match_info().get("id")?.parse().ok()?;
+        return Some(id.to_string());
+    }
+    let location = answer.headers().get(header::LOCATION).filter(|_| route == "/tasks")?;
+    Some(location.to_str().ok()?.rsplit_once('/')?.1.to_owned())
+}
+
+/// The trace of which the request says that it is a part (W3C Trace Context).
+fn trace_id(traceparent: &str) -> Option<&str> {
+    let id = traceparent.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
 /// Whether the service goes, so that a connection that is kept would end in the middle of a request.

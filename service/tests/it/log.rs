@@ -82,6 +82,11 @@ async fn each_line_is_json_and_holds_no_payload_secret_or_token() {
     client.finish_lease(&lease.token, &end).await.unwrap();
     client.finish_lease(&lease.token, &end).await.unwrap_err();
     tokens.push(lease.token);
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let options =
+        EnqueueOptions { traceparent: Some(traceparent.to_owned()), ..EnqueueOptions::default() };
+    let traced = client.create_task(&request("w.b"), &options).await.unwrap().task.id;
+    client.get_task_status(traced).await.unwrap();
     service.signal("TERM");
     let (_, log) = service.exited().await;
 
@@ -91,6 +96,21 @@ async fn each_line_is_json_and_holds_no_payload_secret_or_token() {
         for field in ["timestamp", "level", "target"] {
             assert!(line[field].is_string(), "{field} {line}");
         }
+    }
+    let answered = |route: &str| -> Value {
+        let mut lines = log.lines().filter(|line| line.contains(&traced.to_string()));
+        let found = lines.find(|line| line.contains(&format!(r#""route":"{route}""#)));
+        serde_json::from_str(found.unwrap_or_else(|| panic!("{route}: {log}"))).unwrap()
+    };
+    let made = answered("/tasks");
+    assert_eq!((&made["status"], &made["task.id"]), (&201.into(), &traced.to_string().into()));
+    assert_eq!(made["trace.id"], "0af7651916cd43dd8448eb211c80319c");
+    let asked = answered("/tasks/{id}/status");
+    assert_eq!((&asked["message"], &asked["trace.id"]), (&"answered".into(), &Value::Null));
+    for line in [made, asked] {
+        assert_eq!(line["client.address"], "127.0.0.1", "{line}");
+        assert_eq!(line["token.name"], "anybody", "{line}");
+        assert!(line["duration_ms"].as_f64().unwrap() > 0.0, "{line}");
     }
     let has = |field: &str| log.contains(&format!("\"{field}\":"));
     assert!(has("task.id") && has("route") && has("status"), "{log}");

@@ -16,6 +16,7 @@ use crate::support::{
     executor::{Call, Reply, TestExecutor},
     on_both_engines,
     otlp::{Receiver, attributes, hex},
+    process::Service,
     proxy::{Mode, Proxy},
     soon,
 };
@@ -191,5 +192,25 @@ async fn a_receiver_that_is_away_or_hangs_holds_nothing_up() {
         }
         let stopping = tokio::time::timeout(Duration::from_secs(20), app.stop());
         let _database = soon("the stop", stopping).await.expect("it waits for no receiver");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_usual_variables_name_the_service() {
+    for (variable, name) in [
+        (None, "nightshift"),
+        (Some(("OTEL_SERVICE_NAME", "tom")), "tom"),
+        (Some(("OTEL_RESOURCE_ATTRIBUTES", "service.name=sky")), "sky"),
+    ] {
+        let receiver = Receiver::start().await;
+        let folder = tempfile::tempdir().unwrap();
+        let mut variables = vec![("NIGHTSHIFT_OTLP_ENDPOINT", receiver.url.clone().into())];
+        variables.extend(variable.map(|(variable, value)| (variable, value.into())));
+        let service = Service::start_with_variables(folder.path(), &variables).await;
+        let request = TaskRequest::new("a.b");
+        service.client.create_task(&request, &EnqueueOptions::default()).await.unwrap();
+        service.signal("TERM");
+        assert_eq!(service.exited().await.0, Some(0));
+        assert_eq!(receiver.services(), [name], "{variable:?}");
     }
 }

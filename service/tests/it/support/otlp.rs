@@ -50,6 +50,17 @@ impl Receiver {
         self.bodies.lock().unwrap().concat()
     }
 
+    /// Whose spans came.
+    pub fn services(&self) -> Vec<String> {
+        let bodies = self.bodies.lock().unwrap();
+        let requests =
+            bodies.iter().map(|body| ExportTraceServiceRequest::decode(body.as_slice()).unwrap());
+        let resources = requests.flat_map(|request| request.resource_spans);
+        let attributes = resources.filter_map(|of| of.resource).flat_map(|of| of.attributes);
+        let names = attributes.filter(|pair| pair.key == "service.name");
+        names.map(|pair| text(pair.value.as_ref())).collect()
+    }
+
     /// All spans that came.
     pub fn spans(&self) -> Vec<Span> {
         let bodies = self.bodies.lock().unwrap();
@@ -84,12 +95,15 @@ async fn receive(mut stream: BufReader<TcpStream>, bodies: Arc<Mutex<Vec<Vec<u8>
 
 /// A span's attributes as text.
 pub fn attributes(span: &Span) -> BTreeMap<&str, String> {
-    let text = |value: &Option<AnyValue>| match value.as_ref().and_then(|v| v.value.as_ref()) {
+    span.attributes.iter().map(|pair| (pair.key.as_str(), text(pair.value.as_ref()))).collect()
+}
+
+fn text(value: Option<&AnyValue>) -> String {
+    match value.and_then(|value| value.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::IntValue(number)) => number.to_string(),
         other => format!("{other:?}"),
-    };
-    span.attributes.iter().map(|pair| (pair.key.as_str(), text(&pair.value))).collect()
+    }
 }
 
 /// Bytes as OTLP's ids are written.

@@ -61,6 +61,12 @@ impl Service {
         Self::start_in(&clock.environment(), folder, "127.0.0.1:0", &url, &[]).await
     }
 
+    /// The same with variables.
+    pub async fn start_with_variables(folder: &Path, variables: &[(&str, PathBuf)]) -> Self {
+        let url = format!("sqlite://{}", folder.join("test.db").display());
+        Self::start_in(variables, folder, "127.0.0.1:0", &url, &[]).await
+    }
+
     pub async fn start_with(folder: &Path, bind: &str, url: &str, arguments: &[&str]) -> Self {
         Self::start_in(&[], folder, bind, url, arguments).await
     }
