@@ -14,7 +14,7 @@ async fn reason(app: &TestApp, queue_name: &str) -> Reason {
     let task = TaskRequest { queue_name: Some(queue_name.to_owned()), ..TaskRequest::new("a.b") };
     let id = app.enqueue_with(task).await.id;
     let reason = app.client.explain_task(id).await.unwrap().reasons.swap_remove(0);
-    app.client.cancel_task(id).await.unwrap();
+    app.client.cancel_task(id, false).await.unwrap();
     reason
 }
 
