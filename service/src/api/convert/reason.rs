@@ -7,13 +7,6 @@ use crate::domain::{
 };
 
 pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
-    let of = |code, detail: String| wire::Reason {
-        code,
-        detail,
-        executor: None,
-        until: None,
-        count: None,
-    };
     match reason {
         Reason::Unreadable { what } => of(
             wire::ReasonCode::Unreadable,
@@ -84,6 +77,10 @@ pub(in crate::api) fn wire_reason(reason: Reason) -> wire::Reason {
     }
 }
 
+fn of(code: wire::ReasonCode, detail: String) -> wire::Reason {
+    wire::Reason { code, detail, executor: None, until: None, count: None }
+}
+
 fn full(queue_name: &str, concurrency: u32, holders: &str) -> String {
     format!("the queue {queue_name} runs {concurrency} tasks, as many as it may: {holders}")
 }
@@ -102,14 +99,11 @@ fn lacks(lack: Lack) -> &'static str {
 }
 
 fn no_worker(queue_name: &str, asked_at: Option<Timestamp>, running: u32) -> String {
-    let mut detail = format!("no worker has asked for tasks of the queue {queue_name}");
-    if let Some(asked_at) = asked_at {
-        detail += &format!(" since {}", wire::Timestamp::from(asked_at));
-    }
-    if running > 0 {
-        detail += &format!("; {running} tasks of its executor run, so its workers may be busy");
-    }
-    detail
+    let since = asked_at.map(|at| format!(" since {}", wire::Timestamp::from(at)));
+    let busy = (running > 0)
+        .then(|| format!("; {running} tasks of its executor run, so its workers may be busy"));
+    let (since, busy) = (since.unwrap_or_default(), busy.unwrap_or_default());
+    format!("no worker has asked for tasks of the queue {queue_name}{since}{busy}")
 }
 
 fn behind(count: u32) -> String {
