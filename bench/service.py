@@ -3,7 +3,7 @@ import json, os, pathlib, signal, socket, subprocess, threading, urllib.request
 
 TARGET = os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).resolve().parent.parent / "target")
 NIGHTSHIFT = os.environ.get("NIGHTSHIFT", pathlib.Path(TARGET) / "release/nightshift")
-# What a task carries and ends with: about as much as those of users do.
+# Arguments and result of a task, about as large as those of users.
 CARRIED = {"args": ["m31", 42], "kwargs": {"exptime": 30.5}}
 RESULT = {"sources": 69, "zero_point": 25.31}
 # As many as one request may have.

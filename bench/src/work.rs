@@ -1,8 +1,8 @@
-//! What tasks carry here: about as much as those of users do.
+//! Arguments and results of the bench's tasks, about as large as those of users.
 
 use nightshift_client::types::{FinishRequest, Json, TaskRequest};
 
-/// What a task ends with.
+/// The result of each task.
 pub(crate) const RESULT: &str = r#"{"sources": 69, "zero_point": 25.31}"#;
 
 pub(crate) fn task(path: &str) -> anyhow::Result<TaskRequest> {

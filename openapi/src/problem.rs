@@ -28,7 +28,7 @@ pub struct Problem {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "limit")]
     pub parameter: Option<String>,
-    /// What the caller can do about it, in one sentence for people.
+    /// Advice for the caller, in one sentence for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "Correct the field that `pointer` names.")]
     pub advice: Option<String>,

@@ -294,7 +294,7 @@ fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmE
     }
 }
 
-/// What lies on disks of this machine that may fill up.
+/// Files and folders of the service on this machine's disks, which may fill up.
 fn disks(config: &Config) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let database = match config.database()?.url {
         DatabaseUrl::Sqlite(path) => Some(("database", path)),

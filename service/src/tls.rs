@@ -58,7 +58,7 @@ pub struct Term {
     pub ends: Timestamp,
 }
 
-/// What is to be said of a term at some time.
+/// Whether a certificate holds at some time, with the reason where it does not or soon will not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Good {
     Yes,

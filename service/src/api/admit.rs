@@ -1,7 +1,7 @@
 //! Lets in who shows a token that is good for the operation, with nothing that it does not take.
 //!
-//! What an operation needs and takes stands in the OpenAPI document, which is made of the very list of
-//! routes; what is not there, nobody gets to.
+//! The OpenAPI document says which token an operation needs and which inputs it takes. It is made of the
+//! very list of routes: a route that is not in it lets no request in.
 
 use std::{
     collections::HashMap,
@@ -39,7 +39,7 @@ enum Need {
     },
 }
 
-/// What the document says of an operation.
+/// An operation as the document has it.
 struct Known {
     need: Need,
     inputs: Inputs,

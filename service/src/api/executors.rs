@@ -159,7 +159,7 @@ fn check_worker(registration: &Registration, before: Option<&Target>) -> Result<
 
 /// Pause, resume or limit an executor
 ///
-/// What is left out stays as it is. Resuming it also ends a hold.
+/// A member that is left out stays as it is. Resuming also ends a hold.
 #[utoipa::path(
     tag = "executors",
     operation_id = "update_executor",

@@ -13,7 +13,7 @@ use utoipa::openapi::{
 
 use super::{Error, State};
 
-/// What an operation takes, as the document has it.
+/// The inputs that an operation takes, as the document has them.
 #[derive(Debug)]
 pub(super) struct Inputs {
     parameters: Vec<String>,

@@ -34,7 +34,7 @@ const EXAMPLE: &str = "# HELP nightshift_queue_tasks Tasks that could run (ready
 #[derive(Debug)]
 pub struct Scrape {
     good_until: Mutex<Option<Duration>>,
-    /// What lies on disks of this machine, and where.
+    /// Files and folders of the service on this machine's disks.
     disks: Vec<(&'static str, PathBuf)>,
 }
 

@@ -1,9 +1,9 @@
 //! The document in the words of OpenAPI 3.0, for tools that read no later version.
 //!
-//! What 3.0 cannot say is left out: webhooks, names of scopes, rules for the keys of maps, and what the
-//! text of an event stream holds. What stands beside a `$ref` goes around it, since 3.0 passes it over
-//! there. Null is said by `nullable`, which needs a type beside it: that of the schema which is named, or,
-//! if it is but a text, all of it.
+//! Version 3.0 has no words for webhooks, names of scopes, rules for the keys of maps, and the schema of an
+//! event stream's text: these are left out. Members beside a `$ref` are put around it, since 3.0 passes
+//! them over there. Null is said by `nullable`, which needs a type beside it: that of the schema which is
+//! named, or, if that is but a text, all of it.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi as Document;
@@ -32,7 +32,7 @@ pub fn convert(document: &Document) -> Value {
 /// Schemas by name, as they were.
 type Schemas = Map<String, Value>;
 
-/// What holds values of the API, in which nothing means what it means in a schema.
+/// Members that hold values of the API: in these, no word has the meaning that it has in a schema.
 const VALUES: [&str; 4] = ["example", "examples", "default", "enum"];
 /// Words that 3.0 does not have.
 const UNKNOWN: [&str; 4] =

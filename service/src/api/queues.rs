@@ -74,7 +74,7 @@ pub(super) async fn get_queue(
 
 /// Pause, resume or limit a queue
 ///
-/// What is left out stays as it is; what runs goes on.
+/// A member that is left out stays as it is. Tasks that run go on.
 #[utoipa::path(
     tag = "queues",
     operation_id = "update_queue",

@@ -89,7 +89,7 @@ pub async fn around<B: MessageBody + 'static>(
     .await
 }
 
-/// Puts an answered request into the log. Who asked is only known if somebody was let in.
+/// Puts an answered request into the log. The caller is known only if the request was let in.
 fn log(answer: &ServiceResponse<Sending>, route: Option<&str>, begun: Instant) {
     let request = answer.request();
     let extensions = request.extensions();
@@ -114,7 +114,7 @@ fn log(answer: &ServiceResponse<Sending>, route: Option<&str>, begun: Instant) {
 fn task_id(answer: &ServiceResponse<Sending>, route: Option<&str>) -> Option<String> {
     let route = route?;
     if route.starts_with("/tasks/{id}") {
-        // What is none may be anything, and as long as a path may be.
+        // A text that is no id may be as long as a path, and hold anything.
         let id: Uuid = answer.request().match_info().get("id")?.parse().ok()?;
         return Some(id.to_string());
     }
@@ -134,8 +134,8 @@ fn is_stopping(request: &ServiceRequest) -> bool {
     state.is_some_and(|state| state.stopping.is_cancelled())
 }
 
-/// Whether caches may keep the answer. What is about tasks changes all the time, and may hold tokens
-/// of leases, secrets, and what tasks were given.
+/// Whether caches may keep the answer. Answers about tasks change all the time, and may hold tokens of
+/// leases, secrets, and arguments of tasks.
 fn may_be_kept(route: Option<&str>) -> bool {
     route.is_some_and(|route| route == "/openapi.json" || docs::is_at(route))
 }

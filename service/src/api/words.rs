@@ -1,4 +1,4 @@
-//! What is wrong with a value, in JSON's words: serde's errors speak of the types of the code that
+//! Says in JSON's words why a value is wrong: serde's errors speak of the types of the code that
 //! reads it, and those of parameters do not even name the parameter.
 
 use nightshift_openapi::ErrorCode;
@@ -20,7 +20,7 @@ pub(super) fn of_body(error: &serde_json::Error, pointer: &str, code: ErrorCode)
     format!("{said}{place}")
 }
 
-/// What the parser says where no value begins.
+/// The parser's words where no value begins.
 const NO_VALUE: &str = "expected value";
 
 pub(super) fn says_no_value(error: &serde_json::Error) -> bool {
@@ -52,7 +52,7 @@ fn wrong_value(name: &str, message: &str) -> Option<String> {
     Some(format!("{name} must be {words}, not `{found}`"))
 }
 
-/// What is wanted.
+/// The wanted kind of value.
 fn kind(wanted: &str) -> &str {
     match wanted {
         "f32" | "f64" => "a number",
@@ -70,7 +70,7 @@ fn kind(wanted: &str) -> &str {
     }
 }
 
-/// What was found.
+/// The value that was found.
 fn value(found: &str) -> String {
     match found {
         "sequence" => return "an array".to_owned(),
@@ -86,7 +86,7 @@ fn value(found: &str) -> String {
     }
 }
 
-/// What is wrong with the fields of an object, or with the text.
+/// An error of an object's fields, or of the text.
 fn wrong_text(message: &str) -> String {
     let field = |start: &str| message.strip_prefix(start)?.strip_suffix('`');
     if let Some(field) = field("missing field `") {

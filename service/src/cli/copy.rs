@@ -19,8 +19,8 @@ use crate::{
 /// Copy everything into an empty database of either engine, while no service runs.
 ///
 /// Both sides are compared row by row before the copy counts; until then, the target stays empty. Run
-/// it as the user, and into PostgreSQL as the role, that the service will have. What root makes of an
-/// SQLite database belongs to the owner of its folder.
+/// it as the user, and into PostgreSQL as the role, that the service will have. Files of an SQLite
+/// database that root makes belong to the owner of their folder.
 #[derive(Args)]
 pub(super) struct Copy {
     /// sqlite://PATH or postgres://..., which stays as it is

@@ -62,7 +62,7 @@ pub(super) struct Enqueue {
     #[arg(long)]
     idempotency_key: Option<String>,
     /// Wait until the task has ended, or so long (seconds, or 90s, 5m, 1h); the exit status tells how it
-    /// ended. What comes next is taken for the time, so write this after the task's path and arguments
+    /// ended. The next word is taken for the time, so write this after the task's path and arguments
     #[arg(
         long,
         value_name = "TIME",

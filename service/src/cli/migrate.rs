@@ -8,8 +8,8 @@ use crate::{config::Config, store};
 
 /// Bring the database's schema up to date, and stop.
 ///
-/// Run it as the user, and the role of PostgreSQL, that the service has. What root makes of an SQLite
-/// database belongs to the owner of its folder.
+/// Run it as the user, and the role of PostgreSQL, that the service has. Files of an SQLite database that
+/// root makes belong to the owner of their folder.
 #[derive(Args)]
 pub(super) struct Migrate {
     #[command(flatten)]

@@ -19,7 +19,7 @@ const EXPLAIN_PERIOD: Duration = Duration::from_secs(2);
 /// Exit status after Ctrl-C, as shells show it for a program that SIGINT ends.
 const INTERRUPTED: u8 = 130;
 
-/// What came of it.
+/// How a wait ended.
 pub(super) enum Waited {
     Ended,
     /// The task has not ended; the exit status that says so.

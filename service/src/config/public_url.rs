@@ -21,7 +21,7 @@ impl Config {
         .map(Some)
     }
 
-    /// What answers say of the service's own address.
+    /// The service's own address, as answers say it.
     pub fn home(&self) -> anyhow::Result<Home> {
         Ok(Home::new(self.parsed_public_url()?.as_ref()))
     }

@@ -124,7 +124,7 @@ impl Sources {
         for (name, path) in &mut config.plugin_directories {
             anchor(&format!("plugin_directories.{name}"), path);
         }
-        // What is no path is refused later.
+        // A URL without a path is refused later.
         if let Ok(DatabaseUrl::Sqlite(mut path)) = config.database_url.parse() {
             anchor("database_url", &mut path);
             config.database_url = format!("sqlite://{}", path.display());

@@ -121,7 +121,7 @@ pub(super) struct Families {
     pub(super) process: ProcessFamilies,
 }
 
-/// What the system knows of the process.
+/// The process as the system sees it.
 #[derive(Default)]
 pub(super) struct ProcessFamilies {
     cpu: Counter<f64, AtomicU64>,

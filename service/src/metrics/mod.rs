@@ -72,7 +72,7 @@ pub struct Present {
     /// By what kind they are: the bytes taken, and how many may be.
     pub payload_memory: [(&'static str, usize, usize); 3],
     pub database_usable: bool,
-    /// What lies on the disks that were found, and the bytes that are free there.
+    /// Names of files and folders, and the bytes that are free on their disks.
     pub disks: Vec<(&'static str, u64)>,
 }
 

@@ -1,4 +1,4 @@
-//! What the system knows of this process.
+//! This process as the system sees it.
 
 use std::time::Duration;
 

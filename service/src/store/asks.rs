@@ -43,7 +43,7 @@ pub(super) struct Ask {
     pub(super) at: Timestamp,
 }
 
-/// What this process knows.
+/// The asks that this process knows of.
 #[derive(Debug)]
 pub(super) struct Asks {
     clock: Arc<dyn Clock>,
@@ -276,7 +276,7 @@ fn trim(tx: &mut Tx<'_>, executor_id: i64) -> Result<()> {
     Ok(())
 }
 
-/// What was written down of an executor. A row that cannot be read says nothing.
+/// The asks of an executor that were written down. A row that cannot be read is left out.
 pub(super) fn load(link: &mut Link<'_>, executor: ExecutorId) -> Result<Vec<Ask>> {
     let rows =
         asks::table.filter(asks::executor_id.eq(executor.0)).select((asks::queues, asks::asked_at));

@@ -25,7 +25,7 @@ use crate::{
     memory::TASK_BYTES,
 };
 
-/// What this process alone knows.
+/// Things that this process alone knows.
 pub(super) struct Here<'a, L> {
     pub(super) now: Timestamp,
     pub(super) lack: L,

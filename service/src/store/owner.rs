@@ -1,4 +1,5 @@
-//! Who will own what a command makes: the service is to be able to use it, and may be somebody else.
+//! The owner of files and tables that a command makes: the service has to be able to use them, and may
+//! run as another user or role.
 
 use std::{
     fs::File,

@@ -200,8 +200,7 @@ pub(super) fn open_visitor(database: &Database, guard: &Guard) -> anyhow::Result
     })
 }
 
-/// What may be done about an SQLite file that cannot be used, after a colon; nothing where nobody
-/// knows.
+/// Advice on an SQLite file that cannot be used, after a colon; empty for an unknown error.
 pub(super) fn advice(error: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|words| error.contains(words));
     if says(&["not a database"]) {

@@ -67,7 +67,7 @@ pub(super) struct Effects {
     pub(super) swept: bool,
     /// What metrics count.
     pub(super) observations: Vec<Observation>,
-    /// What the log says.
+    /// Changes of executors' circuits, for the log.
     pub(super) turns: Vec<Turn>,
 }
 

@@ -11,7 +11,7 @@ use diesel::{
 
 use super::{error::Result, link::Link};
 
-/// What whoever looks after the database wants to know.
+/// Figures for the person who looks after the database.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Upkeep {
     pub bytes: u64,

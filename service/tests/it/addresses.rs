@@ -1,5 +1,4 @@
-//! What answers say of addresses holds below any path of a proxy, and is kept by no cache that ought
-//! not to.
+//! Addresses in answers hold below any path of a proxy, and no cache keeps an answer that it ought not to.
 
 use reqwest::redirect::Policy;
 use serde_json::Value;

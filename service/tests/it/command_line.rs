@@ -70,7 +70,7 @@ async fn one_idea_has_one_word_and_others_are_understood() {
     }
 }
 
-/// What takes colours: a terminal, of somebody who has nothing against them.
+/// Colours go to a terminal only, and not if the user forbids them.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_color_is_obeyed() {
     const IN_A_TERMINAL: &str = "import pty, sys; pty.spawn(sys.argv[1:])";

@@ -166,7 +166,7 @@ fn the_document_for_older_tools_has_no_newer_words() {
             _ => {}
         }
     }
-    // What may be null there, may be null here.
+    // The same members may be null.
     let task = &older["components"]["schemas"]["Task"]["properties"];
     assert_eq!(
         (&task["executor"]["type"], &task["executor"]["nullable"]),

@@ -73,7 +73,7 @@ async fn a_new_certificate_is_shown_without_a_restart() {
     health(&app, &before).await.expect("open connections go on");
 }
 
-/// What the doctor says of the certificate.
+/// The doctor's words on the certificate.
 async fn examined(folder: &Path) -> (String, String) {
     let mut command = binary();
     command.args(["doctor", "--json", "--tls-certificate", "cert.pem", "--tls-key", "key.pem"]);

@@ -1,4 +1,4 @@
-//! What an operation does not take is refused by all of them, as the document has them.
+//! Each operation refuses inputs that the document does not give it.
 
 use serde_json::Value;
 

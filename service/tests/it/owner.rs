@@ -1,4 +1,4 @@
-//! What commands make belongs to whom the service is.
+//! Files and tables that commands make belong to the service's user and role.
 
 use std::{
     fs,

@@ -1,5 +1,4 @@
-//! What is wrong with a request is said in the words of who sent it, with the place, and with what to
-//! do about it.
+//! A problem says in the caller's words what is wrong with a request, where, and what to do about it.
 
 use nightshift_client::types::ErrorCode;
 use serde_json::Value;

@@ -61,7 +61,7 @@ async fn commands_read_the_variables_that_systemd_gives_the_service() {
     assert_eq!(setting(&report, "http_workers"), (&Value::from(3), source.as_str()));
     assert_eq!(setting(&report, "attempts_max").0, &Value::from(7));
     assert_eq!(setting(&report, "log").1, "default");
-    // What is typed is meant.
+    // A flag goes before the file.
     let other = format!("sqlite://{}", folder.path().join("other.db").display());
     let report = doctor(&elsewhere, &[&config[..], &["--database-url", &other]].concat()).await;
     assert_eq!(setting(&report, "database_url").1, "flag --database-url");

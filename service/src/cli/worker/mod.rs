@@ -33,8 +33,8 @@ const STOP_LONGER: Duration = Duration::from_secs(5);
 ///
 /// Exit status 0: the task succeeded. 65: it failed, and trying again is of no use. Any other,
 /// or a signal: it failed, with the last line on standard error as the error's message, and the
-/// last lines as its traceback. A cancelled task's command gets SIGTERM, and SIGKILL later. What a
-/// command leaves running is killed. Of variables that begin with NIGHTSHIFT_ it inherits
+/// last lines as its traceback. A cancelled task's command gets SIGTERM, and SIGKILL later. Processes that
+/// a command leaves running are killed. Of variables that begin with NIGHTSHIFT_ it inherits
 /// NIGHTSHIFT_SERVER alone, so no token.
 ///
 /// SIGTERM, SIGINT or SIGHUP: take no more tasks, wait for what runs, and stop with status 0. A
