@@ -15,7 +15,7 @@ use crate::{
     disk,
     domain::{Timestamp, executor::Executor, queue::QueueState},
     memory::Lane,
-    metrics::{CONTENT_TYPE, Present, QueueSnapshot, Snapshot},
+    metrics::{CONTENT_TYPE, ExecutorSnapshot, Present, QueueSnapshot, Snapshot},
     store::{self, Store, Upkeep},
 };
 
@@ -118,13 +118,14 @@ async fn ask(state: &State) -> Option<Duration> {
 
 async fn snapshot(store: &Store, now: Timestamp) -> store::Result<Snapshot> {
     let queues = store.queues().await?.into_iter().map(|queue| shown(queue, now)).collect();
-    let executors = store.executors().await?;
+    let (executors, asked_at) = (store.executors().await?, store.asked_at().await?);
     // Also while a probe is out: nobody knows yet that all is well.
-    let held = |executor: &Executor| executor.circuit.held_until.is_some();
-    let executors = executors
-        .into_iter()
-        .map(|executor| (executor.registration.name.to_string(), held(&executor)))
-        .collect();
+    let shown_executor = |executor: Executor| ExecutorSnapshot {
+        name: executor.registration.name.to_string(),
+        held: executor.circuit.held_until.is_some(),
+        asked_at: asked_at.get(&executor.id).copied(),
+    };
+    let executors = executors.into_iter().map(shown_executor).collect();
     let Upkeep { bytes, dead_rows, oldest_transaction } = store.upkeep().await?;
     Ok(Snapshot { queues, executors, database_bytes: bytes, dead_rows, oldest_transaction })
 }

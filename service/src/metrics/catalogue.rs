@@ -60,6 +60,8 @@ catalogue! {
         "Attempts that ended: successful, failed, rejected, trap, timeout, lost, unreachable, handed_back, cancelled";
     CIRCUIT_OPEN Gauge "nightshift_executor_circuit_open" ["executor"]
         "1 while an executor gets no tasks because deliveries to it failed";
+    WORKER_SEEN Gauge "nightshift_executor_worker_seen_timestamp_seconds" ["executor"]
+        "When a worker of the executor asked for tasks last, in seconds since 1970; missing if none has; up to 20 s late of workers that ask another process";
     CALLS_IN_FLIGHT Gauge "nightshift_executor_calls_in_flight" ["executor"]
         "Calls of the executor, or runs of its plugin, that this process waits for";
     BATCH_COMMANDS Histogram "nightshift_writer_batch_commands" []

@@ -101,6 +101,7 @@ pub(super) struct Families {
     pub(super) attempt_duration: Histograms<Worked>,
     pub(super) attempts: Family<Attempted, Counter>,
     pub(super) circuit_open: Family<Named, Gauge>,
+    pub(super) worker_seen: Family<Named, Gauge>,
     pub(super) calls_in_flight: Family<Named, Gauge>,
     pub(super) batch_commands: Histogram,
     pub(super) commit_duration: Histogram,
@@ -173,6 +174,7 @@ impl Families {
             attempt_duration: Family::new_with_constructor(by_task),
             attempts: Family::default(),
             circuit_open: Family::default(),
+            worker_seen: Family::default(),
             calls_in_flight: Family::default(),
             batch_commands: Histogram::new(BATCH_COMMANDS),
             commit_duration: Histogram::new(COMMIT_SECONDS),
@@ -206,6 +208,7 @@ impl Families {
         add(registry, &catalogue::ATTEMPT_DURATION, &self.attempt_duration);
         add(registry, &catalogue::ATTEMPTS, &self.attempts);
         add(registry, &catalogue::CIRCUIT_OPEN, &self.circuit_open);
+        add(registry, &catalogue::WORKER_SEEN, &self.worker_seen);
         add(registry, &catalogue::CALLS_IN_FLIGHT, &self.calls_in_flight);
         add(registry, &catalogue::BATCH_COMMANDS, &self.batch_commands);
         add(registry, &catalogue::COMMIT_DURATION, &self.commit_duration);

@@ -42,8 +42,7 @@ pub struct Metrics {
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     pub queues: Vec<QueueSnapshot>,
-    /// Names, and whether each is held because deliveries failed.
-    pub executors: Vec<(String, bool)>,
+    pub executors: Vec<ExecutorSnapshot>,
     pub database_bytes: u64,
     pub dead_rows: u64,
     /// For how long a transaction has been open that keeps them.
@@ -60,6 +59,16 @@ pub struct QueueSnapshot {
     pub paused: bool,
     /// For how long the oldest task has been able to run, if there is one.
     pub oldest: Option<Duration>,
+}
+
+/// How it goes with one executor.
+#[derive(Clone, Debug)]
+pub struct ExecutorSnapshot {
+    pub name: String,
+    /// Deliveries to it failed.
+    pub held: bool,
+    /// When a worker has asked for its tasks last, if one has.
+    pub asked_at: Option<Timestamp>,
 }
 
 /// What this process knows of itself at the moment.
@@ -170,9 +179,19 @@ impl Metrics {
         families.database_size.set(i64::try_from(snapshot.database_bytes).unwrap_or(i64::MAX));
         families.dead_rows.set(i64::try_from(snapshot.dead_rows).unwrap_or(i64::MAX));
         families.oldest_transaction.set(snapshot.oldest_transaction.as_secs_f64());
-        for (name, open) in &snapshot.executors {
-            let labels = Named { executor: self.executors.bounded(name) };
-            families.circuit_open.get_or_create(&labels).inc_by(i64::from(*open));
+        for executor in &snapshot.executors {
+            self.show_executor(executor);
+        }
+    }
+
+    /// Of executors without a name of their own, those that are held are added up, and the worker
+    /// that asked last is shown.
+    fn show_executor(&self, executor: &ExecutorSnapshot) {
+        let labels = Named { executor: self.executors.bounded(&executor.name) };
+        self.families.circuit_open.get_or_create(&labels).inc_by(i64::from(executor.held));
+        if let Some(asked_at) = executor.asked_at {
+            let seen = self.families.worker_seen.get_or_create(&labels);
+            seen.set(seen.get().max(asked_at.as_second()));
         }
     }
 
@@ -182,6 +201,7 @@ impl Metrics {
         self.families.queue_oldest.clear();
         self.families.queue_paused.clear();
         self.families.circuit_open.clear();
+        self.families.worker_seen.clear();
         self.families.database_size.set(0);
         self.families.dead_rows.set(0);
         self.families.oldest_transaction.set(0.0);

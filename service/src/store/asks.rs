@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use diesel::{prelude::*, upsert::excluded};
+use diesel::{dsl::max, prelude::*, upsert::excluded};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Notify;
@@ -109,6 +109,17 @@ impl Asks {
             .collect()
     }
 
+    /// When each executor was asked for last.
+    fn newest(&self) -> Vec<(ExecutorId, Timestamp)> {
+        let now = self.clock.now();
+        let known = self.known();
+        let newest = known.iter().filter_map(|(executor, of_executor)| {
+            let at = of_executor.values().map(|known| known.at(now)).max()?;
+            Some((*executor, at))
+        });
+        newest.collect()
+    }
+
     /// Those that were not written down since.
     fn unwritten(&self) -> Vec<Ask> {
         let now = self.clock.now();
@@ -171,6 +182,17 @@ impl Drop for Asking {
 }
 
 impl Store {
+    /// When a worker of each executor has asked for tasks last; those that none has asked for are
+    /// left out.
+    pub async fn asked_at(&self) -> Result<HashMap<ExecutorId, Timestamp>> {
+        let mut asked_at = self.read(|mut link| load_newest(&mut link)).await?;
+        for (executor, at) in self.asks.newest() {
+            let newest = asked_at.entry(executor).or_insert(at);
+            *newest = at.max(*newest);
+        }
+        Ok(asked_at)
+    }
+
     /// Writes down who asks: at once where that is new, at the end, else every now and then.
     pub async fn keep_asks(self, shutdown: CancellationToken) {
         loop {
@@ -274,6 +296,14 @@ fn trim(tx: &mut Tx<'_>, executor_id: i64) -> Result<()> {
         on_engine!(&mut tx.link, c => diesel::delete(old).execute(c))?;
     }
     Ok(())
+}
+
+fn load_newest(link: &mut Link<'_>) -> Result<HashMap<ExecutorId, Timestamp>> {
+    let rows =
+        asks::table.group_by(asks::executor_id).select((asks::executor_id, max(asks::asked_at)));
+    let rows: Vec<(i64, Option<i64>)> = on_engine!(link, c => rows.load(c))?;
+    let newest = |(executor, at): (i64, Option<i64>)| Some((ExecutorId(executor), nearest_time(at?)));
+    Ok(rows.into_iter().filter_map(newest).collect())
 }
 
 /// The asks of an executor that were written down. A row that cannot be read is left out.

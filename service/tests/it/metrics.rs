@@ -48,6 +48,8 @@ on_both_engines! {
         app.enqueue_with(TaskRequest { run_after: Some(later), ..in_queue("sky", "good") }).await;
         app.client.update_queue("night", &paused()).await.unwrap();
         app.enqueue_with(in_queue("night", "good")).await;
+        let crew = app.register_workers("crew", |r| r.task_paths = vec!["crew.*".to_owned()]);
+        assert!(crew.await.lease(1).await.is_empty());
 
         let samples = Samples::of(&app).await;
         let queue = |queue: &str, state: &str| {
@@ -119,6 +121,29 @@ on_both_engines! {
         assert_eq!(samples.get(&format!("nightshift_task_wait_seconds_sum{of_worker}")), 90.0);
         let took = format!("nightshift_attempt_duration_seconds_sum{of_worker}");
         assert_eq!(samples.get(&took), 20.0);
+    }
+
+    async fn a_scrape_shows_when_workers_asked_last(builder: App) {
+        let (builder, clock) = builder.with_manual_clock();
+        let app = builder.start();
+        let seen = |samples: &Samples, executor: &str| {
+            let labels = format!(r#"{{executor="{executor}"}}"#);
+            let name = format!("nightshift_executor_worker_seen_timestamp_seconds{labels}");
+            samples.0.get(&name).copied()
+        };
+        let crew = app.register_workers("crew", |_| {}).await;
+        app.register_workers("away", |_| {}).await;
+        assert!(crew.lease(1).await.is_empty());
+        let first = clock.now().as_second();
+        clock.advance(Duration::from_mins(10));
+        let samples = Samples::of(&app).await;
+        assert_eq!(seen(&samples, "crew"), Some(first as f64));
+        assert_eq!(seen(&samples, "away"), None);
+        assert!(crew.lease(1).await.is_empty());
+        let second = clock.now().as_second();
+        // The process after it has it from the database.
+        let app = app.stop().await.start();
+        assert_eq!(seen(&Samples::of(&app).await, "crew"), Some(second as f64));
     }
 
     async fn an_executor_that_is_away_has_an_open_circuit(builder: App) {
