@@ -6,9 +6,9 @@ use serde_json::json;
 use super::{ConfigFile, DatabaseFlag, output::Output, warn};
 use crate::{config::Config, store};
 
-/// Write the SQLite database to a new file, also while the service runs.
+/// Copy the SQLite database to a new file; the service may run meanwhile.
 ///
-/// Run it as the service's user, or as root: then the file belongs to the owner of its folder.
+/// Run it as the service's user, or as root: the file then gets the owner of its folder.
 #[derive(Args)]
 pub(super) struct Backup {
     /// The new file

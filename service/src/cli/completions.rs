@@ -1,21 +1,21 @@
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::{Cli, output::say};
+use super::{command, output::say};
 
-/// Print what a shell needs to complete commands and options.
+/// Print the completion script of a shell.
 #[derive(Args)]
 pub(super) struct Completions {
-    /// The shell that reads it
+    /// Shell to complete commands in
     shell: Shell,
 }
 
 impl Completions {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "nightshift", &mut script);
+        clap_complete::generate(self.shell, &mut command(), "nightshift", &mut script);
         say(String::from_utf8(script)?.trim_end())?;
         Ok(ExitCode::SUCCESS)
     }

@@ -16,17 +16,17 @@ use crate::{
     store::{self, Copied},
 };
 
-/// Copy everything into an empty database of either engine, while no service runs.
+/// Copy everything into an empty database of either engine; stop the service before.
 ///
-/// Both sides are compared row by row before the copy counts; until then, the target stays empty. Run
-/// it as the user, and into PostgreSQL as the role, that the service will have. Files of an SQLite
-/// database that root makes belong to the owner of their folder.
+/// The command compares both databases row by row before it commits; until then, the target stays
+/// empty. Run it as the user of the service, and into PostgreSQL as the role of the service. If
+/// root runs it, the files of an SQLite database get the owner of their folder.
 #[derive(Args)]
 pub(super) struct Copy {
-    /// sqlite://PATH or postgres://..., which stays as it is
+    /// Database to read: sqlite://PATH or postgres://...; it is not changed
     #[arg(long, value_name = "URL")]
     from: String,
-    /// sqlite://PATH or postgres://..., which has to be empty
+    /// Database to fill: sqlite://PATH or postgres://...; it must be empty
     #[arg(long, value_name = "URL")]
     to: String,
 }

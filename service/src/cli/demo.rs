@@ -34,10 +34,10 @@ const LOOK_PERIOD: Duration = Duration::from_millis(50);
 /// How long the whole demo may take.
 const DEMO_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Show a service, an executor in Python, a plugin and their tasks at work.
+/// Run a service, an executor in Python and a plugin, and show seven tasks.
 #[derive(Args)]
 pub(super) struct Demo {
-    /// Listen here [default: a free port of 127.0.0.1]
+    /// Address to listen on [default: a free port of 127.0.0.1]
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
@@ -45,7 +45,7 @@ pub(super) struct Demo {
         hide_default_value = true
     )]
     bind: Bind,
-    /// Stop when the tasks have ended; the exit status says whether all ended as they should
+    /// Stop when all tasks have ended; exit status 0 if each ended as expected
     #[arg(long)]
     ci: bool,
 }

@@ -17,7 +17,7 @@ use super::{
 /// Enqueue a task.
 #[derive(Args)]
 pub(super) struct Enqueue {
-    /// The work's name, such as myapp.tasks.extract_sources
+    /// Name of the work, such as myapp.tasks.extract_sources
     task_path: String,
     /// Positional arguments: JSON, or else text
     #[arg(allow_negative_numbers = true)]
@@ -25,44 +25,45 @@ pub(super) struct Enqueue {
     /// All positional arguments as one JSON array
     #[arg(long, value_name = "JSON", conflicts_with = "arguments")]
     args: Option<String>,
-    /// A keyword argument, as name=value; the value is JSON, or else text
+    /// Keyword argument, as name=value; the value is JSON, or else text; may be repeated
     #[arg(long, value_name = "NAME=VALUE", conflicts_with = "kwargs")]
     kwarg: Vec<String>,
     /// All keyword arguments as one JSON object
     #[arg(long, value_name = "JSON")]
     kwargs: Option<String>,
-    /// The queue to wait in [default: default]
+    /// Queue of the task [default: default]
     #[arg(long, alias = "queue-name", value_name = "NAME")]
     queue: Option<String>,
-    /// -100 to 100; the highest runs first [default: 0]
+    /// Priority from -100 to 100; higher runs first [default: 0]
     #[arg(long, allow_negative_numbers = true)]
     priority: Option<i64>,
-    /// Not before this time (RFC 3339), or this much later (90s, 10m, 2h)
+    /// Earliest start: a time (RFC 3339), or a delay from now (90s, 10m, 2h)
     #[arg(long, value_name = "TIME")]
     run_after: Option<String>,
-    /// Fail if still waiting at this time, or this much later
+    /// Latest start: the task fails if it still waits at this time (RFC 3339), or after this delay
     #[arg(long, value_name = "TIME")]
     expires_at: Option<String>,
-    /// How long one attempt may take: seconds, or 90s, 10m, 2h
+    /// Longest time of one attempt: seconds, or 90s, 10m, 2h
     #[arg(long, value_name = "TIME", value_parser = duration)]
     timeout: Option<Duration>,
-    /// How often to try in all
+    /// Largest number of attempts
     #[arg(long)]
     max_attempts: Option<i64>,
-    /// A label, as key=value
+    /// Label, as key=value; may be repeated
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// The task's id, which makes the command safe to repeat
+    /// Id of the task (a UUID); repeating the command with the same id enqueues no second task
     #[arg(long)]
     id: Option<Uuid>,
-    /// Do not enqueue while a task with this key waits or runs
+    /// Refuse the task while another one with this key waits or runs
     #[arg(long)]
     unique_key: Option<String>,
-    /// Makes the command safe to repeat without choosing an id
+    /// Repeating the command with the same key enqueues no second task
     #[arg(long)]
     idempotency_key: Option<String>,
-    /// Wait until the task has ended, or so long (seconds, or 90s, 5m, 1h); the exit status tells how it
-    /// ended. The next word is taken for the time, so write this after the task's path and arguments
+    /// Wait for the task's end, without a limit or for this time (seconds, or 90s, 5m, 1h); the
+    /// exit status tells how the task ended. Write --wait after the task's path and arguments,
+    /// since it takes the next word as its time
     #[arg(
         long,
         value_name = "TIME",

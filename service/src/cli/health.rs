@@ -12,13 +12,13 @@ use super::{
 };
 use crate::telemetry;
 
-/// Ask the service whether it is ready: exit status 0 if it is, else 1.
+/// Check whether the service is ready: exit status 0 if it is, else 1.
 ///
-/// 1 is also for a service that cannot be asked: the health checks of containers know no other status
-/// than these two.
+/// The status is 1, too, if the service does not answer: container health checks allow only 0 and
+/// 1.
 #[derive(Args)]
 pub(super) struct Health {
-    /// How long the answer may take: seconds, or 500ms, 1m
+    /// Longest time to wait for the answer: seconds, or 500ms, 1m
     #[arg(long, value_name = "TIME", default_value = "5", value_parser = duration)]
     timeout: Duration,
 }

@@ -1,20 +1,20 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
-use clap::{Args, CommandFactory};
+use clap::Args;
 
-use super::Cli;
+use super::command;
 
 /// Write manual pages of all commands into a directory.
 #[derive(Args)]
 pub(super) struct Man {
-    /// Where the pages go; it has to exist
+    /// Existing directory for the pages
     directory: PathBuf,
 }
 
 impl Man {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        clap_mangen::generate_to(Cli::command(), &self.directory).with_context(|| {
+        clap_mangen::generate_to(command(), &self.directory).with_context(|| {
             format!("the manual pages cannot be written to {}", self.directory.display())
         })?;
         Ok(ExitCode::SUCCESS)

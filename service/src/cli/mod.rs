@@ -28,7 +28,7 @@ mod worker;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use nightshift_client::{Client, Retry};
 
 use self::{
@@ -43,6 +43,24 @@ use crate::{
 /// Where a service listens that nobody told otherwise.
 const SERVER: &str = "http://127.0.0.1:8700";
 
+/// Where help texts list the options of all commands, behind a command's own.
+const GLOBAL_OPTIONS: &str = "Global options";
+/// Commands that never speak to a running service. `doctor` does, if one runs.
+const WITHOUT_SERVICE: [&[&str]; 12] = [
+    &["serve"],
+    &["demo"],
+    &["migrate"],
+    &["copy"],
+    &["backup"],
+    &["openapi"],
+    &["completions"],
+    &["man"],
+    &["executor", "check"],
+    &["plugin", "check"],
+    &["plugin", "new"],
+    &["plugin", "run"],
+];
+
 /// Exit status of a command that could not do its work.
 const FAILURE: u8 = 2;
 /// How the service calls itself to compile a plugin. It is none of the commands, or shells would offer
@@ -51,32 +69,35 @@ const COMPILE_PLUGIN: &str = "compile-plugin";
 
 /// Background tasks for any web stack over plain HTTP.
 ///
-/// Exit status: 0 the task succeeded, 1 it failed or was cancelled, 2 the command could not do
-/// its work, 3 the task has not ended, 130 Ctrl-C ended the wait for it, 141 nobody reads its output
-/// any more.
+/// Exit status: 0 the task succeeded, 1 it failed or was cancelled, 2 the command could not do its
+/// work, 3 the task has not ended, 130 Ctrl-C ended the wait for it, 141 the reader of its output
+/// closed the pipe.
 #[derive(Parser)]
 #[command(name = "nightshift", version, about, max_term_width = 100)]
 struct Cli {
-    /// The service that the client commands speak to
+    /// Address of the service
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL_OPTIONS,
         env = "NIGHTSHIFT_SERVER",
         default_value = SERVER,
         value_name = "URL"
     )]
     server: String,
-    /// What the service asks for, rather in the environment, where other users do not see it
+    /// Access token. Prefer NIGHTSHIFT_TOKEN: other users of the machine can see command-line
+    /// arguments
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL_OPTIONS,
         env = "NIGHTSHIFT_TOKEN",
         hide_env_values = true,
         value_name = "TOKEN"
     )]
     token: Option<String>,
-    /// Print JSON, for programs
-    #[arg(long, global = true)]
+    /// Print JSON for programs
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -86,25 +107,25 @@ struct Cli {
 enum Command {
     /// Run the service
     Serve(serve::Serve),
-    /// Show a service, an executor in Python, a plugin and their tasks at work
+    /// Run a service, an executor in Python and a plugin, and show seven tasks
     Demo(demo::Demo),
-    /// Say whether settings, database, disk, service and executors are in order
+    /// Check settings, database, disk, service and executors
     Doctor(doctor::Doctor),
-    /// Bring the database's schema up to date, and stop
+    /// Bring the database's schema up to date
     Migrate(migrate::Migrate),
-    /// Copy everything into an empty database of either engine, while no service runs
+    /// Copy everything into an empty database of either engine; stop the service before
     Copy(copy::Copy),
-    /// Write the SQLite database to a new file, also while the service runs
+    /// Copy the SQLite database to a new file; the service may run meanwhile
     Backup(backup::Backup),
     /// Print the OpenAPI document
     Openapi(openapi::OpenApi),
-    /// Print what a shell needs to complete commands and options
+    /// Print the completion script of a shell
     Completions(completions::Completions),
     /// Write manual pages of all commands into a directory
     Man(man::Man),
-    /// Ask the service whether it is ready: exit status 0 if it is, else 1
+    /// Check whether the service is ready: exit status 0 if it is, else 1
     Health(health::Health),
-    /// Take tasks of an executor and run a command for each
+    /// Lease tasks of an executor and run a command for each
     Worker(worker::Worker),
     #[command(flatten)]
     Client(ClientCommand),
@@ -128,7 +149,7 @@ enum ClientCommand {
     Enqueue(enqueue::Enqueue),
     /// Show a task
     Get(tasks::OneWaiting),
-    /// Show how a task ended
+    /// Show a task's result, or its errors
     Result(tasks::OneWaiting),
     /// Cancel tasks
     Cancel(tasks::Cancel),
@@ -137,40 +158,40 @@ enum ClientCommand {
     /// Delete finished tasks
     #[command(aliases = ["remove", "revoke"])]
     Delete(tasks::Several),
-    /// Say why a task is where it is
+    /// Explain why a task waits, runs or has ended
     Explain(tasks::One),
-    /// Show what a task's executors logged
+    /// Show a task's log lines
     Logs(tasks::One),
-    /// Show what happens to a task until its end, or to all tasks
+    /// Follow a task until it ends, or follow all tasks
     Watch(watch::Watch),
-    /// Show queues and running tasks, as they change
+    /// Show queues and running tasks, and update them as they change
     Top(top::Top),
     /// List tasks, newest first
     List(tasks::List),
-    /// Register, list and forget executors
+    /// Register, change, list and delete executors
     #[command(subcommand)]
     Executor(executor::ExecutorCommand),
-    /// Install, list, try and forget plugins
+    /// Install, list, try and delete plugins
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Show, pause, resume and limit queues
     #[command(subcommand)]
     Queue(queue::QueueCommand),
-    /// Make, list and delete tokens
+    /// Create, list and delete tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
-    /// Show who did what, newest first
+    /// List administrative changes and the tokens that made them, newest first
     Audit(token::Audit),
     /// Count tasks by status and queue
     Stats,
-    /// Delete tasks that ended long ago
+    /// Delete finished tasks that are older than the retention time
     Prune(service::Prune),
 }
 
 /// Where the settings are.
 #[derive(clap::Args)]
 struct ConfigFile {
-    /// Read settings from this file instead of nightshift.toml
+    /// File to read settings from, instead of nightshift.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -178,7 +199,7 @@ struct ConfigFile {
 /// Which database, for commands that need no other setting.
 #[derive(clap::Args, serde::Serialize)]
 struct DatabaseFlag {
-    /// sqlite://PATH or postgres://... [default: sqlite://nightshift.db]
+    /// Database: sqlite://PATH or postgres://... [default: sqlite://nightshift.db]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     database_url: Option<String>,
@@ -192,7 +213,10 @@ pub fn main() -> ExitCode {
             CompilePlugin::parse_from(std::env::args_os().skip(1));
         return compile_main(&cache, Bounds { seconds, mib }).unwrap_or_else(|error| fail(&error));
     }
-    let cli = Cli::parse();
+    let cli = match Cli::from_arg_matches(&command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
@@ -202,6 +226,31 @@ pub fn main() -> ExitCode {
     runtime.shutdown_background();
     telemetry::flush();
     code
+}
+
+/// The whole command line. A command that needs no service neither shows nor takes `--server` and
+/// `--token`.
+fn command() -> clap::Command {
+    let refuse = |path: &[&str]| {
+        let message = format!("`nightshift {}` does not speak to a service", path.join(" "));
+        move |_: &str| Err::<String, _>(message.clone())
+    };
+    WITHOUT_SERVICE.iter().fold(Cli::command(), |all, path| {
+        let hidden = |id| Arg::new(id).long(id).hide(true).value_parser(refuse(path));
+        change(all, path, &|one| one.args([hidden("server"), hidden("token")]))
+    })
+}
+
+/// Changes the command at this path.
+fn change(
+    command: clap::Command,
+    path: &[&str],
+    with: &dyn Fn(clap::Command) -> clap::Command,
+) -> clap::Command {
+    match path {
+        [] => with(command),
+        [first, rest @ ..] => command.mut_subcommand(first, |one| change(one, rest, with)),
+    }
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {

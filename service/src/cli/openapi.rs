@@ -8,7 +8,7 @@ use crate::api;
 /// Print the OpenAPI document.
 #[derive(Args)]
 pub(super) struct OpenApi {
-    /// The version of OpenAPI; 3.0 is for tools that read no later one, and has no webhooks
+    /// OpenAPI version; 3.0 is for tools that cannot read 3.1, and has no webhooks
     #[arg(long, value_enum, default_value_t)]
     version: Version,
 }

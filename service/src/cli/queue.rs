@@ -11,15 +11,15 @@ use super::output::{Cell, Output, details, table};
 
 #[derive(Subcommand)]
 pub(super) enum QueueCommand {
-    /// List queues, by name
+    /// List queues by name
     List,
     /// Show a queue
     Get(Name),
-    /// Start none of its tasks
+    /// Start no more tasks of a queue; running ones go on
     Pause(Name),
-    /// Start its tasks again
+    /// Start tasks of a queue again
     Resume(Name),
-    /// Limit how many of its tasks run at once, over all executors
+    /// Limit how many tasks of a queue run at the same time, over all executors
     Limit(Limit),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Name {
 pub(super) struct Limit {
     /// The queue's name
     name: String,
-    /// How many, or none for no limit
+    /// Largest number of running tasks, or none for no limit
     #[arg(value_parser = parse_limit)]
     concurrency: Concurrency,
 }

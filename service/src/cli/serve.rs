@@ -14,9 +14,10 @@ use crate::{
 
 /// Run the service.
 ///
-/// SIGTERM, SIGINT or SIGHUP: start no more tasks, wait for what runs, hand back the rest, and stop
-/// with status 0. A second one ends the wait. Under nohup, SIGHUP is ignored. Status 2: it could not
-/// start, or one of its parts has ended and it has to be started again.
+/// On SIGTERM, SIGINT or SIGHUP the service starts no more tasks, waits for running attempts, hands
+/// back those that have not ended, and exits with status 0. A second signal ends the wait. Under
+/// nohup, SIGHUP is ignored. Exit status 2: the service could not start, or one of its parts failed
+/// and it has to be started again.
 #[derive(Args)]
 pub(super) struct Serve {
     #[command(flatten)]
@@ -28,63 +29,65 @@ pub(super) struct Serve {
 /// Settings that are often given by hand; each has its like in the file and the environment.
 #[derive(Args, Default, Serialize)]
 pub(super) struct Flags {
-    /// Listen here, or on a Unix socket, unix:/PATH [default: 127.0.0.1:8700]
+    /// Address to listen on, or a Unix socket as unix:/PATH [default: 127.0.0.1:8700]
     #[arg(long, value_name = "ADDRESS:PORT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     bind: Option<Bind>,
-    /// File with a token that has all rights
+    /// File that holds an access token with all rights
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     admin_token_file: Option<PathBuf>,
-    /// sqlite://PATH or postgres://... [default: sqlite://nightshift.db]
+    /// Database: sqlite://PATH or postgres://... [default: sqlite://nightshift.db]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) database_url: Option<String>,
-    /// How executors reach this service [default: http://BIND]
+    /// Address at which executors and clients reach this service [default: http://BIND]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     public_url: Option<String>,
-    /// Show this certificate (PEM) and speak HTTPS only
+    /// Certificate chain (PEM); the service then accepts HTTPS only
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_certificate: Option<PathBuf>,
-    /// The certificate's key (PEM)
+    /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     tls_key: Option<PathBuf>,
-    /// Names by which clients may call this service, beside localhost and that of the public URL
+    /// Host names by which clients may call this service, in addition to localhost and the host of
+    /// the public URL
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_hosts: Vec<String>,
-    /// Origins whose pages may use the API in a browser
+    /// Origins whose web pages may call the API
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     cors_origins: Vec<String>,
-    /// Trust these authorities (PEM), too, when executors are called
+    /// Certificate authorities (PEM) to trust for executors, in addition to the system's
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     executor_ca: Option<PathBuf>,
-    /// Call executors on these hosts, *.domains and networks only
+    /// Call executors only on these hosts, *.domains and networks
     #[arg(long, value_name = "HOST", value_delimiter = ',')]
     #[serde(skip_serializing_if = "Vec::is_empty")]
     executor_hosts_allowed: Vec<String>,
-    /// Encrypt executors' secrets with the keys of this file
+    /// File with the keys that encrypt executors' secrets
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     secrets_key_file: Option<PathBuf>,
-    /// How long running attempts may go on after SIGTERM [default: 25]
+    /// Time that running attempts have to end after SIGTERM [default: 25]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     shutdown_grace_seconds: Option<u64>,
-    /// How long requests are still taken after SIGTERM, for proxies in front [default: 0]
+    /// Time in which requests are still accepted after SIGTERM, so that a proxy can switch to
+    /// another replica [default: 0]
     #[arg(long, value_name = "SECONDS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     drain_seconds: Option<u64>,
-    /// Send traces there by OTLP over HTTP, http://HOST:4318 [default: nowhere]
+    /// OTLP receiver to send traces to over HTTP, such as http://HOST:4318 [default: no traces]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     otlp_endpoint: Option<String>,
-    /// Log as text for people or JSON for programs [default: text]
+    /// Format of the log: text for people, JSON for programs [default: text]
     #[arg(long, value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     log_format: Option<LogFormat>,

@@ -13,16 +13,16 @@ use super::{
     queue::queue_table,
 };
 
-/// Delete tasks that ended long ago
+/// Delete finished tasks that are older than the retention time
 #[derive(Args)]
 pub(super) struct Prune {
-    /// Only say what would be deleted
+    /// Report how many tasks would be deleted, and delete none
     #[arg(long)]
     dry_run: bool,
-    /// Keep successful and cancelled tasks so long [default: as the service is set]
+    /// Retention time of successful and cancelled tasks [default: the service's setting]
     #[arg(long, value_name = "SECONDS")]
     retention_seconds: Option<i64>,
-    /// Keep failed tasks so long [default: as the service is set]
+    /// Retention time of failed tasks [default: the service's setting]
     #[arg(long, value_name = "SECONDS")]
     retention_failed_seconds: Option<i64>,
 }

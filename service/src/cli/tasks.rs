@@ -35,7 +35,8 @@ pub(super) struct One {
 pub(super) struct OneWaiting {
     /// The task's id
     id: Uuid,
-    /// Wait so long for its end (seconds, or 90s, 5m, 1h); the exit status tells how it ended
+    /// Wait for the end of the task for this time (seconds, or 90s, 5m, 1h); the exit status tells
+    /// how it ended
     #[arg(long, value_name = "TIME", value_parser = duration)]
     wait: Option<Duration>,
 }
@@ -106,7 +107,7 @@ impl One {
 /// Names tasks.
 #[derive(Args)]
 pub(super) struct Several {
-    /// The tasks' ids; the exit status is 0 if each could be done
+    /// Ids of the tasks; the exit status is 0 if the command succeeded for each
     #[arg(required = true, value_name = "ID")]
     ids: Vec<Uuid>,
 }
@@ -156,7 +157,7 @@ impl Several {
 pub(super) struct Cancel {
     #[command(flatten)]
     tasks: Several,
-    /// End running attempts at once instead of giving their executors 10 seconds to stop
+    /// End running attempts at once; without --force, executors have 10 seconds to stop
     #[arg(long)]
     force: bool,
 }
@@ -204,7 +205,7 @@ pub(super) struct List {
     /// Only tasks of this queue
     #[arg(long, alias = "queue-name", value_name = "NAME")]
     queue: Option<String>,
-    /// Only tasks with this path, or, ending with *, with this prefix
+    /// Only tasks with this task path; a * at its end matches a prefix
     #[arg(long)]
     task_path: Option<String>,
     /// Only tasks of this executor
@@ -219,10 +220,10 @@ pub(super) struct List {
     /// Only tasks enqueued before this time (RFC 3339)
     #[arg(long, value_name = "TIME")]
     before: Option<Timestamp>,
-    /// So many tasks at most
+    /// Largest number of tasks to show
     #[arg(long, default_value_t = 20)]
     limit: u32,
-    /// Read on where another list ended
+    /// Continue a list: the cursor that the list before has printed
     #[arg(long)]
     cursor: Option<String>,
 }

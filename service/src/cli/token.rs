@@ -11,26 +11,26 @@ use super::output::{Cell, Output, table};
 
 #[derive(Subcommand)]
 pub(super) enum TokenCommand {
-    /// Make a token and show its secret, once
+    /// Create a token and print its secret once
     Create(Create),
-    /// List tokens, by name, revoked ones too
+    /// List tokens by name, deleted ones included
     List,
-    /// Let a token hold no more; it stays in the list
+    /// Make a token invalid; it stays in the list
     #[command(aliases = ["remove", "revoke"])]
     Delete(Name),
 }
 
 #[derive(Args)]
 pub(super) struct Create {
-    /// A name that no token has had
+    /// Name of the token; names of deleted tokens cannot be used again
     name: String,
-    /// What it is good for; give it again for more
+    /// Operations that the token allows; may be repeated
     #[arg(long = "scope", required = true, value_name = "SCOPE")]
     scopes: Vec<Scope>,
-    /// Bind it to tasks of this queue; give it again for more
+    /// Allow only tasks of this queue; may be repeated
     #[arg(long = "queue", alias = "queue-name", value_name = "NAME")]
     queue_names: Vec<String>,
-    /// When it stops to hold, such as 2027-01-01T00:00:00Z
+    /// End of its validity, such as 2027-01-01T00:00:00Z
     #[arg(long, value_name = "TIME")]
     expires_at: Option<Timestamp>,
 }
@@ -39,9 +39,9 @@ pub(super) struct Create {
 enum Scope {
     /// Enqueue, cancel, retry and delete tasks
     Enqueue,
-    /// Ask for everything there is to know
+    /// Read tasks, queues, executors, events and metrics
     Read,
-    /// Take tasks as a worker, and register executors of kind worker
+    /// Lease tasks as a worker, and register executors of kind worker
     Work,
     /// Everything
     Admin,
@@ -64,10 +64,10 @@ pub(super) struct Name {
     name: String,
 }
 
-/// Show who did what, newest first
+/// List administrative changes and the tokens that made them, newest first
 #[derive(Args)]
 pub(super) struct Audit {
-    /// How many entries
+    /// Largest number of entries to show
     #[arg(long, default_value_t = 100, value_name = "NUMBER")]
     limit: usize,
 }

@@ -28,7 +28,7 @@ const RUNNING_MAX: usize = 1_000;
 /// Rows for them.
 const ROWS: usize = 20;
 
-/// Show queues and running tasks, as they change, until Ctrl-C
+/// Show queues and running tasks, and update them as they change, until Ctrl-C
 #[derive(Args)]
 pub(super) struct Top {
     /// Show them once, and stop

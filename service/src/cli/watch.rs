@@ -19,10 +19,10 @@ use super::{
 
 const BAR_LENGTH: u64 = 1_000;
 
-/// Show what happens to a task until its end, or to all tasks
+/// Follow a task until it ends, or follow all tasks
 #[derive(Args)]
 pub(super) struct Watch {
-    /// The task's id; without it all tasks are watched, from now on
+    /// Id of the task; without it, all tasks are followed from now on
     id: Option<Uuid>,
     /// Only events of this type, such as task.finished
     #[arg(long = "type", value_name = "TYPE", conflicts_with = "id", value_parser = event_type)]
@@ -30,7 +30,7 @@ pub(super) struct Watch {
     /// Only tasks of this queue
     #[arg(long, alias = "queue-name", value_name = "NAME", conflicts_with = "id")]
     queue: Option<String>,
-    /// Only tasks with this path, or, ending with *, with this prefix
+    /// Only tasks with this task path; a * at its end matches a prefix
     #[arg(long, conflicts_with = "id")]
     task_path: Option<String>,
 }

@@ -122,3 +122,23 @@ async fn the_disk_is_blamed_only_where_it_may_be_the_cause() {
         assert!(!said.contains("disk") && !said.contains("room"), "{said}");
     }
 }
+
+/// A command's own options come first, and those of a service are offered where there is one.
+#[tokio::test(flavor = "multi_thread")]
+async fn help_offers_what_the_command_uses() {
+    let run = async |arguments: &[&str]| {
+        let output = Command::new(binary()).args(arguments).output().await.unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (_, help) = run(&["list", "--help"]).await;
+    let (own, global) = help.split_once("Global options:").unwrap();
+    assert!(own.contains("--cursor") && !own.contains("--server"), "{help}");
+    assert!(["--server", "--token", "--json"].iter().all(|one| global.contains(one)), "{help}");
+    for command in [&["migrate"][..], &["plugin", "run"], &["executor", "check"]] {
+        let (_, help) = run(&[command, &["--help"]].concat()).await;
+        assert!(!help.contains("--server") && !help.contains("--token"), "{help}");
+    }
+    let (code, refusal) = run(&["migrate", "--server", "http://127.0.0.1:1"]).await;
+    assert_eq!(code, Some(2));
+    assert!(refusal.contains("`nightshift migrate` does not speak to a service"), "{refusal}");
+}

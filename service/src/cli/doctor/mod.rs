@@ -22,10 +22,10 @@ use crate::{
 /// Exit status when something has failed.
 const FAILED: u8 = 1;
 
-/// Say whether settings, database, disk, service and executors are in order
+/// Check settings, database, disk, service and executors
 ///
-/// Shows each setting with where it comes from, and changes nothing. Exit status: 0 nothing has
-/// failed, 1 something has.
+/// Prints each setting and its source, and changes nothing. Exit status: 0 if no check failed, else
+/// 1.
 #[derive(Args)]
 pub(super) struct Doctor {
     #[command(flatten)]

@@ -24,14 +24,14 @@ pub(super) enum ExecutorCommand {
     List,
     /// Show an executor
     Get(Name),
-    /// Start none of its tasks
+    /// Start no more tasks of an executor; running ones go on
     Pause(Name),
-    /// Start its tasks again, and try it at once if it is held
+    /// Start tasks of an executor again; if it was held after failed deliveries, try it at once
     Resume(Name),
-    /// Forget an executor
+    /// Delete an executor
     #[command(aliases = ["remove", "revoke"])]
     Delete(Name),
-    /// Say whether an HTTP executor does what is asked of one; needs no service
+    /// Test whether an HTTP executor follows the protocol; needs no service
     Check(Box<check::Check>),
 }
 

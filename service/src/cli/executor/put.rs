@@ -12,69 +12,71 @@ use nightshift_client::{
 use super::{make_secret, show, variable};
 use crate::{cli::output::Output, entropy::Entropy};
 
-/// Of an executor that is registered, what is not said stays as it is.
+/// Options that are left out keep the settings of a registered executor.
 #[derive(Args)]
 pub(in crate::cli) struct Put {
     /// The executor's name
     name: String,
-    /// Where it is called; without it, and without --plugin, workers ask for a new one's tasks
+    /// Address to call for each task. A new executor without --url and without --plugin is of kind
+    /// worker: workers lease its tasks
     #[arg(long)]
     url: Option<String>,
-    /// The installed plugin that it runs
+    /// Installed plugin that runs the tasks
     #[arg(long, conflicts_with = "url")]
     plugin: Option<String>,
-    /// A task path that it serves: exact, by prefix (myapp.tasks.*), or all (*); in place of those
-    /// before [default: those that the plugin describes]
+    /// Task path that the executor serves: exact, a prefix (myapp.tasks.*), or all (*); may be
+    /// repeated; replaces all earlier ones [default: the paths that the plugin describes]
     #[arg(long)]
     task_path: Vec<String>,
-    /// whsec_ and the base64 of 24 to 64 bytes [default: the stored one; for a new executor that of
-    /// NIGHTSHIFT_SECRET, or else one is made and printed once]
+    /// Signing secret: whsec_ and the base64 of 24 to 64 bytes [default: the stored one; for a new
+    /// executor the value of NIGHTSHIFT_SECRET, or a new secret, which is printed once]
     #[arg(long)]
     secret: Option<String>,
     /// By its variable only.
     #[arg(long, hide = true, env = "NIGHTSHIFT_SECRET", hide_env_values = true)]
     secret_of_new: Option<String>,
-    /// The secret before, while it is being replaced
+    /// Old signing secret, to sign with both while the secret is replaced
     #[arg(long, requires = "secret")]
     previous_secret: Option<String>,
-    /// Take only that for its success which carries the task's id in the header nightshift-task-id
+    /// Treat an answer as success only if its header nightshift-task-id holds the task's id
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true,
         default_missing_value = "true")]
     echoes_task_id: Option<bool>,
-    /// MiB of memory that one run of the plugin may have [default: 128]
+    /// Memory limit of one run of the plugin, in MiB [default: 128]
     #[arg(long)]
     memory_mib: Option<i64>,
-    /// Let the plugin send HTTP requests to this host, too
+    /// Host that the plugin may send HTTP requests to, in addition to those granted before
     #[arg(long, value_name = "HOST[:PORT]")]
     grant_http: Vec<String>,
-    /// Let the plugin read this directory of the service's plugin_directories, too
+    /// Directory of the service's plugin_directories that the plugin may read, in addition to those
+    /// granted before
     #[arg(long, value_name = "NAME")]
     grant_directory: Vec<String>,
-    /// Set a variable in the plugin's environment
+    /// Environment variable of the plugin
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     grant_env: Vec<(String, String)>,
-    /// Take this host, directory or variable away
+    /// Host, directory or variable that the plugin loses
     #[arg(long, value_name = "NAME")]
     revoke: Vec<String>,
-    /// How many of its tasks may run at once [default: 10, or no limit for workers]
+    /// Largest number of tasks that run at the same time [default: 10; no limit for workers]
     #[arg(long)]
     concurrency: Option<i64>,
-    /// How long its lease lasts unless it is renewed [default: 30]
+    /// Length of a lease; an attempt that is not renewed for this time is lost [default: 30]
     #[arg(long)]
     lease_seconds: Option<i64>,
-    /// How long an attempt at its tasks may take
+    /// Longest time of one attempt, for tasks that set none
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<f64>,
-    /// How often its tasks are tried
+    /// Largest number of attempts, for tasks that set none
     #[arg(long)]
     max_attempts: Option<i64>,
-    /// Start nothing from now on
+    /// Start no tasks of the executor
     #[arg(long)]
     paused: bool,
-    /// Start again
+    /// Start tasks of a paused executor again
     #[arg(long, conflicts_with = "paused")]
     resume: bool,
-    /// Forget what was registered: what is not said gets its default
+    /// Replace the whole registration: options that are left out get their defaults
     #[arg(long)]
     reset: bool,
 }

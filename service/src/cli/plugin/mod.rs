@@ -22,22 +22,22 @@ const SHORT_DIGEST: usize = 12;
 
 #[derive(Subcommand)]
 pub(super) enum PluginCommand {
-    /// Install a component, in place of what runs under the name
+    /// Install a component as a new plugin, or as a new version of one
     Install(Install),
     /// List plugins
     List,
     /// Show a plugin, its tasks and its versions
     Get(Name),
-    /// Let the version run that was active before
+    /// Activate the version that was active before
     Rollback(Rollback),
-    /// Forget a plugin and the executor of its name
+    /// Delete a plugin and the executor of its name
     #[command(aliases = ["remove", "revoke"])]
     Delete(Name),
-    /// Say whether a component can be a plugin, and what it describes; needs no service
+    /// Check whether a component can be a plugin, and list its tasks; needs no service
     Check(check::Check),
-    /// Write what a new plugin begins with: the interface, and a template; needs no service
+    /// Write the interface and a template for a new plugin; needs no service
     New(new::New),
-    /// Run a task of a component here, without a service
+    /// Run a task of a component in this process; needs no service
     Run(run::Run),
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Name {
 pub(super) struct Install {
     /// The plugin's name
     name: String,
-    /// The component
+    /// File of the component (WASM)
     file: PathBuf,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Install {
 pub(super) struct Rollback {
     /// The plugin's name
     name: String,
-    /// The version, by its digest
+    /// Digest of the version to activate
     #[arg(long, value_name = "DIGEST")]
     to: Option<String>,
 }

@@ -21,10 +21,10 @@ const PYTHON_TASKS: &str = include_str!("template.py");
 pub(in crate::cli) struct New {
     /// The plugin's name
     name: PluginName,
-    /// In which language it is to be written; none: the interface alone
+    /// Language of the template; none writes the interface only
     #[arg(long, default_value = "python")]
     language: Language,
-    /// Where to write it [default: a folder of the plugin's name]
+    /// Folder to write to [default: the plugin's name]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }

@@ -23,34 +23,34 @@ const UNSUCCESSFUL: u8 = 1;
 pub(in crate::cli) struct Run {
     /// The component
     file: PathBuf,
-    /// The task to run
+    /// Path of the task to run
     task_path: String,
-    /// Positional arguments, a JSON array
+    /// Positional arguments, as a JSON array
     #[arg(long, default_value = "[]", value_name = "JSON")]
     args: Json,
-    /// Arguments by name, a JSON object
+    /// Keyword arguments, as a JSON object
     #[arg(long, default_value = "{}", value_name = "JSON")]
     kwargs: Json,
-    /// Let it send HTTP requests to this host
+    /// Host that the plugin may send HTTP requests to
     #[arg(long, value_name = "HOST[:PORT]")]
     http: Vec<HttpHost>,
-    /// Let it read a directory, as /data/NAME
+    /// Directory that the plugin may read, as /data/NAME
     #[arg(long, value_name = "NAME=PATH", value_parser = directory)]
     directory: Vec<Directory>,
-    /// Set a variable in its environment
+    /// Environment variable of the plugin
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     env: Vec<(String, String)>,
-    /// How much memory it may have
+    /// Memory limit, in MiB
     #[arg(long, default_value_t = MEMORY_MIB_DEFAULT, value_name = "MIB",
         value_parser = clap::value_parser!(u32).range(1..=4096))]
     memory_mib: u32,
-    /// How long it may take
+    /// Time limit
     #[arg(long, default_value = "300", value_name = "SECONDS", value_parser = timeout)]
     timeout: Duration,
-    /// Then run it so often more, without its words, and say how long a run takes
+    /// Then run it this many times more without output, and report the time per run
     #[arg(long, value_name = "TIMES")]
     repeat: Option<u32>,
-    /// Run so many at once meanwhile
+    /// Number of those runs at the same time
     #[arg(long, default_value_t = 1, requires = "repeat", value_name = "NUMBER")]
     at_once: usize,
 }

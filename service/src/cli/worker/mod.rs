@@ -22,47 +22,48 @@ use crate::{config::LogFormat, entropy::Entropy, shutdown::StopSignals, telemetr
 /// How much longer than it may take to stop a command has, before nothing waits for its end.
 const STOP_LONGER: Duration = Duration::from_secs(5);
 
-/// Take tasks and run a command for each.
+/// Lease tasks of an executor and run a command for each.
 ///
 /// The command gets {"args": [...], "kwargs": {...}} on standard input and NIGHTSHIFT_TASK_ID,
 /// NIGHTSHIFT_TASK_PATH, NIGHTSHIFT_ATTEMPT, NIGHTSHIFT_MAX_ATTEMPTS, NIGHTSHIFT_QUEUE_NAME,
-/// NIGHTSHIFT_DEADLINE, NIGHTSHIFT_LEASE_URL and TRACEPARENT in its environment. The task's
-/// return value is what it writes to file descriptor 3, as JSON, or else its last line on
-/// standard output: the JSON that it is, or the line as a string; nothing is null. All other
-/// lines of its output go to the task's log.
+/// NIGHTSHIFT_DEADLINE, NIGHTSHIFT_LEASE_URL and TRACEPARENT in its environment. The task's return
+/// value is the JSON that the command writes to file descriptor 3. If it writes none, its last line
+/// on standard output is the return value: as JSON if the line is JSON, else as a string; without
+/// any output, null. All other output lines go to the task's log.
 ///
-/// Exit status 0: the task succeeded. 65: it failed, and trying again is of no use. Any other,
-/// or a signal: it failed, with the last line on standard error as the error's message, and the
-/// last lines as its traceback. A cancelled task's command gets SIGTERM, and SIGKILL later. Processes that
-/// a command leaves running are killed. Of variables that begin with NIGHTSHIFT_ it inherits
-/// NIGHTSHIFT_SERVER alone, so no token.
+/// Exit status 0: the task succeeded. 65: it failed and is not tried again. Any other status, or a
+/// signal: the attempt failed; the last line on standard error is the error's message, and the last
+/// lines are its traceback. When a task is cancelled, its command gets SIGTERM, and later SIGKILL.
+/// Processes that a command leaves running are killed. Of the variables that begin with
+/// NIGHTSHIFT_, the command inherits NIGHTSHIFT_SERVER only, so no token.
 ///
-/// SIGTERM, SIGINT or SIGHUP: take no more tasks, wait for what runs, and stop with status 0. A
-/// second one: stop the commands, too, and hand their tasks back. Under nohup, SIGHUP is ignored.
+/// On SIGTERM, SIGINT or SIGHUP the worker leases no more tasks, waits for running commands, and
+/// exits with status 0. On a second signal it stops the commands, too, and hands their tasks back.
+/// Under nohup, SIGHUP is ignored.
 #[derive(Args)]
 pub(super) struct Worker {
-    /// The executor whose tasks to take; its kind is worker
+    /// Executor of kind worker whose tasks to lease
     #[arg(long, value_name = "NAME")]
     executor: String,
-    /// Commands that run at once
+    /// Number of commands to run at the same time
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     concurrency: u32,
-    /// Stop after so many tasks [default: never]
+    /// Stop after this number of tasks [default: never]
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     max_tasks: Option<u64>,
-    /// Take tasks of these queues only [default: of all]
+    /// Lease tasks of these queues only [default: all queues]
     #[arg(long, alias = "queue-name", value_name = "NAME")]
     queue: Option<Vec<String>>,
-    /// Take no tasks of these queues
+    /// Lease no tasks of these queues
     #[arg(long, alias = "exclude-queue-name", value_name = "NAME")]
     exclude_queue: Option<Vec<String>>,
-    /// How the worker is called in the tasks' records [default: HOST.PID.RANDOM]
+    /// Name of the worker in the tasks' records [default: HOST.PID.RANDOM]
     #[arg(long = "worker-id", value_name = "ID")]
     id: Option<String>,
-    /// How long a command may take to stop after SIGTERM: seconds, or 90s, 5m
+    /// Time from SIGTERM to SIGKILL when a command is stopped: seconds, or 90s, 5m
     #[arg(long, value_name = "TIME", default_value = "5", value_parser = duration)]
     kill_after: Duration,
-    /// Log as text for people or JSON for programs
+    /// Format of the log: text for people, JSON for programs
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
     /// The command and its arguments, after --

@@ -32,13 +32,14 @@ const HOUR: i64 = 3_600;
 
 #[derive(Args)]
 pub(in crate::cli) struct Check {
-    /// Where the executor is called
+    /// Address of the executor
     #[arg(value_parser = url)]
     url: CallUrl,
-    /// The secret by which it knows the service
+    /// Signing secret of the executor
     #[arg(long, env = "NIGHTSHIFT_SECRET", hide_env_values = true, value_parser = secret)]
     secret: Secret,
-    /// Take its reports here, after a 202 [default: a free port of 127.0.0.1]
+    /// Address to listen on for reports of tasks that were answered with 202 [default: a free port
+    /// of 127.0.0.1]
     #[arg(
         long,
         value_name = "ADDRESS:PORT",
@@ -46,16 +47,16 @@ pub(in crate::cli) struct Check {
         hide_default_value = true
     )]
     listen: SocketAddr,
-    /// How the executor reaches that address [default: http:// and the address]
+    /// Address at which the executor reaches --listen [default: http:// and the address]
     #[arg(long, value_name = "URL")]
     public_url: Option<String>,
-    /// Only the checks whose names begin with this; `cancel`, say
+    /// Run only the checks whose names begin with this word, such as cancel
     #[arg(long, value_name = "START", default_value = "", hide_default_value = true)]
     only: String,
-    /// What cannot be checked, since the executor does not serve the task for it, fails
+    /// Count a check as failed if the executor does not serve the task that it needs
     #[arg(long)]
     strict: bool,
-    /// Its answers have to carry the task's id, for it is to be registered with --echoes-task-id
+    /// Require the task's id in each answer, as for an executor registered with --echoes-task-id
     #[arg(long)]
     echoes_task_id: bool,
     #[command(flatten)]
@@ -65,25 +66,25 @@ pub(in crate::cli) struct Check {
 /// Which tasks behave as the checks need it.
 #[derive(Args)]
 struct TaskPaths {
-    /// Returns [args, kwargs]
+    /// Task that returns [args, kwargs]
     #[arg(long, value_name = "TASK_PATH", default_value = "check.echo")]
     echo: String,
-    /// Returns null
+    /// Task that returns null
     #[arg(long, value_name = "TASK_PATH", default_value = "check.null")]
     null: String,
-    /// Raises an exception whose message is its argument
+    /// Task that raises an exception with its argument as the message
     #[arg(long, value_name = "TASK_PATH", default_value = "check.fail")]
     fail: String,
-    /// Fails for good, with its argument as the message
+    /// Task that fails for good (422), with its argument as the message
     #[arg(long, value_name = "TASK_PATH", default_value = "check.reject")]
     reject: String,
-    /// Is never begun: 503, 429 or 425 with Retry-After
+    /// Task that is refused with 503, 429 or 425 and Retry-After
     #[arg(long, value_name = "TASK_PATH", default_value = "check.busy")]
     busy: String,
-    /// Works for so many seconds in its request, and returns them
+    /// Task that works for the given seconds within the request, and returns the number
     #[arg(long, value_name = "TASK_PATH", default_value = "check.slow")]
     slow: String,
-    /// The same after a 202, with a heartbeat each second
+    /// The same after an answer of 202, with a heartbeat each second
     #[arg(long, value_name = "TASK_PATH", default_value = "check.later")]
     later: String,
 }
