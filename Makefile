@@ -13,6 +13,7 @@ OAPI_CODEGEN := 2.8.2
 OASDIFF := 1.37.0
 CARGO_DEB := 3.8.0
 HADOLINT := 2.15.1
+RUFF := 0.17.6
 
 # Absolute, since scripts change folders.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
@@ -39,6 +40,8 @@ test: ## Everything that CI runs; says how long each stage took
 		echo "== $$stage took $$(($$(date +%s) - began)) s"; \
 	done
 
+SHELL_SCRIPTS = .ci/run $(shell git ls-files '*.sh') $(wildcard packaging/debian/p*)
+
 .PHONY: check
 check: tools ## Format, lints, documentation, dependencies
 	cargo fmt --all --check
@@ -47,6 +50,9 @@ check: tools ## Format, lints, documentation, dependencies
 	cargo-deny --all-features check bans licenses sources
 	cargo-machete --with-metadata
 	hadolint Dockerfile
+	ruff check --no-cache .
+	ruff format --no-cache --check .
+	shellcheck $(SHELL_SCRIPTS)
 
 .PHONY: test-code
 test-code: tools ## All tests, on SQLite and on a PostgreSQL of their own
@@ -238,4 +244,4 @@ bench-claim: ## Whether a million other tasks slow a claim down
 .PHONY: tools
 tools: ## Install what is missing
 	TOOLS="$(TOOLS)" CARGO_DENY=$(CARGO_DENY) CARGO_MACHETE=$(CARGO_MACHETE) \
-		HADOLINT=$(HADOLINT) scripts/tools.sh
+		HADOLINT=$(HADOLINT) RUFF=$(RUFF) scripts/tools.sh

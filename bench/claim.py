@@ -5,7 +5,16 @@ Measures how long it takes from POST /tasks until the executor is called, alone 
 1,000,000 tasks that are unrouted, of a paused executor, or due next week. Prints the medians,
 their ratio, and the plan of the claim's query. Needs the release build, python3 and sqlite3.
 """
-import datetime, http.server, json, statistics, subprocess, sys, tempfile, threading, time
+
+import datetime
+import http.server
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
 
 from service import CARRIED, RESULT, Service
 
@@ -33,9 +42,17 @@ class Executor(http.server.BaseHTTPRequestHandler):
 
 
 def register(service, name, port, **more):
-    service.request("PUT", f"/executors/{name}", {
-        "kind": "http", "task_paths": [name], "secret": SECRET,
-        "url": f"http://127.0.0.1:{port}/", **more})
+    service.request(
+        "PUT",
+        f"/executors/{name}",
+        {
+            "kind": "http",
+            "task_paths": [name],
+            "secret": SECRET,
+            "url": f"http://127.0.0.1:{port}/",
+            **more,
+        },
+    )
 
 
 def probe(service, count):
@@ -51,8 +68,11 @@ def probe(service, count):
 
 def fill(service):
     next_week = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=7)
-    kinds = [{"task_path": "unrouted"}, {"task_path": "paused", "priority": 100},
-             {"task_path": "probe", "priority": 100, "run_after": next_week.isoformat()}]
+    kinds = [
+        {"task_path": "unrouted"},
+        {"task_path": "paused", "priority": 100},
+        {"task_path": "probe", "priority": 100, "run_after": next_week.isoformat()},
+    ]
     kinds = [{**kind, **CARRIED} for kind in kinds]
     start = time.perf_counter()
     service.enqueue([kinds[number % 3] for number in range(OTHERS)])
@@ -78,6 +98,9 @@ with tempfile.TemporaryDirectory() as folder:
         print(f"{OTHERS} others enqueued in {seconds:.1f} s ({OTHERS / seconds:.0f}/s)")
         beside = probe(service, PROBES)
         print(f"beside them: {beside:.2f} ms, ratio {beside / alone:.2f}")
-        print(subprocess.run(["sqlite3", database, PLAN], capture_output=True, text=True,
-                             check=True).stdout)
+        print(
+            subprocess.run(
+                ["sqlite3", database, PLAN], capture_output=True, text=True, check=True
+            ).stdout
+        )
 sys.exit(beside / alone >= 2)

@@ -5,7 +5,14 @@ back, and how much memory. Every task has args of its own, a third has labels, l
 Needs TEST_POSTGRES_URL (`scripts/postgres.sh bench/copying.py`) and python3; NIGHTSHIFT names
 the binary.
 """
-import datetime, json, os, subprocess, sys, tempfile, time
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
 
 from service import NIGHTSHIFT, Service
 
@@ -17,14 +24,25 @@ WORKED = {"good": {"return_value": {"flux": 1e-7}}, "bad": {"error": {"message":
 
 
 def tasks(kind, count, **more):
-    return [{"task_path": kind, "args": [f"{kind}-{n}.fits", n, 1e-7], "max_attempts": 1,
-             "labels": {"kind": kind}, **more} for n in range(count)]
+    return [
+        {
+            "task_path": kind,
+            "args": [f"{kind}-{n}.fits", n, 1e-7],
+            "max_attempts": 1,
+            "labels": {"kind": kind},
+            **more,
+        }
+        for n in range(count)
+    ]
 
 
 def fill(service):
     for kind in ["good", "bad", "runs"]:
-        service.request("PUT", f"/executors/{kind}", {"kind": "worker", "task_paths": [kind],
-                                                      "lease_seconds": 3600})
+        service.request(
+            "PUT",
+            f"/executors/{kind}",
+            {"kind": "worker", "task_paths": [kind], "lease_seconds": 3600},
+        )
     in_a_week = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=7)
     service.enqueue(tasks("waits", TASKS // 4 - CANCELLED))
     service.enqueue(tasks("later", TASKS // 10, run_after=in_a_week.isoformat()))
@@ -40,15 +58,21 @@ def fill(service):
 
 def copy(source, target):
     start = time.perf_counter()
-    child = subprocess.Popen([NIGHTSHIFT, "--json", "copy", "--from", source, "--to", target],
-                             stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [NIGHTSHIFT, "--json", "copy", "--from", source, "--to", target],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     summary = json.load(child.stdout)
     _, status, usage = os.wait4(child.pid, 0)
     assert status == 0
     seconds = time.perf_counter() - start
     rows = sum(table["rows"] for table in summary["tables"])
-    print(f"{source.split(':')[0]} -> {target.split(':')[0]}: {seconds:.1f} s, {rows} rows, "
-          f"{usage.ru_maxrss // 1024} MiB at most; {summary['tasks']}", flush=True)
+    print(
+        f"{source.split(':')[0]} -> {target.split(':')[0]}: {seconds:.1f} s, {rows} rows, "
+        f"{usage.ru_maxrss // 1024} MiB at most; {summary['tasks']}",
+        flush=True,
+    )
     assert sum(summary["tasks"].values()) == TASKS
     return summary["tables"]
 

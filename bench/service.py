@@ -1,7 +1,17 @@
 """A service of its own for a benchmark in Python; `bench/service.sh` is the same for the shell."""
-import json, os, pathlib, signal, socket, subprocess, threading, urllib.request
 
-TARGET = os.environ.get("CARGO_TARGET_DIR", pathlib.Path(__file__).resolve().parent.parent / "target")
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import threading
+import urllib.request
+
+TARGET = os.environ.get(
+    "CARGO_TARGET_DIR", pathlib.Path(__file__).resolve().parent.parent / "target"
+)
 NIGHTSHIFT = os.environ.get("NIGHTSHIFT", pathlib.Path(TARGET) / "release/nightshift")
 # Arguments and result of a task, about as large as those of users.
 CARRIED = {"args": ["m31", 42], "kwargs": {"exptime": 30.5}}
@@ -17,10 +27,12 @@ class Service:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = free.getsockname()
-        self.bind = "127.0.0.1:%d" % self.address[1]
+        self.bind = f"127.0.0.1:{self.address[1]}"
         self.process = subprocess.Popen(
             [NIGHTSHIFT, "serve", "--bind", self.bind, "--database-url", database_url],
-            stderr=subprocess.PIPE, text=True)
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         while "ready" not in (line := self.process.stderr.readline()):
             assert line, "the service did not start"
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
@@ -37,8 +49,9 @@ class Service:
 
     def request(self, method, path, body=None):
         data = None if body is None else json.dumps(body).encode()
-        call = urllib.request.Request(f"http://{self.bind}{path}", data,
-                                      {"Content-Type": "application/json"}, method=method)
+        call = urllib.request.Request(
+            f"http://{self.bind}{path}", data, {"Content-Type": "application/json"}, method=method
+        )
         with urllib.request.urlopen(call) as answer:
             return json.load(answer)
 
@@ -46,7 +59,7 @@ class Service:
         """Enqueues a list of any length, and returns the ids."""
         ids = []
         for start in range(0, len(tasks), BATCH):
-            batch = {"tasks": tasks[start:start + BATCH]}
+            batch = {"tasks": tasks[start : start + BATCH]}
             ids += self.request("POST", "/tasks/batch", batch)["ids"]
         return ids
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the benchmarks: a service of its own, and load on it.
 target=${CARGO_TARGET_DIR:-target}/release
 folder=$(mktemp -d)

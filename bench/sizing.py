@@ -4,7 +4,13 @@
 The tasks have args of 100 bytes, no labels and no log; those that ended have a result of 100 bytes.
 Needs TEST_POSTGRES_URL (`scripts/postgres.sh bench/sizing.py`); NIGHTSHIFT names the binary.
 """
-import contextlib, os, pathlib, socket, subprocess, tempfile
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import tempfile
 
 from service import Service
 
@@ -17,9 +23,12 @@ def disk(url):
     if url.startswith("sqlite:"):
         file = url.removeprefix("sqlite://")
         return sum(pathlib.Path(file + end).stat().st_size for end in ("", "-wal"))
-    said = subprocess.run(["psql", "-qtA", url, "-c", "VACUUM", "-c",
-                           "SELECT pg_database_size(current_database())"],
-                          check=True, capture_output=True, text=True)
+    said = subprocess.run(
+        ["psql", "-qtA", url, "-c", "VACUUM", "-c", "SELECT pg_database_size(current_database())"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return int(said.stdout)
 
 
@@ -34,8 +43,11 @@ def measure_tasks(url):
             ("have ended", lambda: service.work("bench", {"return_value": "x" * 98})),
         ]:
             do()
-            print(f"{engine}: {TASKS} tasks {what}: {(disk(url) - empty) / TASKS:.0f} bytes of disk "
-                  f"each, {service.memory():.0f} MiB", flush=True)
+            print(
+                f"{engine}: {TASKS} tasks {what}: {(disk(url) - empty) / TASKS:.0f} bytes of disk "
+                f"each, {service.memory():.0f} MiB",
+                flush=True,
+            )
 
 
 def measure_connections(url):
@@ -46,7 +58,9 @@ def measure_connections(url):
             connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
             connection.recv(4096)
         each = (service.memory() - before) * 1024 / CONNECTIONS
-        print(f"{url.split(':')[0]}: {CONNECTIONS} open connections: {each:.1f} KiB each", flush=True)
+        print(
+            f"{url.split(':')[0]}: {CONNECTIONS} open connections: {each:.1f} KiB each", flush=True
+        )
 
 
 with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,14 @@ in all. Prints the 95th percentile of each tenth, with what is dead by then, and
 last tenth to the time before. Fails where that is 2 or more. Needs the release build, python3 and
 psql; started by `make bench-snapshot`, which also starts PostgreSQL.
 """
-import datetime, os, statistics, subprocess, sys, threading, time
+
+import datetime
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
 
 from service import CARRIED, RESULT, Service
 
@@ -20,8 +27,9 @@ TOGETHER = 10
 
 
 def psql(text):
-    return subprocess.run(["psql", "-XAtq", URL, "-c", text], capture_output=True, text=True,
-                          check=True).stdout.strip()
+    return subprocess.run(
+        ["psql", "-XAtq", URL, "-c", text], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 class Load:
@@ -36,8 +44,9 @@ class Load:
     def enqueue(self):
         due = time.monotonic()
         while not self.stopped:
-            self.service.request("POST", "/tasks/batch",
-                                 {"tasks": [{"task_path": "bench", **CARRIED}] * TOGETHER})
+            self.service.request(
+                "POST", "/tasks/batch", {"tasks": [{"task_path": "bench", **CARRIED}] * TOGETHER}
+            )
             due += TOGETHER / RATE
             time.sleep(max(0, due - time.monotonic()))
 
@@ -62,29 +71,35 @@ class Load:
 
 
 def waited(task):
-    start, end = (datetime.datetime.fromisoformat(task[name])
-                  for name in ("enqueued_at", "started_at"))
+    start, end = (
+        datetime.datetime.fromisoformat(task[name]) for name in ("enqueued_at", "started_at")
+    )
     return (end - start).total_seconds()
 
 
 with Service(URL) as service:
     # A limit, so that what runs is counted as well.
-    service.request("PUT", "/executors/bench",
-                    {"kind": "worker", "task_paths": ["*"], "concurrency": 1000})
+    service.request(
+        "PUT", "/executors/bench", {"kind": "worker", "task_paths": ["*"], "concurrency": 1000}
+    )
     load = Load(service)
     try:
         load.p95(5)
         alone = load.p95(ALONE)
         print(f"alone: wait p95 {alone:.1f} ms", flush=True)
-        holder = subprocess.Popen(["psql", "-XAtq", URL], stdin=subprocess.PIPE, text=True,
-                                  stdout=subprocess.DEVNULL)
+        holder = subprocess.Popen(
+            ["psql", "-XAtq", URL], stdin=subprocess.PIPE, text=True, stdout=subprocess.DEVNULL
+        )
         holder.stdin.write("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM tasks LIMIT 1;\n")
         holder.stdin.flush()
         for tenth in range(1, 11):
             held = load.p95(SECONDS / 10)
             dead = psql("SELECT n_dead_tup FROM pg_stat_user_tables WHERE relname = 'tasks'")
-            print(f"snapshot held for {tenth * SECONDS / 10:.0f} s, {dead} dead rows: wait p95 "
-                  f"{held:.1f} ms", flush=True)
+            print(
+                f"snapshot held for {tenth * SECONDS / 10:.0f} s, {dead} dead rows: wait p95 "
+                f"{held:.1f} ms",
+                flush=True,
+            )
         holder.stdin.close()
         holder.wait(10)
     finally:

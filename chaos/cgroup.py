@@ -1,4 +1,5 @@
 """A control group for one process, with a limit on memory: version 1 or 2, whatever there is."""
+
 import os
 import pathlib
 
@@ -46,7 +47,7 @@ class Group:
         """How often the kernel ended a process because there was no memory left."""
         name = "memory.events" if self.second else "memory.oom_control"
         words = (self.folder / name).read_text().split()
-        return int(dict(zip(words[::2], words[1::2])).get("oom_kill", 0))
+        return int(dict(zip(words[::2], words[1::2], strict=True)).get("oom_kill", 0))
 
     def remove(self):
         self.folder.rmdir()

@@ -5,6 +5,7 @@ looks whether anything was lost, recorded twice, run twice without a lost lease,
 Usage: chaos.py [--minutes N] [--seed N] [--per-minute FAULTS]
 Needs a build of nightshift, python3, PostgreSQL, and faketime for the clock that is wrong.
 """
+
 import argparse
 import asyncio
 import collections
@@ -51,9 +52,12 @@ async def produce(world, journal, rng, until):
     """Enqueues tasks with ids of its own, so that saying it again is safe; cancels a few."""
     while time.monotonic() < until:
         await asyncio.sleep(PAUSE * rng.uniform(0.5, 1.5))
-        body = {"id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
-                "task_path": rng.choice(PATHS), "backoff": BACKOFF,
-                "max_attempts": 1 if rng.random() < 0.1 else 50}
+        body = {
+            "id": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
+            "task_path": rng.choice(PATHS),
+            "backoff": BACKOFF,
+            "max_attempts": 1 if rng.random() < 0.1 else 50,
+        }
         cancels = rng.random() < 0.05
         status, answer = await insist(world.ports, "POST", "/tasks", body, until + 30)
         if status is None:
@@ -71,9 +75,16 @@ async def produce(world, journal, rng, until):
 async def register(world, executor):
     common = {"lease_seconds": 2, "timeout_seconds": 60}
     for name, more in [
-        ("http", {"kind": "http", "task_paths": ["h.*"], "concurrency": 20,
-                  "url": f"http://127.0.0.1:{executor.port}/",
-                  "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}),
+        (
+            "http",
+            {
+                "kind": "http",
+                "task_paths": ["h.*"],
+                "concurrency": 20,
+                "url": f"http://127.0.0.1:{executor.port}/",
+                "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            },
+        ),
         ("worker", {"kind": "worker", "task_paths": ["w.*"]}),
     ]:
         status, answer = await insist(world.ports, "PUT", f"/executors/{name}", {**common, **more})
@@ -98,7 +109,11 @@ async def hurt(world, faults, start):
         world.mend()
         running.append(asyncio.ensure_future(one(fault)))
     ends = await asyncio.gather(*running, return_exceptions=True)
-    return [f"{fault}: {end!r}" for fault, end in zip(faults, ends) if isinstance(end, Exception)]
+    return [
+        f"{fault}: {end!r}"
+        for fault, end in zip(faults, ends, strict=True)
+        if isinstance(end, Exception)
+    ]
 
 
 async def settle(world):
@@ -108,7 +123,8 @@ async def settle(world):
         world.mend()
         try:
             left = await asyncio.to_thread(
-                world.database.query, "SELECT count(*) FROM tasks WHERE stage < 3")
+                world.database.query, "SELECT count(*) FROM tasks WHERE stage < 3"
+            )
             if left == [["0"]]:
                 break
         except OSError:
@@ -131,8 +147,10 @@ async def run(options, folder):
         await register(world, executor)
         start = time.monotonic()
         until = start + options.minutes * 60
-        producers = [produce(world, journal, random.Random(f"{options.seed} {number}"), until)
-                     for number in range(PRODUCERS)]
+        producers = [
+            produce(world, journal, random.Random(f"{options.seed} {number}"), until)
+            for number in range(PRODUCERS)
+        ]
         failed, *_ = await asyncio.gather(hurt(world, faults, start), *producers)
         settled = await settle(world)
         tasks = checks.tasks(world.database)
@@ -147,11 +165,16 @@ def report(faults, journal, tasks, broken, settled):
     kinds = collections.Counter(fault.kind for fault in faults)
     print("faults   ", ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items())))
     statuses = collections.Counter(task["status"] for task in tasks.values())
-    print(f"tasks     {len(journal.acknowledged)} acknowledged;",
-          ", ".join(f"{status} {count}" for status, count in sorted(statuses.items())))
+    print(
+        f"tasks     {len(journal.acknowledged)} acknowledged;",
+        ", ".join(f"{status} {count}" for status, count in sorted(statuses.items())),
+    )
     attempts = sum(task["attempts"] for task in tasks.values())
     lost = sum(kind in checks.LOST for task in tasks.values() for _, kind in task["errors"])
-    print(f"attempts  {attempts}, of these {lost} lost; all ended {settled:.1f} s after the last fault")
+    print(
+        f"attempts  {attempts}, of these {lost} lost;",
+        f"all ended {settled:.1f} s after the last fault",
+    )
     for rule, cases in broken.items():
         print(f"{rule:15} {len(cases)}")
         for case in cases[:10]:

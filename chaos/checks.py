@@ -1,5 +1,7 @@
 """What must hold after everything: each broken rule is one line."""
 
+import itertools
+
 STATUS = ["READY", "READY", "RUNNING", "SUCCESSFUL", "FAILED", "CANCELLED"]
 LOST = {"1", "2"}  # timeout, lost
 CANCELLED = "5"
@@ -10,10 +12,17 @@ def tasks(database):
         "SELECT encode(id, 'hex'), stage, attempts, "
         "(SELECT return_value FROM task_results WHERE task_seq = seq), "
         "(SELECT string_agg(attempt || ':' || kind, ' ' ORDER BY task_errors.id) "
-        "FROM task_errors WHERE task_seq = seq) FROM tasks")
-    return {as_uuid(row[0]): {"status": STATUS[int(row[1])], "attempts": int(row[2]),
-                              "value": row[3], "errors": [e.split(":") for e in row[4].split()]}
-            for row in rows}
+        "FROM task_errors WHERE task_seq = seq) FROM tasks"
+    )
+    return {
+        as_uuid(row[0]): {
+            "status": STATUS[int(row[1])],
+            "attempts": int(row[2]),
+            "value": row[3],
+            "errors": [e.split(":") for e in row[4].split()],
+        }
+        for row in rows
+    }
 
 
 def as_uuid(text):
@@ -54,19 +63,22 @@ def check_outcome(id, task, broken):
 def check_runs(id, task, request, runs, broken):
     if task["status"] == "SUCCESSFUL" and not any(end for _, end in runs.get(task["attempts"], [])):
         broken["wrong"].append(f"{id} succeeded, but nobody did it: {task} {runs}")
-    times = [(start, end, attempt) for attempt, of_attempt in runs.items()
-             for start, end in of_attempt]
+    times = [
+        (start, end, attempt) for attempt, of_attempt in runs.items() for start, end in of_attempt
+    ]
     if request.get("max_attempts") == 1 and len(times) > 1:
         broken["run twice"].append(f"{id} may be tried once and was started twice: {runs}")
     lost = {attempt for attempt, kind in task["errors"] if kind in LOST}
     times.sort()
-    for (_, end, attempt), (start, _, next_attempt) in zip(times, times[1:]):
+    for (_, end, attempt), (start, _, next_attempt) in itertools.pairwise(times):
         # An attempt that was handed back, or cut off before anybody knew of it, keeps its number.
         overlaps = end is None or start < end
         # A call that the network kept may arrive when its attempt is lost and the next one runs.
         first = str(min(attempt, next_attempt))
         if overlaps and attempt != next_attempt and first not in lost | cancelled(task):
-            broken["run twice"].append(f"{id} ran twice at once without a lost lease: {task} {runs}")
+            broken["run twice"].append(
+                f"{id} ran twice at once without a lost lease: {task} {runs}"
+            )
 
 
 def cancelled(task):

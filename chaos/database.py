@@ -1,4 +1,6 @@
 """PostgreSQL: a primary, and a standby that has everything before it is acknowledged."""
+
+import contextlib
 import os
 import pathlib
 import pwd
@@ -22,8 +24,10 @@ class Server:
     """One server with its own data; what it commits is on the disk."""
 
     def __init__(self, folder, name):
-        self.bin = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"),
-                          key=lambda path: int(path.parent.name))[-1]
+        self.bin = sorted(
+            pathlib.Path("/usr/lib/postgresql").glob("*/bin"),
+            key=lambda path: int(path.parent.name),
+        )[-1]
         self.folder, self.port = folder / name, free_port()
         self.data = self.folder / "data"
         self.folder.mkdir()
@@ -35,19 +39,47 @@ class Server:
             self.user = {"user": postgres.pw_uid, "group": postgres.pw_gid, "extra_groups": []}
 
     def _run(self, program, *arguments):
-        subprocess.run([self.bin / program, *arguments], check=True, cwd=self.folder,
-                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self.user)
+        subprocess.run(
+            [self.bin / program, *arguments],
+            check=True,
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            **self.user,
+        )
 
     def make(self):
-        self._run("initdb", "-D", self.data, "-U", "nightshift", "-A", "trust", "--no-sync", "-E",
-                  "UTF8", "--locale=C.UTF-8")
+        self._run(
+            "initdb",
+            "-D",
+            self.data,
+            "-U",
+            "nightshift",
+            "-A",
+            "trust",
+            "--no-sync",
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+        )
         self.start()
 
     def follow(self, primary):
         """Begins anew with the primary's data, and follows it."""
         shutil.rmtree(self.data, ignore_errors=True)
-        self._run("pg_basebackup", "-D", self.data, "-d", primary.url(), "-R", "-X", "stream", "-c",
-                  "fast", "--no-sync")
+        self._run(
+            "pg_basebackup",
+            "-D",
+            self.data,
+            "-d",
+            primary.url(),
+            "-R",
+            "-X",
+            "stream",
+            "-c",
+            "fast",
+            "--no-sync",
+        )
         self.start()
         # The primary's settings that it was given would let it wait for itself.
         self.query("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
@@ -56,8 +88,19 @@ class Server:
         options = f"-c listen_addresses=127.0.0.1 -p {self.port} -k {self.folder} {LOOK}"
         for tries_left in reversed(range(60)):
             try:
-                self._run("pg_ctl", "-D", self.data, "-w", "-t", "60", "-l", self.folder / "log",
-                          "-o", options, "start")
+                self._run(
+                    "pg_ctl",
+                    "-D",
+                    self.data,
+                    "-w",
+                    "-t",
+                    "60",
+                    "-l",
+                    self.folder / "log",
+                    "-o",
+                    options,
+                    "start",
+                )
                 return
             except subprocess.CalledProcessError:
                 # The rest of a server that was killed holds its memory for a moment.
@@ -79,10 +122,8 @@ class Server:
             return
         children = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True)
         for process in [pid, *map(int, children.stdout.split())]:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
-            except ProcessLookupError:
-                pass
 
     def kill(self):
         self.signal(signal.SIGKILL)
@@ -90,9 +131,12 @@ class Server:
     def query(self, *statements):
         """Rows of text of the last one; OSError while the server is away."""
         commands = [word for statement in statements for word in ("-c", statement)]
-        done = subprocess.run([self.bin / "psql", self.url(), "-AtX", "-F", "\t", *commands],
-                              capture_output=True, text=True,
-                              env={**os.environ, "PGCONNECT_TIMEOUT": "5"})
+        done = subprocess.run(
+            [self.bin / "psql", self.url(), "-AtX", "-F", "\t", *commands],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PGCONNECT_TIMEOUT": "5"},
+        )
         if done.returncode:
             raise OSError(done.stderr)
         return [line.split("\t") for line in done.stdout.splitlines()]
@@ -113,11 +157,13 @@ class Database:
     def pair(self):
         """From here on a commit waits for the standby."""
         self.standby.follow(self.primary)
-        while self.primary.query("SELECT count(*) FROM pg_stat_replication "
-                                 "WHERE state = 'streaming'") != [["1"]]:
+        while self.primary.query(
+            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'"
+        ) != [["1"]]:
             time.sleep(0.1)
-        self.primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'",
-                           "SELECT pg_reload_conf()")
+        self.primary.query(
+            "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"
+        )
 
     def fail_over(self):
         """The standby takes over. The one before is gone for good before it can come back."""

@@ -1,4 +1,5 @@
 """An HTTP executor that answers in every way there is, and writes down what it really did."""
+
 import asyncio
 import json
 import random
@@ -31,8 +32,10 @@ class Executor:
                     writer.transport.abort()
                     return
                 status, headers, body = answer
-                writer.write(b"HTTP/1.1 %d x\r\n%scontent-length: %d\r\n\r\n%s"
-                             % (status, headers, len(body), body))
+                writer.write(
+                    b"HTTP/1.1 %d x\r\n%scontent-length: %d\r\n\r\n%s"
+                    % (status, headers, len(body), body)
+                )
                 await writer.drain()
         except NO_ANSWER:
             pass

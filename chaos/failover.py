@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Takes the primary of a service away in each way there is (stopped, killed, behind a black hole), lets
-the synchronous standby take over, and says how long writes stood still and what was lost.
+"""Takes the primary of a service away in each way there is (stopped, killed, behind a black
+hole), lets the synchronous standby take over, and says how long writes stood still and what was
+lost.
 
 Usage: failover.py [--binary FILE]
 Needs a build of nightshift, python3 and PostgreSQL. Exit status 1: writes stood still for more than
 30 s, or something that was acknowledged is missing.
 """
+
 import argparse
 import asyncio
 import os
@@ -89,14 +91,18 @@ async def run(binary, folder):
             await asyncio.sleep(CALM)
             still = await lose(world, writes, number)
             acknowledged = set(writes.acknowledged)
-            rows = await asyncio.to_thread(world.database.query,
-                                           "SELECT encode(id, 'hex') FROM tasks")
+            rows = await asyncio.to_thread(
+                world.database.query, "SELECT encode(id, 'hex') FROM tasks"
+            )
             there = {str(uuid.UUID(row[0])) for row in rows}
             missing = acknowledged - there
             broken |= still is None or still > STILL_MAX or bool(missing)
             took = "did not go on" if still is None else f"went on {still:.1f} s after the standby"
-            print(f"{loss:10} writes {took}; {len(acknowledged)} acknowledged,"
-                  f" {len(missing)} missing", flush=True)
+            print(
+                f"{loss:10} writes {took}; {len(acknowledged)} acknowledged,"
+                f" {len(missing)} missing",
+                flush=True,
+            )
         writes.over = True
         await asyncio.gather(*writers)
     finally:

@@ -1,4 +1,5 @@
 """The least of HTTP/1.1 that a client and an executor need, one request a connection."""
+
 import asyncio
 import json
 
@@ -17,9 +18,11 @@ async def request(port, method, path, body=None, timeout=10):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             data = b"" if body is None else json.dumps(body).encode()
-            writer.write(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
-                         f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n"
-                         .encode() + data)
+            writer.write(
+                f"{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+                f"content-type: application/json\r\ncontent-length: {len(data)}\r\n\r\n".encode()
+                + data
+            )
             await writer.drain()
             line, body = await read_message(reader)
         finally:

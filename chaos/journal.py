@@ -1,4 +1,5 @@
 """What was acknowledged, and what executors really did."""
+
 import time
 
 

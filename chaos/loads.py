@@ -1,4 +1,5 @@
-"""What asks a service for more memory than it has: each part of it, and who counts what came of it."""
+"""Loads that ask a service for more memory than it has, one for each way; each counts its ends."""
+
 import collections
 import http.client
 import http.server
@@ -80,8 +81,11 @@ class Part:
 
 
 def prepare_leases(load):
-    load.insist("PUT", "/executors/worked", {"kind": "worker", "task_paths": ["worked.*"],
-                                             "lease_seconds": 60})
+    load.insist(
+        "PUT",
+        "/executors/worked",
+        {"kind": "worker", "task_paths": ["worked.*"], "lease_seconds": 60},
+    )
     for _ in range(LEASED):
         load.enqueue("worked.large")
 
@@ -89,8 +93,11 @@ def prepare_leases(load):
 def lease(load, until):
     """A worker that asks for all there is, does it, and brings more."""
     while time.monotonic() < until:
-        status, text = load.request("POST", "/executors/worked/leases",
-                                    {"worker_id": "stress", "max_tasks": 1_000, "wait_seconds": 1})
+        status, text = load.request(
+            "POST",
+            "/executors/worked/leases",
+            {"worker_id": "stress", "max_tasks": 1_000, "wait_seconds": 1},
+        )
         if status == 503:
             load.count("leases refused")
             time.sleep(0.2)
@@ -171,14 +178,31 @@ def prepare_calls(load):
     server = Server(("127.0.0.1", 0), Executor)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
-    load.insist("PUT", "/executors/called", {
-        "kind": "http", "task_paths": ["called.*"], "concurrency": CALLED, "url": url,
-        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "paused": True})
+    load.insist(
+        "PUT",
+        "/executors/called",
+        {
+            "kind": "http",
+            "task_paths": ["called.*"],
+            "concurrency": CALLED,
+            "url": url,
+            "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            "paused": True,
+        },
+    )
     for _ in range(CALLED):
         load.enqueue("called.large")
-    load.insist("PUT", "/executors/called", {
-        "kind": "http", "task_paths": ["called.*"], "concurrency": CALLED, "url": url,
-        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
+    load.insist(
+        "PUT",
+        "/executors/called",
+        {
+            "kind": "http",
+            "task_paths": ["called.*"],
+            "concurrency": CALLED,
+            "url": url,
+            "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        },
+    )
 
 
 def call(load, until):
@@ -195,8 +219,11 @@ def call(load, until):
 
 
 def send_labels(load, until):
-    body = '{"tasks":[{"task_path":"a","labels":{' \
-        + ",".join(f'"{n}":""' for n in range(5_000_000)) + "}}]}"
+    body = (
+        '{"tasks":[{"task_path":"a","labels":{'
+        + ",".join(f'"{n}":""' for n in range(5_000_000))
+        + "}}]}"
+    )
     while time.monotonic() < until:
         try:
             status, _ = load.request("POST", "/tasks/batch", body)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Starts the service with 1 GiB of memory and asks for more than that at once, in each way that there
-is and in all of them together, on both engines. Says what it took at most, how long the slowest
-/healthz was, and how many attempts were burnt; ends with 1 if the service ended, an attempt was
-burnt, or /healthz took too long.
+"""Starts the service with 1 GiB of memory and asks for more than that at once, in each way that
+there is and in all of them together, on both engines. Says how much memory it took at most, how
+long the slowest /healthz was, and how many attempts were burnt; ends with 1 if the service ended,
+an attempt was burnt, or /healthz took too long.
 
-Needs to be root where control groups belong to root, a PostgreSQL server's programs, 3 GiB and python3.
+Needs root where control groups belong to root, a PostgreSQL server's programs, 3 GiB and python3.
 """
+
 import argparse
 import http.client
 import multiprocessing
@@ -17,8 +18,8 @@ import threading
 import time
 
 import cgroup
-from loads import PARTS, Load
 from database import Server, free_port
+from loads import PARTS, Load
 
 HEALTH_SECONDS_MAX = 0.5
 
@@ -31,9 +32,22 @@ class Service:
         self.group = cgroup.Group(mib)
         # The shell waits for a line, by which it is in the group before it becomes the service.
         self.process = subprocess.Popen(
-            ["sh", "-c", 'read -r _ && exec "$@" 2>&1', "sh", binary, "serve", "--bind",
-             f"127.0.0.1:{self.port}", "--database-url", database_url],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [
+                "sh",
+                "-c",
+                'read -r _ && exec "$@" 2>&1',
+                "sh",
+                binary,
+                "serve",
+                "--bind",
+                f"127.0.0.1:{self.port}",
+                "--database-url",
+                database_url,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self.group.take(self.process.pid)
         self.process.stdin.write("\n")
         self.process.stdin.flush()
@@ -69,13 +83,15 @@ class Service:
 
 
 class Health:
-    """Asks for the service's health, ten times a second: in a process of its own, since one that also
+    """Asks for the service's health ten times a second, in a process of its own: one that also
     sends bodies of 60 MiB would measure itself."""
 
     def __init__(self, port, seconds):
         self.slowest, self.count, self.failed = 0.0, 0, 0
         self.said, said = multiprocessing.Pipe(duplex=False)
-        self.process = multiprocessing.Process(target=self._ask, args=(port, seconds, said), daemon=True)
+        self.process = multiprocessing.Process(
+            target=self._ask, args=(port, seconds, said), daemon=True
+        )
         self.process.start()
 
     def _ask(self, port, seconds, said):
@@ -132,8 +148,11 @@ def try_part(binary, engine, url, name, mib, seconds):
         load.prepare(PARTS[name])
         until = time.monotonic() + seconds
         health = Health(service.port, seconds)
-        threads = [threading.Thread(target=run, args=(work, load, until, service), daemon=True)
-                   for part in PARTS[name] for work in part.runs]
+        threads = [
+            threading.Thread(target=run, args=(work, load, until, service), daemon=True)
+            for part in PARTS[name]
+            for work in part.runs
+        ]
         for thread in threads:
             thread.start()
         anonymous = 0
@@ -145,12 +164,22 @@ def try_part(binary, engine, url, name, mib, seconds):
             thread.join(60)
         burnt, ended = count_attempts(load, service)
         alive = service.is_alive()
-        good = (alive and not burnt and not health.failed and not service.group.kills()
-                and health.slowest < HEALTH_SECONDS_MAX)
-        print(f"{'good' if good else 'BAD ':4} {engine:8} {name:7} peak {service.group.peak_mib()} MiB"
-              f" (resident {service.resident_mib()}, {anonymous} of it not of files),"
-              f" healthz {health.slowest * 1000:.0f} ms at most of {health.count}, {health.failed} failed; attempts burnt {burnt}, tasks ended {ended};"
-              f" {load.said()}{'' if alive else '; THE SERVICE ENDED'}", flush=True)
+        good = (
+            alive
+            and not burnt
+            and not health.failed
+            and not service.group.kills()
+            and health.slowest < HEALTH_SECONDS_MAX
+        )
+        print(
+            f"{'good' if good else 'BAD ':4} {engine:8} {name:7}"
+            f" peak {service.group.peak_mib()} MiB"
+            f" (resident {service.resident_mib()}, {anonymous} of it not of files),"
+            f" healthz {health.slowest * 1000:.0f} ms at most of {health.count},"
+            f" {health.failed} failed; attempts burnt {burnt}, tasks ended {ended};"
+            f" {load.said()}{'' if alive else '; THE SERVICE ENDED'}",
+            flush=True,
+        )
         if not alive:
             print("".join(service.log), flush=True)
         return good
@@ -179,8 +208,9 @@ def main():
                     if engine == "postgres":
                         database.query(f"CREATE DATABASE part{number}")
                         url = database.url(f"part{number}")
-                    good &= try_part(options.binary, engine, url, name, options.mib,
-                                     options.minutes * 60)
+                    good &= try_part(
+                        options.binary, engine, url, name, options.mib, options.minutes * 60
+                    )
         except cgroup.Unavailable as error:
             print(f"The limit cannot be set here, so nothing was tried: {error}", file=sys.stderr)
             return 2

@@ -1,5 +1,7 @@
 """A TCP proxy between a replica and the database that breaks what goes through."""
+
 import asyncio
+import contextlib
 
 
 class Proxy:
@@ -37,12 +39,13 @@ class Proxy:
             writer.transport.abort()
             return
         self.writers |= {writer, there[1]}
-        pumps = [asyncio.ensure_future(self._pump(reader, there[1])),
-                 asyncio.ensure_future(self._pump(there[0], writer))]
-        try:
+        pumps = [
+            asyncio.ensure_future(self._pump(reader, there[1])),
+            asyncio.ensure_future(self._pump(there[0], writer)),
+        ]
+        # A cancel is the end of everything, also of both directions.
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            pass  # The end of everything.
         for pump in pumps:
             pump.cancel()
         for end in (writer, there[1]):

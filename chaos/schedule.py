@@ -1,5 +1,6 @@
 """Which faults come when: drawn from a seed before anything starts, so that the same seed gives
 the same faults."""
+
 import dataclasses
 import hashlib
 import random
@@ -9,10 +10,21 @@ WORKERS = 4
 # Longer than a lease, which is 2 s here.
 STOPPED = (2.5, 5.0)
 FAULTS = {
-    "kill_replica": 5, "stop_replica": 4, "kill_worker": 5, "stop_worker": 4,
-    "cut": 4, "delay": 3, "black_hole": 3, "end_sessions": 2, "restart_database": 1,
-    "kill_database": 2, "terminate_replica": 2, "terminate_worker": 2,
-    "block_log": 2, "close_log": 2, "fail_over": 1,
+    "kill_replica": 5,
+    "stop_replica": 4,
+    "kill_worker": 5,
+    "stop_worker": 4,
+    "cut": 4,
+    "delay": 3,
+    "black_hole": 3,
+    "end_sessions": 2,
+    "restart_database": 1,
+    "kill_database": 2,
+    "terminate_replica": 2,
+    "terminate_worker": 2,
+    "block_log": 2,
+    "close_log": 2,
+    "fail_over": 1,
 }
 
 

@@ -1,5 +1,7 @@
 """The processes: two databases, replicas behind proxies, workers. And how each is hurt."""
+
 import asyncio
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -40,14 +42,16 @@ class Process:
         self.start()
 
     def start(self):
-        self.child = subprocess.Popen(self.command, stderr=self.writer, stdout=self.writer,
-                                      env=self.environment)
+        self.child = subprocess.Popen(
+            self.command, stderr=self.writer, stdout=self.writer, env=self.environment
+        )
 
     def open_log(self):
         if self.reader is None:
             self.reader = os.open(self.pipe, os.O_RDONLY | os.O_NONBLOCK)
         asyncio.get_running_loop().add_reader(
-            self.reader, lambda: self.log.write(os.read(self.reader, 65536)))
+            self.reader, lambda: self.log.write(os.read(self.reader, 65536))
+        )
 
     def block_log(self):
         """The reader stands still."""
@@ -81,8 +85,9 @@ class World:
         self.database = Database(folder)
         self.ports = [free_port() for _ in range(replicas)]
         # Of each replica to each server.
-        self.proxies = [{server: Proxy(server.port) for server in self.database.servers}
-                        for _ in self.ports]
+        self.proxies = [
+            {server: Proxy(server.port) for server in self.database.servers} for _ in self.ports
+        ]
 
     async def start(self, journal):
         for proxies in self.proxies:
@@ -90,24 +95,48 @@ class World:
                 await proxy.start()
         faketime = next(pathlib.Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
         self.replicas = []
-        for number, (port, proxies) in enumerate(zip(self.ports, self.proxies)):
+        for number, (port, proxies) in enumerate(zip(self.ports, self.proxies, strict=True)):
             hosts = ",".join(f"127.0.0.1:{proxy.port}" for proxy in proxies.values())
             url = f"postgres://nightshift@{hosts}/postgres?target_session_attrs=read-write"
-            command = [self.binary, "serve", "--bind", f"127.0.0.1:{port}", "--database-url", url,
-                       "--shutdown-grace-seconds", "2"]
+            command = [
+                self.binary,
+                "serve",
+                "--bind",
+                f"127.0.0.1:{port}",
+                "--database-url",
+                url,
+                "--shutdown-grace-seconds",
+                "2",
+            ]
             environment = {}
             if number == SKEWED:
                 # Not by the program `faketime`, which would catch the signals.
-                environment = {"LD_PRELOAD": str(faketime), "FAKETIME": SKEW,
-                               "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+                environment = {
+                    "LD_PRELOAD": str(faketime),
+                    "FAKETIME": SKEW,
+                    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                }
             self.replicas.append(Process(f"replica{number}", self.folder, command, environment))
         self.workers = []
         for number in range(self.workers_count):
             server = f"http://127.0.0.1:{self.ports[number % len(self.ports)]}"
-            command = [self.binary, "--server", server, "worker", "--executor", "worker",
-                       "--concurrency", "3", "--kill-after", "1", "--", HERE / "worker.sh"]
-            self.workers.append(Process(f"worker{number}", self.folder, command,
-                                        {"JOURNAL": journal}))
+            command = [
+                self.binary,
+                "--server",
+                server,
+                "worker",
+                "--executor",
+                "worker",
+                "--concurrency",
+                "3",
+                "--kill-after",
+                "1",
+                "--",
+                HERE / "worker.sh",
+            ]
+            self.workers.append(
+                Process(f"worker{number}", self.folder, command, {"JOURNAL": journal})
+            )
 
     async def hurt(self, fault):
         await getattr(self, f"_{fault.kind}")(fault)
@@ -175,12 +204,14 @@ class World:
         log.open_log()
 
     async def _end_sessions(self, _fault):
-        try:
-            await asyncio.to_thread(self.database.query, "SELECT pg_terminate_backend(pid) "
-                                    "FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
-                                    "AND backend_type = 'client backend'")
-        except OSError:
-            pass  # It is away, and all its sessions with it.
+        # While the server is away, it has no sessions to end.
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(
+                self.database.query,
+                "SELECT pg_terminate_backend(pid) "
+                "FROM pg_stat_activity WHERE pid <> pg_backend_pid() "
+                "AND backend_type = 'client backend'",
+            )
 
     async def _restart_database(self, fault):
         await asyncio.to_thread(self.database.primary.stop, "fast")
@@ -224,6 +255,7 @@ class World:
         for process in self.workers + self.replicas:
             process.signal(signal.SIGCONT)
             process.signal(signal.SIGTERM)
-        await asyncio.gather(*(process.end(signal.SIGTERM)
-                               for process in self.workers + self.replicas))
+        await asyncio.gather(
+            *(process.end(signal.SIGTERM) for process in self.workers + self.replicas)
+        )
         self.database.kill()

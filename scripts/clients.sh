@@ -93,11 +93,6 @@ if ! cmp -s "$lock" "$OUT/node/complete"; then
     npm ci --prefix "$OUT/node" --no-audit --no-fund
     cp "$lock" "$OUT/node/complete"
 fi
-config=$here/../django/pyproject.toml
-"$python/bin/ruff" check --no-cache --config "$config" --ignore ANN,S "$examples" \
-    "$here" "$here/../openapi"
-"$python/bin/ruff" format --no-cache --config "$config" --check "$examples" "$here" \
-    "$here/../openapi"
 [ -z "$(gofmt -l "$examples/go")" ] || { gofmt -d "$examples/go"; exit 1; }
 for language in python typescript java go; do
     echo "== $language"
@@ -111,7 +106,7 @@ stop() {
     [ "$status" = 0 ] || cat "$folder"/*.log
     # The last one first: a worker would miss its service.
     for process in ${running[@]+"${running[@]}"}; do
-        kill "$process" && wait "$process" || true
+        if kill "$process"; then wait "$process" || true; fi
     done
     rm -rf "$folder"
     exit "$status"

@@ -43,12 +43,6 @@ fetch "$django52/bin/python" django_tasks_db 0.13.0
 missing=
 if django61=$("$here/python.sh" requirements/django61.txt 12); then
     fetch "$django61/bin/python" django 6.1.3
-    "$django61/bin/ruff" check --no-cache .
-    "$django61/bin/ruff" format --no-cache --check .
-    "$django61/bin/ruff" check --no-cache --config pyproject.toml --ignore ANN,S \
-        ../examples/tom ../bench/django
-    "$django61/bin/ruff" format --no-cache --config pyproject.toml --check \
-        ../examples/tom ../bench/django
     "$django61/bin/mypy" --cache-dir "$TOOLS/mypy"
     # A worker asks the service, whose database is the service's own matter.
     run "$django61" "not (postgres and test_worker)"

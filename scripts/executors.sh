@@ -59,14 +59,15 @@ check_django() {
 }
 
 # Side by side, since they mostly wait.
-check python --strict python3 "$examples/python/check.py" >"$folder/python" 2>&1 & python=$!
-check node --strict node "$examples/node/check.mjs" >"$folder/node" 2>&1 & node=$!
-check go --strict "$folder/go-executor" >"$folder/go" 2>&1 & go=$!
-check_django >"$folder/django" 2>&1 & django=$!
+declare -A jobs
+check python --strict python3 "$examples/python/check.py" >"$folder/python" 2>&1 & jobs[python]=$!
+check node --strict node "$examples/node/check.mjs" >"$folder/node" 2>&1 & jobs[node]=$!
+check go --strict "$folder/go-executor" >"$folder/go" 2>&1 & jobs[go]=$!
+check_django >"$folder/django" 2>&1 & jobs[django]=$!
 failed=0
 for name in python node go django; do
     status=0
-    wait "${!name}" || status=$?
+    wait "${jobs[$name]}" || status=$?
     printf '\n== %s\n' "$name"
     cat "$folder/$name"
     [ $status = 0 ] || failed=1

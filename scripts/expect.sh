@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by scripts that look at what commands do.
 
 # expect WHAT STATUS TEXT COMMAND...: the command's exit status, and what it has to print.

@@ -16,7 +16,7 @@ token=$(python3 -c 'import secrets; print(secrets.token_hex(32))')
 service=
 stop() {
     status=$?
-    [ -z "$service" ] || { kill "$service" && wait "$service" || true; }
+    if [ -n "$service" ] && kill "$service"; then wait "$service" || true; fi
     [ "$status" = 0 ] || tail -n 50 "$folder"/*.log
     rm -rf "$folder"
     exit "$status"

@@ -7,7 +7,9 @@
 # Usage: scripts/postgres.sh COMMAND [ARG...]
 set -euo pipefail
 
-bin=${POSTGRES_BIN:-$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1)}
+newest=$(find /usr/lib/postgresql -mindepth 2 -maxdepth 2 -name bin 2>/dev/null | sort -V | tail -n 1) ||
+    newest=
+bin=${POSTGRES_BIN:-$newest}
 [ -n "$bin" ] || { echo "no PostgreSQL server: apt-get install postgresql" >&2; exit 1; }
 # In memory where there is room: the tests make a database each, and each has 300 files.
 memory=/dev/shm

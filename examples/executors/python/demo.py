@@ -1,5 +1,9 @@
 #!/usr/bin/env python3
-"""Serves the tasks of `nightshift demo`. Usage: NIGHTSHIFT_SECRET=whsec_... demo.py [PORT [ADDRESS]]"""
+"""Serves the tasks of `nightshift demo`.
+
+Usage: NIGHTSHIFT_SECRET=whsec_... demo.py [PORT [ADDRESS]]
+"""
+
 import sys
 import time
 
@@ -34,8 +38,12 @@ def forced_photometry(attempt, target):
     return [[60000.5, 17.25], [60001.5, 17.5]]
 
 
-for task in (super_complicated_task, send_mail_to_co_investigators, reduce_broken_image,
-             stack_all_images):
+for task in (
+    super_complicated_task,
+    send_mail_to_co_investigators,
+    reduce_broken_image,
+    stack_all_images,
+):
     TASKS[f"demo.tasks.{task.__name__}"] = task
 LATER["demo.tasks.forced_photometry"] = forced_photometry
 serve(*sys.argv[1:] or [0])

@@ -1,6 +1,14 @@
 """An HTTP executor for Nightshift in Python's standard library, for files like check.py. A task is
 called with its attempt, which is set when it is to stop, and its arguments."""
-import base64, contextlib, hmac, json, os, threading, time, traceback
+
+import base64
+import contextlib
+import hmac
+import json
+import os
+import threading
+import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor, wait
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.request import Request, urlopen
@@ -8,6 +16,7 @@ from urllib.request import Request, urlopen
 KEY = base64.b64decode(os.environ["NIGHTSHIFT_SECRET"].removeprefix("whsec_"))
 TASKS, LATER = {}, {}  # by their paths; those in LATER go on after the answer 202
 RUNNING, POOL = {}, ThreadPoolExecutor(100)  # attempts, by the tokens of their leases
+
 
 class Attempt(threading.Event):
     def __init__(self, task, data):
@@ -20,8 +29,11 @@ class Attempt(threading.Event):
             value = self.task(self, *self.data["args"], **self.data["kwargs"])
             return (409, {"message": "cancelled"}) if self.is_set() else (200, value)
         except Exception as error:  # 500: tried again; 422: fails for good; 503: was not begun
-            return getattr(error, "status", 500), {"exception_class_path": type(error).__name__,
-                                 "message": str(error), "traceback": traceback.format_exc()}
+            return getattr(error, "status", 500), {
+                "exception_class_path": type(error).__name__,
+                "message": str(error),
+                "traceback": traceback.format_exc(),
+            }
         finally:
             RUNNING.pop(self.data["lease"]["token"], None)
 
@@ -34,16 +46,22 @@ class Attempt(threading.Event):
         self.report("finish", {"cancelled": True} if self.is_set() else end)
 
     def report(self, what, body):
-        request = Request(f"{self.data['lease']['url']}/{what}", json.dumps(body).encode(),
-                          {"Content-Type": "application/json"})
+        request = Request(
+            f"{self.data['lease']['url']}/{what}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
         try:
             if not self.lost and json.load(urlopen(request, timeout=10)).get("cancel_requested"):
                 self.set()
         except OSError as error:  # 409: the attempt is over; else the next report may get through
             self.lost = getattr(error, "code", None) == 409 and not self.set()
 
+
 class Handler(BaseHTTPRequestHandler):
-    log_message = lambda *_: None  # says nothing of each call
+    def log_message(self, *_):
+        """Says nothing of each call."""
+
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         message = json.loads(body) if self.is_signed(body) else None
@@ -62,8 +80,11 @@ class Handler(BaseHTTPRequestHandler):
         at = self.headers.get("webhook-timestamp", "0")
         right = hmac.digest(KEY, f"{self.headers['webhook-id']}.{at}.".encode() + body, "sha256")
         right = f"v1,{base64.b64encode(right).decode()}"
-        return abs(time.time() - float(at)) < 300 and any(hmac.compare_digest(right, one)
-               for one in self.headers.get("webhook-signature", "").split())
+        return abs(time.time() - float(at)) < 300 and any(
+            hmac.compare_digest(right, one)
+            for one in self.headers.get("webhook-signature", "").split()
+        )
+
 
 def answer(message):  # a status and a value
     data = message["data"]
@@ -75,6 +96,7 @@ def answer(message):  # a status and a value
     if path in TASKS:
         return Attempt(TASKS[path], data).run()
     return 404, {"message": f"there is no task {path}"}
+
 
 def serve(port, address="127.0.0.1"):
     server = ThreadingHTTPServer((address, int(port)), Handler)

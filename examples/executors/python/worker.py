@@ -3,7 +3,15 @@
 
 A task is called with an event, which is set when it is to stop, and its arguments.
 """
-import json, os, signal, socket, sys, threading, time, traceback
+
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor, wait
 from urllib.request import Request, urlopen
 
@@ -37,8 +45,13 @@ def run(task, stop):
         function = TASKS.get(task["task_path"], lambda *_, **__: fail("there is no such task"))
         return {"return_value": function(stop, *task["args"], **task["kwargs"])}
     except Exception as error:
-        return {"error": {"exception_class_path": f"builtins.{type(error).__name__}",
-                          "message": str(error), "traceback": traceback.format_exc()}}
+        return {
+            "error": {
+                "exception_class_path": f"builtins.{type(error).__name__}",
+                "message": str(error),
+                "traceback": traceback.format_exc(),
+            }
+        }
 
 
 def report(lease, stop, what, body):

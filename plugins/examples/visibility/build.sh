@@ -20,7 +20,7 @@ use_debian() {
     PATH="$tools/gcc-ld:$PATH"
     export RUSTC RUSTFLAGS PATH RUSTC_BOOTSTRAP=1
     export CARGO_TARGET_WASM32_WASIP2_LINKER="$tools/wasm-component-ld"
-    build+=(-Zbuild-std=std,panic_abort)
+    build+=("-Zbuild-std=std,panic_abort")
 }
 
 if [[ -d "$(rustc --print target-libdir --target "$target")" ]]; then
