@@ -26,7 +26,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 stops by itself
-	$(BUILD) --quiet
+	$(BUILD)
 	$(TARGET)/debug/nightshift demo $(if $(CI),--ci)
 
 STAGES := check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django \
