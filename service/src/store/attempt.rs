@@ -1,4 +1,6 @@
-//! Reports of whoever holds a lease.
+//! What the holder of a lease reports: heartbeats, that it goes on by itself, and the end of its
+//! attempt. Each report is checked against the lease in the row, so a holder of an old lease
+//! changes nothing.
 
 use super::{
     circuit,
@@ -22,11 +24,11 @@ use crate::{
     },
 };
 
-/// The attempt is over; whoever still worked on it has to stop.
+/// The lease does not hold any more: its attempt is over, and its holder has to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseLost;
 
-/// A heartbeat.
+/// A heartbeat, with the progress and the log lines since the last one.
 #[derive(Clone, Debug)]
 pub struct RenewRequest {
     pub token: LeaseToken,
@@ -41,14 +43,15 @@ pub struct FinishRequest {
     pub outcome: Outcome,
 }
 
-/// Where the end of an attempt has brought its task.
+/// The task of an ended attempt, and the stage that it is at now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     pub id: TaskId,
     pub stage: Stage,
 }
 
-/// The row whose lease this is, if the lease still holds.
+/// The row that the token's lease belongs to, if the lease still holds: the row runs, it has this
+/// secret, and the lease has not ended.
 fn held(tx: &Tx<'_>, token: LeaseToken) -> Option<TaskRow> {
     tx.changes.row(token.seq).filter(|row| {
         row.now.stage == Stage::Running as i16
@@ -87,18 +90,19 @@ fn renew_one(tx: &mut Tx<'_>, mut row: TaskRow, request: &RenewRequest) -> Resul
     Ok(Renewal { expires_at: time(expires_at)?, cancel_requested })
 }
 
-/// Moves the end of the lease: a full lease from now, but not past the attempt's deadline, nor
-/// past the grace of a cancelled one.
+/// Sets the end of the lease: a full lease from now, but not after the attempt's deadline, nor
+/// after the grace of a cancelled attempt.
 fn extend(tx: &Tx<'_>, row: &mut TaskRow) -> Result<()> {
     let executor = row.executor_id().and_then(|id| tx.registry.get(id));
     let lease = match executor {
         Some(executor) => executor.registration.lease,
-        // Deregistered meanwhile; what runs may go on as before.
+        // The executor was deregistered meanwhile; its attempts go on as before.
         None => LEASE_DEFAULT,
     };
     let mut expires_at = micros(later(tx.now, lease));
     if let Some(deadline) = row.now.deadline_at {
-        // A lease that goes on past it was given to whoever could not report in time.
+        // A lease that already ends after the deadline is not shortened: the timekeeper gives such
+        // a lease to a holder that could not report in time.
         expires_at =
             expires_at.min(row.now.lease_expires_at.map_or(deadline, |at| at.max(deadline)));
     }
@@ -110,7 +114,7 @@ fn extend(tx: &Tx<'_>, row: &mut TaskRow) -> Result<()> {
     Ok(())
 }
 
-/// The executor answered 202: from now on it reports by itself.
+/// Marks attempts as detached: the executor answered 202 and reports by itself from now on.
 pub(super) fn detach(
     tx: &mut Tx<'_>,
     tokens: &[&LeaseToken],

@@ -1,4 +1,5 @@
-//! The audit log: an entry is written by the transaction that does what it tells of.
+//! The audit log. The transaction that does something also writes the entry about it, so that
+//! neither is there without the other.
 
 use std::mem;
 
@@ -14,10 +15,10 @@ use super::{
 };
 use crate::domain::token::{Actor, AuditEntry};
 
-/// Entries deleted by one step.
+/// Entries deleted in one step.
 const TRIM_ROWS: i64 = 500;
 
-/// Who wants what; it becomes an entry if it is done.
+/// What a user asks for; it becomes an entry if it is done.
 #[derive(Clone, Debug)]
 pub struct Note {
     pub actor: Actor,
@@ -25,7 +26,7 @@ pub struct Note {
     pub object: String,
 }
 
-/// An entry that is to be written.
+/// An entry to insert.
 #[derive(Insertable)]
 #[diesel(table_name = audit_log)]
 pub(super) struct AuditRow {
@@ -50,10 +51,11 @@ struct EntryRow {
 #[derive(Clone, Debug)]
 pub struct AuditPage {
     pub entries: Vec<AuditEntry>,
+    /// The `before` of the next page; `None` on the last one.
     pub next: Option<i64>,
 }
 
-/// Writes what the transaction has done.
+/// Writes the entries of this transaction.
 pub(super) fn store(tx: &mut Tx<'_>) -> Result<()> {
     let row = |note: Note| AuditRow {
         at: micros(tx.now),
@@ -66,7 +68,7 @@ pub(super) fn store(tx: &mut Tx<'_>) -> Result<()> {
     bulk::insert_audit_entries(&mut tx.link, &rows)
 }
 
-/// The entries before a place.
+/// The entries whose `seq` is below `before`, newest first.
 pub(super) fn page(link: &mut Link<'_>, before: Option<i64>, limit: u32) -> Result<AuditPage> {
     let query = audit_log::table
         .filter(audit_log::seq.lt(before.unwrap_or(i64::MAX)))
@@ -84,14 +86,14 @@ pub(super) fn page(link: &mut Link<'_>, before: Option<i64>, limit: u32) -> Resu
     Ok(AuditPage { entries: rows.into_iter().map(entry).collect(), next })
 }
 
-/// Whether there are entries from before a time.
+/// Whether there are entries older than a time.
 pub(super) fn has_older(link: &mut Link<'_>, before: i64) -> Result<bool> {
     let oldest = audit_log::table.select(diesel::dsl::min(audit_log::at));
     let oldest: Option<i64> = on_engine!(link, c => oldest.first(c))?;
     Ok(oldest.is_some_and(|oldest| oldest < before))
 }
 
-/// Deletes some of the entries from before a time each, and says whether there are more.
+/// Deletes some of the entries older than each given time, and returns whether there may be more.
 pub(super) fn trim(tx: &mut Tx<'_>, befores: &[&i64]) -> Result<Vec<bool>> {
     befores.iter().map(|before| trim_step(&mut tx.link, **before)).collect()
 }

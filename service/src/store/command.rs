@@ -1,4 +1,5 @@
-//! The writer's commands, in one table.
+//! The writer's commands, in one table: for each kind its request, its answer and the function that
+//! carries it out. A [`Batch`] holds the commands of one transaction.
 
 use tokio::sync::oneshot;
 
@@ -29,15 +30,15 @@ use crate::domain::{
     task::{NewTask, TaskId},
 };
 
-/// Whether an answer says that something was done.
+/// Decides by the answer whether a command has changed something.
 type Done<O> = fn(&O) -> bool;
 
-/// A command that waits for its answer.
+/// A command whose caller waits for the answer.
 pub(super) struct Pending<I, O> {
     input: I,
     output: Option<O>,
     waiter: oneshot::Sender<Result<O>>,
-    /// For the audit log, if the output says that it was done.
+    /// The entry for the audit log, which is written if the answer says that something was done.
     note: Option<(Note, Done<O>)>,
 }
 
@@ -50,8 +51,8 @@ impl<I, O> Pending<I, O> {
         Self { note: Some((note, done)), ..self }
     }
 
-    /// Answers after the commit. A waiter that went away has given up on the answer only: what
-    /// it asked for is done.
+    /// Answers after the commit. If the caller has stopped waiting, only the answer is dropped: the
+    /// command was carried out all the same.
     fn settle(mut self) {
         let missing = || Error::Corrupt("a command without an answer".to_owned());
         let answer = self.output.take().ok_or_else(missing);
@@ -65,7 +66,7 @@ impl<I, O> Pending<I, O> {
     }
 }
 
-/// Runs the statement of one kind of command for all of that kind.
+/// Runs all commands of one kind by that kind's function and keeps their answers.
 fn run<I, O>(
     tx: &mut Tx<'_>,
     pending: &mut [Pending<I, O>],
@@ -84,11 +85,12 @@ fn run<I, O>(
         }
         pending.output = Some(output);
     }
-    // The next kind reads what this one wrote.
+    // The next kind reads from the database what this one has changed.
     tx.flush()
 }
 
-/// Stamps out, for each kind of command: its variant, its place in a batch, its statement.
+/// Generates from the table below: a variant for each kind of command, its field in a batch, and
+/// the call of its function.
 macro_rules! commands {
     ($($variant:ident $field:ident: $input:ty => $output:ty, $statement:path;)*) => {
         #[expect(clippy::large_enum_variant, reason = "registrations are large, and rare")]
@@ -96,7 +98,7 @@ macro_rules! commands {
             $($variant(Pending<$input, $output>),)*
         }
 
-        /// The commands of one transaction, by kind.
+        /// The commands of one transaction, grouped by kind.
         #[derive(Default)]
         pub(super) struct Batch {
             $($field: Vec<Pending<$input, $output>>,)*
@@ -109,8 +111,8 @@ macro_rules! commands {
                 }
             }
 
-            /// Runs the kinds in the order of the table. No command of the batch has been
-            /// answered yet, so all of them are concurrent and any order is as good as another.
+            /// Runs the kinds in the order of the table. No command of the batch has been answered
+            /// yet, so all of them are concurrent and any order is correct.
             pub(super) fn apply(&mut self, tx: &mut Tx<'_>) -> Result<()> {
                 $(run(tx, &mut self.$field, $statement)?;)*
                 Ok(())
@@ -124,7 +126,7 @@ macro_rules! commands {
                 $(self.$field.into_iter().for_each(Pending::settle);)*
             }
 
-            /// Takes the batch apart again, to try its commands one by one.
+            /// Takes the batch apart, so that its commands can be tried one by one.
             pub(super) fn into_commands(self) -> Vec<Command> {
                 let mut commands = Vec::new();
                 $(commands.extend(self.$field.into_iter().map(Command::$variant));)*
@@ -143,7 +145,8 @@ macro_rules! commands {
 }
 
 impl Batch {
-    /// Whether it changes who serves which tasks.
+    /// Whether a command may change which executor serves which tasks. Such a batch takes the
+    /// routing lock alone, all others share it.
     pub(super) fn changes_routing(&self) -> bool {
         !(self.put.is_empty()
             && self.change.is_empty()
@@ -154,7 +157,8 @@ impl Batch {
             && self.set_queue.is_empty())
     }
 
-    /// The tasks that it is about, by place and by id.
+    /// The tasks that the commands name, by `seq` or by id. Their rows are locked before any
+    /// command runs.
     pub(super) fn concerns(&self) -> (Vec<i64>, Vec<Vec<u8>>) {
         let renewed = self.renew.iter().map(|pending| pending.input.token.seq);
         let detached = self.detach.iter().map(|pending| pending.input.seq);
@@ -171,11 +175,11 @@ impl Batch {
 }
 
 impl Command {
-    /// What it carries, where that may be much.
+    /// How many bytes the command carries, for the kinds that may carry many.
     pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Enqueue(pending) => pending.input.iter().map(NewTask::bytes).sum(),
-            // Once for the task, once for those who watch.
+            // The lines are stored twice: in the task's log, and in the events.
             Self::Renew(pending) => 2 * pending.input.log.bytes(),
             Self::Finish(pending) => pending.input.outcome.bytes(),
             Self::Install(pending) => pending.input.component.len(),

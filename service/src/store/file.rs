@@ -1,4 +1,5 @@
-//! The SQLite file: one service has it, and it stays the file that was opened.
+//! The SQLite file: a lock keeps other services away, and checks see that it stays the file that
+//! was opened.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions, TryLockError},
@@ -21,33 +22,34 @@ use super::{
 };
 use crate::config::DatabaseUrl;
 
-/// How often an idle service looks whether its file is still in its place.
+/// How often the file is checked, also while the service is idle.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// Symbolic links that are followed, as many as Linux follows.
+/// How many symbolic links are followed: as many as Linux follows.
 const LINKS_MAX: usize = 40;
-/// For its owner alone: the file holds tasks and executors' secrets.
+/// For the owner only: the file holds tasks and executors' secrets.
 const PRIVATE: u32 = 0o600;
 
-/// The files of an SQLite database, as this process has opened them; nothing on PostgreSQL.
+/// The files of an SQLite database, as this process has opened them; empty on PostgreSQL.
 ///
-/// A file that is deleted, moved or replaced takes writes as before, and they are never found
-/// again: SQLite does not look. So the writer compares the names with what it has opened before
-/// each transaction, and once more before it answers.
+/// SQLite does not notice when its file is deleted, moved or replaced. It goes on writing to the
+/// open file, and these writes are lost. So the writer compares names and open files before each
+/// transaction, and once more before it answers.
 #[derive(Debug)]
 pub(super) struct DatabaseFile(Option<Files>);
 
 #[derive(Debug)]
 struct Files {
-    /// As the setting names it, since a restart would open that.
+    /// The path as the setting names it, because a restart would open that path.
     path: PathBuf,
     main: Identity,
-    /// Beside the file that is meant, which SQLite looks up, too.
+    /// SQLite puts the log beside the real file, also where `path` is a symbolic link.
     log: PathBuf,
-    /// The log that the open connections write to; `None` while the writer has none.
+    /// The log that the open connections write to; `None` while the writer has no connection.
     logged: Mutex<Option<Identity>>,
 }
 
-/// No other file has it while this one is open, and the readers' connections keep it open.
+/// Identifies a file. No other file gets the same numbers while this one is open, and the readers'
+/// connections keep it open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -62,7 +64,7 @@ impl Identity {
 }
 
 impl DatabaseFile {
-    /// What was just opened.
+    /// Notes the files that were just opened.
     pub(super) fn opened(url: &DatabaseUrl) -> anyhow::Result<Self> {
         let DatabaseUrl::Sqlite(path) = url else {
             return Ok(Self(None));
@@ -73,7 +75,8 @@ impl DatabaseFile {
         Ok(Self(Some(Files { path: path.clone(), main, log, logged })))
     }
 
-    /// Fails while the database is not what was opened. It costs two looks at a name.
+    /// Fails while the files in place are not the ones that were opened. It costs two calls of
+    /// `stat`.
     pub(super) fn check(&self) -> Result<()> {
         let Some(files) = &self.0 else {
             return Ok(());
@@ -87,12 +90,13 @@ impl DatabaseFile {
         Err(Error::Unavailable(Misplaced::File(files.path.clone()).into()))
     }
 
-    /// The writer has no connection, and the last one to close takes the log with it.
+    /// The writer has no connection. The last connection that closes deletes the log, so that a
+    /// missing log is no error now.
     pub(super) fn closed(&self) {
         self.set_log(|_log| None);
     }
 
-    /// The writer has a connection again, with a log that may be another one.
+    /// The writer has a connection again; the log may be another file.
     pub(super) fn reopened(&self) {
         self.set_log(Identity::of);
     }
@@ -103,7 +107,8 @@ impl DatabaseFile {
         }
     }
 
-    /// Tells of a file that is gone, also while nobody asks for anything; until `closed` is.
+    /// Reports a file that is gone, also while no request comes. Ends when the sender of `closed`
+    /// is dropped.
     pub(super) fn watch(&self, health: &Arc<Health>, closed: &Receiver<()>) {
         while closed.recv_timeout(LOOK_PERIOD) == Err(RecvTimeoutError::Timeout) {
             if let Err(misplaced) = self.check() {
@@ -113,16 +118,17 @@ impl DatabaseFile {
     }
 }
 
-/// Held as long as the store is open: a second process on one SQLite file would believe the
-/// first one dead and run its tasks again.
+/// The lock on an SQLite database, held as long as the store is open. Without it a second process
+/// would believe the first one dead and run its tasks again.
 ///
-/// It is a file of its own. To close the database's own file, for whatever reason it was opened,
-/// would take away the locks that SQLite has on it.
+/// It is on a file of its own: a process that closes the database's own file, whatever it was
+/// opened for, loses the locks that SQLite has on it.
 #[derive(Debug)]
 pub(super) struct FileLock(File);
 
 impl Drop for FileLock {
-    /// Closing the file would do, if no child process had just been forked with a copy of it.
+    /// Unlocks by itself: closing the file is not enough while a child process that was just forked
+    /// has a copy of it.
     fn drop(&mut self) {
         if let Err(error) = self.0.unlock() {
             tracing::warn!(%error, "the lock on the database file could not be given up");
@@ -131,7 +137,8 @@ impl Drop for FileLock {
 }
 
 impl FileLock {
-    /// Nothing to lock on PostgreSQL, which replicas share.
+    /// Takes the lock; fails if another process has it. PostgreSQL needs none, since replicas share
+    /// it.
     pub(super) fn take(url: &DatabaseUrl) -> anyhow::Result<Option<Self>> {
         let DatabaseUrl::Sqlite(path) = url else {
             return Ok(None);
@@ -150,7 +157,8 @@ impl FileLock {
         Ok(Some(Self(file)))
     }
 
-    /// By whatever name the database is called, its lock has one: that of the file that is meant.
+    /// Opens the lock's file. It is named after the real file, so that there is one lock whatever
+    /// symbolic link the database is opened by.
     fn open(path: &Path) -> anyhow::Result<(PathBuf, File)> {
         let name = beside(&place(path)?, ".lock");
         let open = || -> io::Result<File> {
@@ -165,7 +173,8 @@ impl FileLock {
                 }
                 Err(error) => return Err(error),
             };
-            // A user who can open it can lock it. Versions before made it for all to read.
+            // A user who can open the file can lock it, and earlier versions made it readable for
+            // all.
             if file.metadata()?.permissions().mode() & 0o077 != 0 {
                 file.set_permissions(Permissions::from_mode(PRIVATE))?;
             }
@@ -176,15 +185,16 @@ impl FileLock {
     }
 }
 
-/// Whether a service has the file, or had it when it was still there.
+/// Whether a service holds the lock of this file, even if the file itself has been removed.
 pub(super) fn is_held(path: &Path) -> bool {
     let Ok(place) = place(path) else { return false };
     let Ok(file) = File::open(beside(&place, ".lock")) else { return false };
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// SQLite keeps a log beside each name that it opens a file by: with two names, half of what was
-/// committed would be in the one and half in the other. The lock has the name, too.
+/// Refuses a file with several hard links. SQLite puts its log beside the name that a file was
+/// opened by: with two names, half of the commits would be in one log and half in the other. The
+/// lock is named after one name, too, and does not keep them apart.
 fn refuse_second_name(path: &Path) -> anyhow::Result<()> {
     let names = fs::metadata(path).map_or(1, |about| about.nlink());
     if names > 1 {
@@ -197,7 +207,8 @@ fn refuse_second_name(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the file is, or will be made: SQLite follows symbolic links, and so does this.
+/// The real path of the file, or the path at which it will be made. Symbolic links are followed, as
+/// SQLite does.
 fn place(path: &Path) -> anyhow::Result<PathBuf> {
     let mut place = path.to_owned();
     for _ in 0..LINKS_MAX {
@@ -212,7 +223,7 @@ fn place(path: &Path) -> anyhow::Result<PathBuf> {
             Some(folder) if folder != Path::new("") => folder.to_owned(),
             _ => PathBuf::from("."),
         };
-        // A link to what is not there yet.
+        // A symbolic link to a file that does not exist yet.
         if let Ok(target) = place.read_link() {
             place = folder.join(target);
             continue;
@@ -232,8 +243,8 @@ fn beside(path: &Path, end: &str) -> PathBuf {
     name.into()
 }
 
-/// Makes a new file that its owner alone can read. SQLite's other files get the same mode and owner.
-/// Why it cannot be made, SQLite says.
+/// Makes the file if it is missing, readable by its owner only. SQLite gives its other files the
+/// same mode and owner. If the file cannot be made, SQLite reports why when it opens it.
 pub(super) fn make_private(path: &Path) -> io::Result<()> {
     let Ok(place) = place(path) else { return Ok(()) };
     match OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(&place) {

@@ -1,4 +1,4 @@
-//! One connection of either engine.
+//! A connection to either engine, and the macro that runs one body on both.
 
 use diesel::{connection::SimpleConnection, pg::PgConnection, sqlite::SqliteConnection};
 
@@ -7,14 +7,15 @@ use super::{
     postgres,
 };
 
-/// A borrowed connection.
+/// A borrowed connection to either engine.
 pub(super) enum Link<'a> {
     Sqlite(&'a mut SqliteConnection),
     Postgres(&'a mut PgConnection),
 }
 
 impl Link<'_> {
-    /// Whether other processes may write, too, and old snapshots keep what is dead.
+    /// Whether other processes may write to the same database. In such a database old snapshots
+    /// keep dead entries in the indexes.
     pub(super) fn is_shared(&self) -> bool {
         match self {
             Self::Sqlite(_) => false,
@@ -23,7 +24,7 @@ impl Link<'_> {
     }
 }
 
-/// Stamps one body out for both engines; `$c` is the engine's own connection in it.
+/// Expands one body for both engines; in the body, `$c` is the connection of the engine at hand.
 macro_rules! on_engine {
     ($link:expr, $c:ident => $body:expr) => {
         match $link {
@@ -40,7 +41,7 @@ macro_rules! on_engine {
 }
 pub(super) use on_engine;
 
-/// The writer's own connection.
+/// An owned connection to either engine.
 pub(super) enum Connection {
     Sqlite(SqliteConnection),
     Postgres(PgConnection),
@@ -49,8 +50,10 @@ pub(super) enum Connection {
 /// Why a transaction was not committed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failed {
+    /// Nothing was stored, so it may be tried again.
     #[error("nothing was done")]
     Undone(#[source] Error),
+    /// The commit was sent, and its answer was lost.
     #[error("nobody knows whether it was committed")]
     Unknown(#[source] Error),
 }
@@ -63,8 +66,8 @@ impl Connection {
         }
     }
 
-    /// Leaves an SQLite file whole, without a log beside it. (Closing it would do that, too, but
-    /// not while a reader's connection is still being closed.)
+    /// Moves the log of an SQLite file into the file, so that nothing lies beside it. Closing the
+    /// connection does that, too, but not while a reader's connection is still being closed.
     pub(super) fn tidy_up(&mut self) {
         let Self::Sqlite(connection) = self else {
             return;
@@ -74,12 +77,13 @@ impl Connection {
         }
     }
 
-    /// Runs `body` in a transaction and commits it unless it fails. On SQLite no other writer
-    /// can come between.
+    /// Runs `body` in a transaction and commits it unless `body` fails. On SQLite the transaction
+    /// takes the write lock first, so that no other writer comes in between.
     pub(super) fn transaction<T>(
         &mut self,
         body: impl FnOnce(Link<'_>) -> Result<T>,
     ) -> std::result::Result<T, Failed> {
+        // An error after `body` was complete comes from the commit, whose outcome is then unknown.
         let mut complete = false;
         let body = |link: Link<'_>| {
             let value = body(link)?;

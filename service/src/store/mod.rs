@@ -1,8 +1,10 @@
 //! Keeps tasks and executors in SQLite or PostgreSQL.
 //!
-//! Writes are commands to one writer, which commits many of them together and answers each
-//! after the commit. Reads take a connection from a pool and see one snapshot. A missing row is
-//! `None`, a lost race is a value; an [`Error`] means that the store could not do its work.
+//! A write is a command to one writer thread. The writer commits many commands in one transaction
+//! and answers each of them after the commit. A read takes a connection from a pool and sees one
+//! snapshot of the database. A missing row is `None`, and an operation that came too late returns a
+//! value that says so (such as [`LeaseLost`]). An [`Error`] means that the store could not do its
+//! work.
 
 mod asks;
 mod attempt;
@@ -124,13 +126,13 @@ use crate::{
     vital::Vital,
 };
 
-/// The store; clones share it.
+/// The store. Clones are cheap: they share one writer, one pool and one set of signals.
 #[derive(Clone)]
 pub struct Store {
     commands: mpsc::Sender<Command>,
-    /// Room for new tasks that wait for the writer, in KiB.
+    /// Permits for new tasks that wait for the writer, in KiB.
     room: Arc<Semaphore>,
-    /// Room for log lines on their way to the writer, in KiB.
+    /// Permits for log lines on their way to the writer, in KiB.
     log_room: Arc<Semaphore>,
     pool: Pool,
     file: Arc<DatabaseFile>,
@@ -138,42 +140,44 @@ pub struct Store {
     signals: Arc<Signals>,
     feed: Arc<Feed>,
     idle_poll: Duration,
-    /// Taken by who counts everything.
+    /// Held while all tasks are counted, so that only one request at a time does it.
     counting: Arc<tokio::sync::Mutex<()>>,
-    /// Which workers have asked this process.
+    /// Which workers have asked this process for tasks, and when.
     asks: Arc<Asks>,
     memory: Arc<Memory>,
     clock: Arc<dyn Clock>,
 }
 
-/// What only one part of the program gets.
+/// What [`Store::open`] returns: the store, and parts that have one user each.
 pub struct Opened {
     pub store: Store,
-    /// For the dispatcher: attempts that are to be stopped.
+    /// Attempts that have to be stopped. The dispatcher receives them.
     pub cancels: mpsc::Receiver<CancelSignal>,
     pub closing: Closing,
-    /// As they were at the start.
+    /// The tokens as they were at the start.
     pub tokens: TokenTable,
 }
 
-/// Waits for the last commit.
+/// Waits for the last commit and for the end of the store's threads.
 pub struct Closing {
     writer: JoinHandle<()>,
-    /// These end when it does.
+    /// Ends when the writer drops its sender; `None` without a connection for LISTEN.
     listener: Option<JoinHandle<()>>,
-    /// Looks after the database beside the writer.
+    /// Watches the SQLite file, or vacuums PostgreSQL. Ends when the writer drops its sender.
     keeper: JoinHandle<()>,
     guard: Arc<Guard>,
     _lock: Option<FileLock>,
 }
 
 impl Closing {
-    /// Returns once every [`Store`] is gone and what they sent is committed; an error if that cannot
-    /// be said.
+    /// Returns once every [`Store`] is dropped and all their commands are committed. An error means
+    /// that a thread panicked, so that it is not certain that all was committed.
     pub fn wait(self) -> anyhow::Result<()> {
+        // From here on an exchange with the database may take 5 seconds at most: a server that does
+        // not answer must not keep this process from ending.
         self.guard.stop();
         let threads = [Some(self.writer), self.listener, Some(self.keeper)];
-        // All of them, whatever became of the others.
+        // Join every thread, even if another one has panicked.
         let joined: Vec<_> = threads.into_iter().flatten().map(JoinHandle::join).collect();
         anyhow::ensure!(
             joined.iter().all(std::result::Result::is_ok),
@@ -183,7 +187,7 @@ impl Closing {
     }
 }
 
-/// The part of the record that changes while a task runs.
+/// The part of a task's record that changes while the task runs.
 #[derive(Clone, Debug)]
 pub struct TaskState {
     pub id: TaskId,
@@ -195,19 +199,19 @@ pub struct TaskState {
     pub lease: Option<crate::domain::task::LeaseTimes>,
 }
 
-/// How a task ended, if it has.
+/// How a task ended. `finished_at` is `None` if it has not ended yet.
 #[derive(Clone, Debug)]
 pub struct TaskEnd {
     pub id: TaskId,
     pub stage: Stage,
     pub return_value: Option<JsonText>,
     pub errors: Vec<RecordedFailure>,
-    /// How many were left out before them.
+    /// How many older errors were left out of `errors`, which is bounded.
     pub errors_dropped: u32,
     pub finished_at: Option<Timestamp>,
 }
 
-/// What the store is given to work with.
+/// What the store needs from the rest of the process.
 pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,

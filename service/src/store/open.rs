@@ -1,4 +1,5 @@
-//! Opens the store: the connections, the threads, and what was left by the process before.
+//! Opens the store: makes its connections, starts its threads, and ends the attempts that a dead
+//! process has left.
 
 use std::{
     sync::{
@@ -41,14 +42,15 @@ use crate::{
     vital::Vital,
 };
 
-/// Brings the schema up to date without opening the store.
+/// Brings the schema up to date without opening the store, and returns what migrations have run.
 pub fn migrate(database: &Database) -> anyhow::Result<Vec<String>> {
     let _lock = FileLock::take(&database.url)?;
     let guard = Guard::of(&database.url)?;
     bring_up_to_date(database, &guard, &mut pool::open_writer(database, &guard)?)
 }
 
-/// PostgreSQL's writer is not waited for as long as a migration may take.
+/// Runs the migrations. PostgreSQL needs another connection for that, since the guard cuts the
+/// writer's long before a large migration may be done.
 fn bring_up_to_date(
     database: &Database,
     guard: &Guard,
@@ -61,7 +63,7 @@ fn bring_up_to_date(
 }
 
 impl Store {
-    /// Opens the database, brings its schema up to date and starts the writer.
+    /// Opens the database, brings its schema up to date and starts the store's threads.
     pub fn open(
         database: &Database,
         deliveries_max: u32,
@@ -69,6 +71,7 @@ impl Store {
         vault: &Vault,
     ) -> anyhow::Result<Opened> {
         let Surroundings { clock, entropy, memory, metrics, vital } = surroundings;
+        // First, so that the second process on an SQLite file changes nothing in it.
         let lock = FileLock::take(&database.url)?;
         let guard = Guard::watched(&database.url, &vital)?;
         let mut connection = pool::open_writer(database, &guard)?;
@@ -141,7 +144,8 @@ impl Store {
     }
 }
 
-/// No other process has the file, so the one that ran these in a request is dead.
+/// Ends the attempts that ran in a request of the process before. This process holds the lock of
+/// the file, so that other one is dead.
 fn end_those_before(connection: &mut Connection, now: Timestamp) -> anyhow::Result<()> {
     connection
         .transaction(|link| abandon_requests(link, now))
@@ -156,7 +160,7 @@ fn load_tokens(connection: &mut Connection) -> anyhow::Result<TokenTable> {
         .context("cannot read the tokens")
 }
 
-/// The way to the database.
+/// What is needed to connect to the same database again.
 #[derive(Clone)]
 struct Way {
     database: Database,
@@ -164,12 +168,13 @@ struct Way {
     guard: Arc<Guard>,
 }
 
-/// Makes the listener's connections.
+/// Returns a function that makes the listener's connections.
 fn listening(url: String, guard: Arc<Guard>) -> impl Fn() -> anyhow::Result<Connection> + Send {
     move || pool::open_listener(&url, &guard)
 }
 
-/// Makes the writer's next connection, to the database that the one before led to.
+/// Returns a function that makes the writer's next connection. It fails where that would lead to
+/// another database than the one before.
 fn reconnecting(way: Way) -> Box<dyn Fn() -> anyhow::Result<Connection> + Send> {
     Box::new(move || {
         let mut connection = pool::open_writer(&way.database, &way.guard)?;
@@ -179,7 +184,7 @@ fn reconnecting(way: Way) -> Box<dyn Fn() -> anyhow::Result<Connection> + Send> 
     })
 }
 
-/// Starts the thread that looks after the engine until the sender is dropped.
+/// Starts the keeper's thread, which runs until the returned sender is dropped.
 fn start_keeper(
     way: Way,
     health: Arc<Health>,
@@ -197,7 +202,7 @@ fn start_keeper(
     Ok((closing, vital.thread("keeper", keep)?))
 }
 
-/// Lets the leases end now that nobody renews any more.
+/// Lets the leases of attempts in a request end now, since no process renews them any more.
 fn abandon_requests(link: Link<'_>, now: Timestamp) -> Result<()> {
     use diesel::prelude::*;
     use schema::{stage, tasks};
@@ -209,8 +214,8 @@ fn abandon_requests(link: Link<'_>, now: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// How often an idle worker looks by itself for tasks of which nobody told. Other processes may
-/// bring them about, and may not be able to say so.
+/// How often an idle worker's request looks for tasks without a signal. Other processes may make
+/// tasks available, and without LISTEN this one does not hear of it.
 fn idle_poll(shared: bool, listening: bool) -> Duration {
     Duration::from_secs(if shared && !listening { 1 } else { 5 })
 }

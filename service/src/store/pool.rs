@@ -1,4 +1,4 @@
-//! Opens databases: one connection for the writer, a pool for the readers.
+//! Opens connections: one for the writer, a pool for the readers, single ones for other uses.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::config::{Database, DatabaseUrl};
 
-/// How long a reader waits for a free connection.
+/// How long a reader waits for a free connection of the pool.
 const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The readers' connections.
@@ -56,7 +56,7 @@ impl Pool {
                     .max_size(database.readers)
                     .min_idle(Some(1))
                     .connection_timeout(CHECKOUT_TIMEOUT)
-                    // The writer says once that the database is away.
+                    // Not logged here: the writer says once that the database is away.
                     .error_handler(Box::new(NopErrorHandler))
                     .build(Manager {
                         url: url.clone(),
@@ -67,7 +67,7 @@ impl Pool {
         })
     }
 
-    /// Whether it can be read whatever keeps it from being written.
+    /// Whether reading works while something else keeps the database from being written.
     pub(super) fn is_local(&self) -> bool {
         match self {
             Self::Sqlite(_) => true,
@@ -84,7 +84,7 @@ impl Pool {
 }
 
 impl Reader {
-    /// Runs `body` on one snapshot, so that what it reads in several statements fits together.
+    /// Runs `body` on one snapshot, so that all its statements see the same state.
     pub(super) fn snapshot<T>(&mut self, body: impl FnOnce(Link<'_>) -> Result<T>) -> Result<T> {
         match self {
             Self::Sqlite(c) => c.transaction::<_, Error, _>(|c| body(Link::Sqlite(c))),
@@ -96,8 +96,8 @@ impl Reader {
         }
     }
 
-    /// Runs `body` in a transaction in which each statement sees what is committed by then, and
-    /// which may take locks.
+    /// Runs `body` in a transaction that may take locks. On PostgreSQL each statement sees what was
+    /// committed before it.
     pub(super) fn transaction<T>(&mut self, body: impl FnOnce(Link<'_>) -> Result<T>) -> Result<T> {
         match self {
             Self::Sqlite(c) => c.transaction::<_, Error, _>(|c| body(Link::Sqlite(c))),
@@ -108,7 +108,7 @@ impl Reader {
     }
 }
 
-/// SQLite's readers cannot write, whatever a statement says.
+/// Makes the readers' connections to SQLite read-only, whatever a statement says.
 #[derive(Debug)]
 struct ReadOnly {
     file: Arc<DatabaseFile>,
@@ -122,7 +122,8 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
         connection
             .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA query_only = ON;")
             .map_err(diesel::r2d2::Error::QueryError)?;
-        // One that was opened while another file had the name would be kept, and read later.
+        // A connection that was opened while another file had the name must not stay in the pool: a
+        // later reader would read that file.
         self.file.check().map_err(|misplaced| {
             diesel::r2d2::Error::ConnectionError(ConnectionError::BadConnection(
                 misplaced.to_string(),
@@ -131,7 +132,7 @@ impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for ReadOnly {
     }
 }
 
-/// Opens the connection that writes.
+/// Opens the writer's connection.
 pub(super) fn open_writer(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
@@ -139,7 +140,8 @@ pub(super) fn open_writer(database: &Database, guard: &Guard) -> anyhow::Result<
                 .with_context(|| format!("cannot give {} its owner", path.display()))?;
             let mut connection = SqliteConnection::establish(sqlite_name(path)?)
                 .with_context(|| format!("cannot open {}", path.display()))?;
-            // First of all: a process that is just closing the file holds it for a moment.
+            // Before all other statements: a process that is closing the file holds it for a
+            // moment.
             connection.batch_execute("PRAGMA busy_timeout = 5000")?;
             let synchronous = database.synchronous;
             connection
@@ -164,14 +166,15 @@ pub(super) fn open_writer(database: &Database, guard: &Guard) -> anyhow::Result<
     })
 }
 
-/// Opens a connection for LISTEN, which no pooler may stand before.
+/// Opens a connection for LISTEN. It must not lead through a pooler, which would lend the session
+/// to others.
 pub(super) fn open_listener(url: &str, guard: &Guard) -> anyhow::Result<Connection> {
     let mut c = postgres::connect(url, guard, "listener", Patience::Prompt)?;
     Session { pooled: false }.apply(&mut c)?;
     Ok(Connection::Postgres(c))
 }
 
-/// Opens a connection for what takes long: without the time limits of the others.
+/// Opens a connection for work that takes long, without the time limits of the others.
 pub(super) fn open_sweeper(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     match &database.url {
         DatabaseUrl::Sqlite(_) => open_writer(database, guard),
@@ -183,7 +186,7 @@ pub(super) fn open_sweeper(database: &Database, guard: &Guard) -> anyhow::Result
     }
 }
 
-/// Opens a connection for a look, which leaves the database as it is.
+/// Opens a connection to look at a database, and changes no setting of the database.
 pub(super) fn open_visitor(database: &Database, guard: &Guard) -> anyhow::Result<Connection> {
     Ok(match &database.url {
         DatabaseUrl::Sqlite(path) => {
@@ -200,7 +203,8 @@ pub(super) fn open_visitor(database: &Database, guard: &Guard) -> anyhow::Result
     })
 }
 
-/// Advice on an SQLite file that cannot be used, after a colon; empty for an unknown error.
+/// Advice on an SQLite file that cannot be used. It begins with a colon, and is empty for an
+/// unknown error.
 pub(super) fn advice(error: &str) -> &'static str {
     let says = |words: &[&str]| words.iter().any(|words| error.contains(words));
     if says(&["not a database"]) {

@@ -1,3 +1,11 @@
+//! One transaction of the writer, as its commands see it.
+//!
+//! The writer makes a [`Tx`] for each batch. Commands change rows in memory (`changes`) and gather
+//! what the end of the transaction writes (events, audit entries, rewinds) and what the process is
+//! told after the commit (`effects`). All commands of a batch happen at one moment, `now`. If the
+//! transaction is rolled back, the writer drops the effects and makes `registry` and `floors`
+//! forget what they have learned in it.
+
 use std::time::Duration;
 
 use super::{
@@ -22,28 +30,30 @@ use crate::{
     metrics::{AttemptEnd, Observation, Place},
 };
 
-/// What the statements of one batch share.
+/// What the commands of one batch share.
 pub(super) struct Tx<'a> {
     pub(super) link: Link<'a>,
-    /// The batch happens at this one moment.
+    /// The time of the whole batch, read when its transaction begins.
     pub(super) now: Timestamp,
     pub(super) entropy: &'a Entropy,
     pub(super) registry: &'a mut Registry,
     pub(super) floors: &'a mut Floors,
     pub(super) changes: Changes,
-    /// What those are told who watch.
+    /// The events of this transaction; stored by its last statement.
     pub(super) news: News,
-    /// What goes into the audit log.
+    /// The entries of this transaction for the audit log.
     pub(super) notes: Vec<Note>,
-    /// What is to be told to others once the transaction is committed.
+    /// What the rest of the process, and other processes, are told after the commit.
     pub(super) effects: &'a mut Effects,
     pub(super) deliveries_max: u32,
-    /// Where those who claim get room for what they take along.
+    /// A claim takes room in memory from here for the tasks that it hands out.
     pub(super) memory: &'a Memory,
 }
 
 impl Tx<'_> {
-    /// Writes what the commands so far have changed.
+    /// Writes the rows that commands have changed since the last flush, so that the next statement
+    /// reads them. Floors are lowered as well: a later claim must not begin to look above these
+    /// rows.
     pub(super) fn flush(&mut self) -> Result<()> {
         for row in self.changes.changed() {
             self.floors.note(row, self.now);
@@ -51,13 +61,16 @@ impl Tx<'_> {
         self.changes.flush(&mut self.link)
     }
 
-    /// Tells other processes where tasks wait that were due before this transaction began.
+    /// Writes to the table `rewinds` where this transaction has put tasks that were due before it
+    /// began. Such a task may lie below the floors of other processes, which read the table.
     pub(super) fn store_rewinds(&mut self) -> Result<()> {
         let early = self.floors.take_early();
         dialect::insert_rewinds(&mut self.link, micros(self.now), &early)
     }
 
-    /// There is a task more that this executor may claim, if it is one.
+    /// Notes that this executor has one task more to claim, so that after the commit one of its
+    /// workers or the dispatcher is woken. Does nothing for `None` or an executor that is not
+    /// registered.
     pub(super) fn work_for(&mut self, executor: Option<ExecutorId>) {
         let Some(executor) = executor.and_then(|id| self.registry.get(id)) else {
             return;
@@ -71,7 +84,8 @@ impl Tx<'_> {
         }
     }
 
-    /// An attempt of the row begins, by whoever serves it.
+    /// Counts in the metrics that an attempt of the row begins, with the time that the task has
+    /// waited.
     pub(super) fn count_start(&mut self, row: &TaskRow, executor: &Executor) {
         let since = row.now.due_at.max(row.enqueued_at);
         let wait = elapsed(since, self.now);
@@ -79,9 +93,9 @@ impl Tx<'_> {
         self.effects.observations.push(Observation::Started { place, wait });
     }
 
-    /// The present attempt of the row ends so.
+    /// Counts in the metrics that the present attempt of the row ends, with its duration.
     pub(super) fn count_end(&mut self, row: &TaskRow, outcome: &'static str) {
-        // Whoever was deregistered meanwhile has no name any more.
+        // An executor that was deregistered meanwhile has no name to count under.
         let Some(executor) = row.executor_id().and_then(|id| self.registry.get(id)) else {
             return;
         };
@@ -90,9 +104,11 @@ impl Tx<'_> {
         self.effects.observations.push(Observation::Ended(end));
     }
 
-    /// A task stopped running, so that where one more may run now, it is to start.
+    /// Wakes those that claim after a task has stopped running. This is needed only where its queue
+    /// or its executor has a limit: another task may have waited for this place.
     pub(super) fn room_after(&mut self, row: &TaskRow) {
         if self.registry.queue(&row.queue_name).concurrency.is_some() {
+            // Tasks of one queue may belong to any executor.
             self.effects.work.everybody = true;
             return;
         }
@@ -112,7 +128,7 @@ fn place(row: &TaskRow, executor: &Executor) -> Place {
     }
 }
 
-/// Since a stored time; none if that is still to come.
+/// The time since a stored time; zero if that time is in the future.
 fn elapsed(since: i64, now: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(micros(now).saturating_sub(since)).unwrap_or(0))
 }

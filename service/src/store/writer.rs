@@ -1,8 +1,9 @@
-//! One thread that owns the connection which writes.
+//! The writer: one thread that owns the only connection that writes.
 //!
-//! It takes one command, adds those that have come meanwhile, runs them in one transaction and
-//! answers each after the commit. There is no timer: while one batch commits, the next gathers
-//! by itself, so an idle service answers after one commit and a busy one shares it among many.
+//! It takes one command, adds those that already wait in its queue, runs them in one transaction
+//! and answers each after the commit. There is no timer: while one batch commits, the next one
+//! gathers in the queue. So an idle service answers after one commit, and a busy one shares a
+//! commit among many commands.
 
 use std::{
     sync::{Arc, mpsc::SyncSender},
@@ -30,26 +31,28 @@ use super::{
 };
 use crate::{clock::Clock, entropy::Entropy, memory::Memory, metrics::Metrics};
 
-/// Commands that may wait for the writer; one more is refused at once.
+/// How many commands may wait for the writer. A caller that does not wait for room is refused.
 pub(super) const QUEUE_COMMANDS_MAX: usize = 4_096;
-/// KiB of new tasks that may wait for the writer.
+/// How many KiB of new tasks may wait for the writer.
 pub(super) const QUEUE_KIB_MAX: usize = 256 * 1024;
-/// Commands of one transaction.
+/// The largest number of commands in one transaction.
 const BATCH_COMMANDS_MAX: usize = 512;
-/// Bytes of what commands carry after which a transaction takes no more of them.
+/// A transaction that holds more bytes of payload than this takes no further command.
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Transactions that mend stored times before a batch: after a step of the clock, and a silence, and
-/// one more of what came meanwhile.
+/// How many transactions one batch may take. A transaction that finds wrong stored times mends them
+/// and does nothing else. A step of the clock and a silence may cost one each, the last one is for
+/// the batch; if all of them had to mend, the clock does not come to rest.
 const MENDS_MAX: u32 = 3;
 
-/// How often one command is tried that lost a race for a unique key to another process.
+/// How often a single command is tried again after another process was faster to store the same
+/// unique key.
 const RACES_MAX: u32 = 5;
 
 pub(super) struct Writer {
-    /// `None` while the database is away.
+    /// `None` while the database cannot be reached.
     pub(super) connection: Option<Connection>,
-    /// Makes another connection like the one that was lost.
+    /// Makes a new connection to the same database after the old one was lost.
     pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
     pub(super) reconnect: Reconnect,
     pub(super) file: Arc<DatabaseFile>,
@@ -58,9 +61,10 @@ pub(super) struct Writer {
     pub(super) timekeeper: Timekeeper,
     pub(super) entropy: Arc<Entropy>,
     pub(super) signals: Arc<Signals>,
-    /// Takes what other processes are to know.
+    /// Takes the effects of each commit that other processes are told of; `None` without a
+    /// listener.
     pub(super) outbox: Option<SyncSender<Effects>>,
-    /// The thread that looks after the database goes on until this is dropped.
+    /// The keeper's thread runs until this sender is dropped.
     pub(super) _keeper: SyncSender<()>,
     pub(super) registry: Registry,
     pub(super) floors: Floors,
@@ -70,7 +74,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Works until every sender is gone and the last command is committed.
+    /// Works until every sender of commands is dropped and the last command is committed.
     pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while let Some(first) = commands.blocking_recv() {
             let mut bytes = first.bytes();
@@ -91,10 +95,14 @@ impl Writer {
         }
     }
 
-    /// Commits a batch. Where a statement fails, its commands are tried one by one, so that a bad
-    /// one does not hurt its neighbours. Where the connection was lost before the commit, nothing
-    /// was done, and the batch is tried once more. Where it was lost in the commit, nobody knows,
-    /// so that nothing of it is tried again here.
+    /// Commits a batch and answers its commands.
+    ///
+    /// - If a statement fails, nothing was stored, and the commands are tried one by one, so that a
+    ///   bad one does not fail its neighbours.
+    /// - If the connection is lost before the commit, nothing was stored, and the batch is tried
+    ///   once more on a new connection.
+    /// - If the connection is lost during the commit, the outcome is unknown. Nothing is tried
+    ///   again here, since it would then be done twice, and all callers get [`Error::Unavailable`].
     fn commit(&mut self, mut batch: Batch) {
         let was_connected = self.connection.is_some();
         let mut done = self.transact(&mut batch);
@@ -127,6 +135,8 @@ impl Writer {
         }
     }
 
+    /// Commits one command of a batch that failed as a whole. A lost race for a unique key is tried
+    /// again: the next try finds what the other process has stored.
     fn commit_alone(&mut self, command: Command) {
         let mut batch = Batch::default();
         batch.push(command);
@@ -148,8 +158,9 @@ impl Writer {
         }
     }
 
-    /// A connection that was lost does not come back by itself. But the one to a file that is not
-    /// in its place any more is all that still leads to it.
+    /// Gives the connection up after a failure, since a lost connection does not recover. Only a
+    /// connection to an SQLite file that was moved or replaced is kept: nothing else leads to that
+    /// file.
     fn lose(&mut self, error: &Error) {
         if !matches!(error.misplaced(), Some(Misplaced::File(_))) {
             self.disconnect();
@@ -163,8 +174,8 @@ impl Writer {
         self.file.closed();
     }
 
-    /// The connection, made anew if it was lost; while that fails, it is tried at growing
-    /// intervals only, so that everybody is refused at once meanwhile.
+    /// The connection; a lost one is made anew. While that fails, it is tried at growing intervals
+    /// only, and commands are refused at once in between.
     fn connection(&mut self) -> Result<&mut Connection> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
@@ -173,6 +184,7 @@ impl Writer {
         Ok(self.connection.insert(connection))
     }
 
+    /// Runs the batch in a transaction, after the transactions that mend stored times.
     fn transact(&mut self, batch: &mut Batch) -> std::result::Result<(), Failed> {
         for _ in 0..MENDS_MAX {
             if self.apply_or_mend(batch)? {
@@ -182,9 +194,10 @@ impl Writer {
         Err(Failed::Undone(Error::Unavailable("the clock does not come to rest".into())))
     }
 
-    /// Carries out the batch in a transaction; or, where it finds that stored times are wrong, mends
-    /// those in it and says that the batch is still to be done. (In one transaction they could want
-    /// the same rows as others in another order.)
+    /// Carries the batch out in one transaction and returns true. If the transaction finds that
+    /// stored times are wrong, it mends them, does nothing else and returns false. Both in one
+    /// transaction could take row locks in another order than other processes do, which is a
+    /// deadlock.
     fn apply_or_mend(&mut self, batch: &mut Batch) -> std::result::Result<bool, Failed> {
         self.file.check().map_err(Failed::Undone)?;
         self.connection().map_err(Failed::Undone)?;
@@ -196,6 +209,9 @@ impl Writer {
         let (registry, floors) = (&mut self.registry, &mut self.floors);
         let timekeeper = &self.timekeeper;
         let committed = connection.transaction(|mut link| {
+            // Locks are taken in one order by all processes, so that none waits in a circle: the
+            // routing lock, task rows by `seq`, the claim lock, circuits by executor
+            // (docs/STORAGE.md).
             dialect::lock_routing(&mut link, batch.changes_routing())?;
             let (reading, version) = timekeeper.read(&mut link, &*self.clock)?;
             let now = reading.now;
@@ -228,12 +244,15 @@ impl Writer {
             tx.registry.store_circuits(&mut tx.link)?;
             audit::store(&mut tx)?;
             tx.store_rewinds()?;
+            // The last statement, so that no event stands before one that was its cause.
             tx.store_news()?;
             Ok((reading, Some(!seqs.is_empty())))
         });
-        // Where the file went meanwhile, no caller is told that anything was done.
+        // If the file was replaced meanwhile, the outcome is unknown, and no caller is told that
+        // its command was done.
         let committed =
             committed.and_then(|done| self.file.check().map_err(Failed::Unknown).map(|()| done));
+        // What a rolled-back transaction has read or written does not hold.
         let (reading, reported) = committed.inspect_err(|_failed| {
             self.registry.forget();
             self.floors.forget();
@@ -243,7 +262,7 @@ impl Writer {
         self.floors.committed(begun.elapsed());
         self.signals.publish(&effects);
         if reported.is_none() {
-            // Times were moved under them.
+            // The times by which the floors were found have just been moved.
             self.floors.forget();
             return Ok(false);
         }
@@ -254,6 +273,8 @@ impl Writer {
         Ok(true)
     }
 
+    /// Hands the effects to the listener without waiting. If its queue is full, they are dropped:
+    /// other processes find the changes when they look by themselves.
     fn tell_others(&self, effects: Effects) {
         if let Some(outbox) = &self.outbox
             && outbox.try_send(effects).is_err()

@@ -1,4 +1,5 @@
-//! What the store can be told to do. Each is a command to the writer, answered after its commit.
+//! The commands that the rest of the service gives to the store. Each method sends one command to
+//! the writer and returns its answer after the commit.
 
 use std::{mem, time::Duration};
 
@@ -35,33 +36,34 @@ use crate::{
     memory::Held,
 };
 
-/// How long whoever gave a command waits for a database that hangs. The command may still be
-/// carried out.
+/// How long a caller waits for an answer while the database hangs. The command may still be carried
+/// out later.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a caller that waits for room in memory leaves the store alone.
+/// How long a caller that found no room in memory waits before it asks again.
 pub(super) const ROOM_LOOK: Duration = Duration::from_millis(250);
 
-/// How often, and after what time, who waits for no task looks again while waiting tasks are routed
-/// anew: for five seconds.
+/// A worker whose `wait` is over looks again while waiting tasks are still being routed to newly
+/// registered executors: up to 100 times, 50 ms apart, so for five seconds.
 const ROUTING_LOOKS_MAX: u32 = 100;
 const ROUTING_LOOK: Duration = Duration::from_millis(50);
 
 impl Store {
-    /// Enqueues tasks, all or none; refused at once when the writer has too much to do.
+    /// Enqueues all tasks or none. [`Error::Overloaded`] at once if the writer has too much to do.
     pub async fn enqueue(&self, tasks: Vec<NewTask>) -> Result<EnqueueAnswer> {
         let kib = tasks.iter().map(NewTask::bytes).sum::<usize>() / 1024 + 1;
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+        // Kept until the answer, since until then the tasks take memory in the writer's queue.
         let _room = self.room.try_acquire_many(kib).map_err(|_full| Error::Overloaded)?;
         self.ask(Command::Enqueue, tasks).await
     }
 
-    /// Claims what may start now.
+    /// Claims tasks that may start now.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claims> {
         self.insist(Command::Claim, request).await
     }
 
-    /// Claims for a worker; where there is nothing, waits until there is, or for `wait`.
+    /// Claims tasks for a worker. If there are none, waits for some, at most for `wait`.
     pub async fn lease(
         &self,
         executor: ExecutorId,
@@ -75,6 +77,8 @@ impl Store {
         let until = self.clock.elapsed() + wait;
         let mut looks = ROUTING_LOOKS_MAX;
         loop {
+            // Taken before the claim: a task that becomes available after the claim calls this
+            // place.
             let mut place = self.signals.idle(executor);
             let Claims { begun, no_room } = self.claim_or_give_back(request.clone()).await?;
             let left = until.saturating_sub(self.clock.elapsed());
@@ -82,7 +86,8 @@ impl Store {
                 if left.is_zero() {
                     return Err(Error::NoRoom);
                 }
-                // It comes free as others are sent their answers, which tells nobody here.
+                // Room comes free when other requests have sent their answers, and no signal says
+                // so.
                 self.clock.sleep(left.min(ROOM_LOOK)).await;
                 continue;
             }
@@ -90,7 +95,8 @@ impl Store {
                 return Ok(begun);
             }
             if left.is_zero() {
-                // Not while tasks are still on their way to executors that have just registered.
+                // No empty answer while tasks are still on their way to executors that have just
+                // registered.
                 looks = if self.is_routed().await? { 0 } else { looks - 1 };
                 if looks > 0 {
                     tokio::time::timeout(ROUTING_LOOK, place.called()).await.ok();
@@ -104,24 +110,27 @@ impl Store {
         }
     }
 
-    /// Claims; if whoever asked is gone by then, nobody has begun, so the tasks go back.
+    /// Claims tasks and hands them to the caller. If the caller was dropped by then (its request
+    /// was cut off), no attempt has begun, so the tasks are given back.
     async fn claim_or_give_back(&self, request: ClaimRequest) -> Result<Claims> {
         let (asker, answer) = oneshot::channel();
         let store = self.clone();
         tokio::spawn(async move {
             let claimed = store.claim(request).await;
-            // Who has gone drops it, and so does who goes before he has looked.
+            // If the caller is gone, or goes before it has taken the value out of the channel,
+            // `Handed` is dropped, and its `Drop` gives the tasks back.
             drop(asker.send(claimed.map(|claims| Handed { claims, store })));
         });
         answer.await.unwrap_or(Err(Error::Closed)).map(Handed::take)
     }
 
-    /// The executor goes on by itself and reports with its token.
+    /// Marks an attempt as detached: the executor works on by itself and reports with its token.
     pub async fn detach(&self, lease: Lease) -> Result<std::result::Result<(), LeaseLost>> {
         self.insist(Command::Detach, lease.into()).await
     }
 
-    /// Ends an attempt. Exactly one end of each attempt is recorded.
+    /// Ends an attempt. Exactly one end of each attempt is recorded: a second report gets
+    /// [`LeaseLost`].
     pub async fn finish(
         &self,
         lease: impl Into<LeaseToken>,
@@ -155,7 +164,7 @@ impl Store {
         self.ask_noted(Command::Put, registration, note, std::result::Result::is_ok).await
     }
 
-    /// Pauses, resumes or limits an executor, if there is one of the name.
+    /// Pauses, resumes or limits an executor; `None` if none has the name.
     pub async fn change_executor(
         &self,
         change: ExecutorChange,
@@ -164,12 +173,12 @@ impl Store {
         self.ask_noted(Command::Change, change, note, Option::is_some).await
     }
 
-    /// Says whether it was there.
+    /// Deregisters an executor, and returns whether it was registered.
     pub async fn remove_executor(&self, name: ExecutorName, note: Note) -> Result<bool> {
         self.ask_noted(Command::Remove, name, note, |found| *found).await
     }
 
-    /// Stores a plugin's component and lets it run.
+    /// Stores a plugin's component and makes it the version that runs.
     pub async fn install_plugin(
         &self,
         new: NewPlugin,
@@ -178,7 +187,7 @@ impl Store {
         self.ask_noted(Command::Install, new, note, std::result::Result::is_ok).await
     }
 
-    /// Lets another stored version of a plugin run.
+    /// Makes another stored version of a plugin the one that runs.
     pub async fn activate_plugin(
         &self,
         request: ActivateRequest,
@@ -188,13 +197,13 @@ impl Store {
         self.ask_noted(Command::Activate, request, note, done).await
     }
 
-    /// Forgets a plugin with all its versions.
+    /// Deletes a plugin with all its versions.
     pub async fn uninstall_plugin(&self, name: PluginName, note: Note) -> Result<UninstallAnswer> {
         let done = |answer: &UninstallAnswer| matches!(answer, UninstallAnswer::Done);
         self.ask_noted(Command::Uninstall, name, note, done).await
     }
 
-    /// Changes a queue's settings and returns what holds now.
+    /// Changes a queue's settings and returns the settings that now hold.
     pub async fn set_queue(&self, change: QueueChange, note: Note) -> Result<SetAnswer> {
         self.ask_noted(Command::SetQueue, change, note, std::result::Result::is_ok).await
     }
@@ -217,17 +226,17 @@ impl Store {
         self.ask_noted(Command::RevokeToken, request, note, done).await
     }
 
-    /// Notes when tokens were used last.
+    /// Stores when tokens were last used.
     pub async fn note_token_uses(&self, uses: Vec<(TokenName, Timestamp)>) -> Result<()> {
         self.ask(Command::NoteUses, uses).await
     }
 
-    /// Notes which workers have asked.
+    /// Stores which workers have asked for tasks, and when.
     pub(super) async fn note_asks(&self, asks: Vec<Ask>) -> Result<()> {
         self.ask(Command::NoteAsks, asks).await
     }
 
-    /// Deletes some of the audit log's entries that are older than `age`, and says whether there
+    /// Deletes some of the audit log's entries that are older than `age`, and returns whether there
     /// are more.
     pub async fn trim_audit(&self, age: Duration) -> Result<bool> {
         let before = micros(self.clock.now().saturating_sub(age).unwrap_or(Timestamp::MIN));
@@ -237,23 +246,24 @@ impl Store {
         Ok(false)
     }
 
-    /// Does what time has brought about; the reaper's part.
+    /// Applies what time has brought about: tasks become due or expire, leases end. The reaper
+    /// calls it.
     pub async fn sweep(&self) -> Result<()> {
         self.insist(Command::Sweep, SweepRequest).await
     }
 
-    /// Deletes some of what ended long ago.
+    /// Deletes some of the tasks that ended longer ago than `retention` says.
     pub async fn prune(&self, retention: Retention) -> Result<Pruned> {
         self.insist(Command::Prune, PruneRequest { retention }).await
     }
 
-    /// The same because somebody asks for it.
+    /// Does the same at a user's request, with an entry in the audit log.
     pub async fn prune_now(&self, retention: Retention, note: Note) -> Result<Pruned> {
         let done = |pruned: &Pruned| pruned.deleted.total() > 0;
         self.ask_noted(Command::Prune, PruneRequest { retention }, note, done).await
     }
 
-    /// Deletes some of the events that are older or more than is to be kept, and says whether
+    /// Deletes some of the events beyond the age and bytes of `retention`, and returns whether
     /// there are more of them.
     pub async fn trim_events(&self, retention: EventRetention) -> Result<bool> {
         let now = self.clock.now();
@@ -265,12 +275,12 @@ impl Store {
         }
     }
 
-    /// Bytes of events that this process has written, as they grow.
+    /// How many bytes of events this process has written; the receiver sees the number grow.
     pub fn event_bytes(&self) -> watch::Receiver<u64> {
         self.signals.news_bytes()
     }
 
-    /// Whether the database takes writes: an empty batch is committed.
+    /// Checks that the database takes writes, by committing an empty batch.
     pub async fn check(&self) -> Result<()> {
         let by = Claimer::Dispatcher { plugins: PluginRoom::default() };
         let nothing = ClaimRequest { by, limit: 0 };
@@ -282,13 +292,13 @@ impl Store {
         self.commands.max_capacity() - self.commands.capacity()
     }
 
-    /// Sends a command, unless the writer has too much to do.
+    /// Sends a command and waits for its answer; refused at once if the writer's queue is full.
     async fn ask<I, O>(&self, command: fn(Pending<I, O>) -> Command, input: I) -> Result<O> {
         let (waiter, answer) = oneshot::channel();
         self.submit(command(Pending::new(input, waiter)), answer).await
     }
 
-    /// The same for what is to be in the audit log.
+    /// Does the same for a command that has an entry in the audit log.
     async fn ask_noted<I, O>(
         &self,
         command: fn(Pending<I, O>) -> Command,
@@ -311,8 +321,8 @@ impl Store {
         }
     }
 
-    /// Sends a command that must not be turned away: heartbeats and ends of attempts have to
-    /// get through just when there is too much to do.
+    /// Sends a command that must not be refused, and waits for as long as it takes: heartbeats and
+    /// ends of attempts have to get through just when there is too much to do.
     pub(super) async fn insist<I, O>(
         &self,
         command: fn(Pending<I, O>) -> Command,
@@ -326,7 +336,7 @@ impl Store {
     }
 }
 
-/// Tasks on their way to who asked for them. Where nobody takes them, they go back.
+/// Claimed tasks on their way to the caller. If they are not taken, `Drop` gives them back.
 struct Handed {
     claims: Claims,
     store: Store,
@@ -343,6 +353,7 @@ impl Drop for Handed {
         for Held { value: Claimed { lease, .. }, .. } in mem::take(&mut self.claims.begun) {
             let end = FinishRequest { token: lease.into(), outcome: Outcome::HandedBack };
             let (waiter, _nobody) = oneshot::channel();
+            // `drop` cannot wait for room in the queue.
             if self.store.commands.try_send(Command::Finish(Pending::new(end, waiter))).is_err() {
                 tracing::warn!("a task has to wait until its lease runs out");
             }
