@@ -1,4 +1,4 @@
-//! A copy of a SQLite file, taken while a service uses it.
+//! Makes a backup of an SQLite file while a service uses it.
 
 use std::{fs::File, path::Path};
 
@@ -17,8 +17,8 @@ struct Check {
     quick_check: String,
 }
 
-/// Writes what is committed at this moment to a new file, and returns its bytes. The file has its
-/// name only once it is whole, checked and on the disk.
+/// Writes the state that is committed at this moment to a new file, and returns the file's size in
+/// bytes. The file gets its name only after it is complete, checked and on the disk.
 pub fn backup(url: &DatabaseUrl, file: &Path) -> anyhow::Result<u64> {
     let DatabaseUrl::Sqlite(path) = url else {
         bail!("this is for SQLite; pg_dump takes backups of PostgreSQL, see docs/OPERATING.md");
@@ -29,7 +29,7 @@ pub fn backup(url: &DatabaseUrl, file: &Path) -> anyhow::Result<u64> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    // Readable for its owner alone: it holds executors' secrets.
+    // Only its owner can read this file, since it holds executors' secrets.
     let part = NamedTempFile::with_prefix_in(".nightshift-backup-", folder)
         .with_context(|| format!("cannot write into {}", folder.display()))?;
     write(path, part.path()).map_err(|error| {
@@ -50,7 +50,7 @@ fn write(path: &Path, part: &Path) -> anyhow::Result<()> {
     let name = |path: &Path| path.to_str().map(str::to_owned).context("a path must be UTF-8");
     let part = name(part)?;
     let mut c = SqliteConnection::establish(&name(path)?)?;
-    // Reads one snapshot, beside whoever writes.
+    // The copy is made from one snapshot, while other processes go on writing.
     c.batch_execute("PRAGMA busy_timeout = 5000")?;
     sql_query("VACUUM INTO ?").bind::<Text, _>(&part).execute(&mut c)?;
     let mut copy = SqliteConnection::establish(&part)?;

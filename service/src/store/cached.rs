@@ -1,8 +1,8 @@
 //! Lets an engine keep the compiled form of a statement.
 //!
-//! Diesel does so by itself only where it can prove that the text is always the same: not for
-//! updates, inserts with optional columns, and written SQL. To compile such a statement anew for
-//! each row costs SQLite several times as much as to run it.
+//! Diesel does that by itself only where it can prove that the text of the statement never changes:
+//! not for updates, for inserts with optional columns, and for SQL text. On SQLite it takes several
+//! times as long to compile such a statement as to run it, and it would be compiled for each row.
 
 use diesel::{
     RunQueryDsl,
@@ -11,12 +11,12 @@ use diesel::{
     result::QueryResult,
 };
 
-/// A statement that is looked up by its text. To be run by `load` or `get_result`, so it has to
-/// return rows: diesel's `execute` does not look here.
+/// A statement whose compiled form is found again by its text. It is run by `load` or `get_result`
+/// and so has to return rows: diesel's `execute` does not look for compiled forms.
 pub(super) struct Cached<Q>(Q);
 
-/// For statements of which there are few different texts, whatever their values: their compiled
-/// forms stay until the connection is closed.
+/// For statements that have few different texts, whatever their values are. Each compiled form
+/// stays until the connection is closed.
 pub(super) trait FewTexts: Sized {
     fn cached(self) -> Cached<Self> {
         Cached(self)

@@ -1,33 +1,35 @@
-//! The priorities of a look, each with its floor.
+//! The priorities of a *look*, which is one read of the first due tasks of an executor. Each
+//! priority has a floor: the place before which it has no task (see `floors.rs`).
 
 use std::collections::BTreeMap;
 
 use crate::domain::limits::{PRIORITY_MAX, PRIORITY_MIN};
 
-/// A due time, and the place in the order of enqueuing.
+/// A place in the order of one priority: a due time and a `seq`.
 pub(super) type Place = (i64, i64);
 
-/// Priorities, highest first, that a look goes into by their floors; all others are what lies
-/// between. So many parts has its statement at most.
+/// How many priorities a look reads from their floors, beginning with the highest. The others are
+/// read from their beginning, as the gaps between these. It bounds the parts of the statement.
 const CELLS_MAX: usize = 16;
 
-/// What is known of where tasks of each priority begin.
+/// The floors that are known, by priority.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cells {
     floors: BTreeMap<i16, Place>,
 }
 
-/// Which parts of the order a look reads: together all of it, but for what lies below the floors.
+/// The parts of the order that one look reads. Together they are the whole order, except for what
+/// lies below the floors.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
-    /// A priority from a place on.
+    /// One priority, from a place on.
     pub(super) cells: Vec<(i16, Place)>,
-    /// All of the priorities from the first to the second.
+    /// The priorities from the first to the second, from their beginning.
     pub(super) gaps: Vec<(i16, i16)>,
 }
 
 impl Cells {
-    /// With these priorities, of which nothing else is known.
+    /// Cells for these priorities, of whose tasks nothing is known.
     pub(super) fn of(priorities: Vec<i16>) -> Self {
         let bottom = (i64::MIN, i64::MIN);
         Self { floors: priorities.into_iter().map(|priority| (priority, bottom)).collect() }
@@ -49,16 +51,17 @@ impl Cells {
         parts
     }
 
-    /// A task has come to this place. Where nothing is known of the priority, a look reads it from
-    /// its beginning anyhow.
+    /// Lowers the floor of a priority to which a task has come. A priority without a floor is read
+    /// from its beginning anyway.
     pub(super) fn lower(&mut self, priority: i16, place: Place) {
         if let Some(floor) = self.floors.get_mut(&priority) {
             *floor = place.min(*floor);
         }
     }
 
-    /// All parts were read, and these are the first tasks found of each priority. Below the horizon
-    /// there is nothing else.
+    /// Raises the floors after a look that has read all parts. `firsts` has the first task that was
+    /// found of each priority, and becomes its floor. But no floor is above the horizon, since
+    /// transactions of other processes may still commit tasks there.
     pub(super) fn raise(&mut self, firsts: &BTreeMap<i16, Place>, horizon: Place) {
         let read: Vec<i16> = self.floors.keys().rev().take(CELLS_MAX).copied().collect();
         for priority in read.into_iter().chain(firsts.keys().copied()) {

@@ -1,7 +1,7 @@
-//! What a transaction has locked and what it is about to write.
+//! The rows that a transaction has locked, and the changes that it has not written yet.
 //!
-//! A row is read once, changed in memory, and written together with all others: on PostgreSQL
-//! each statement is a round trip, so there is one for many rows and none for each.
+//! A row is read once, changed in memory and written together with all others: on PostgreSQL each
+//! statement is a round trip, so one statement writes many rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -24,16 +24,16 @@ pub(super) struct Changes {
 /// A locked row.
 struct Held {
     row: TaskRow,
-    /// What it holds that cannot be read.
+    /// The part of the row that cannot be read.
     flaw: Option<String>,
-    /// The stage that the database has.
+    /// The stage that the row had when it was read. If it has changed since, the row is not written.
     stored: i16,
     changed: bool,
 }
 
 impl Changes {
-    /// Reads and locks rows, by place or id, in one order everywhere, so that two processes never
-    /// wait for each other.
+    /// Reads and locks rows, by `seq` or id. All processes lock rows in the order of `seq`, so that
+    /// two of them never wait for each other.
     pub(super) fn lock(
         &mut self,
         link: &mut Link<'_>,
@@ -47,22 +47,23 @@ impl Changes {
         Ok(())
     }
 
-    /// Takes rows in that were locked otherwise.
+    /// Takes over rows that the caller has locked by a statement of its own.
     pub(super) fn hold(&mut self, rows: Vec<TaskRow>) {
         for mut row in rows {
             self.seqs.insert(row.id.clone(), row.seq);
             let stored = row.now.stage;
             let flaw = mend(&mut row);
+            // A row that is held already may have been changed in memory, so it is not replaced.
             self.rows.entry(row.seq).or_insert(Held { row, flaw, stored, changed: false });
         }
     }
 
-    /// What the row at a place holds that cannot be read.
+    /// The part of a row that cannot be read.
     pub(super) fn flaw(&self, seq: i64) -> Option<&str> {
         self.rows.get(&seq)?.flaw.as_deref()
     }
 
-    /// The row at a place, as this transaction has left it so far.
+    /// A row as this transaction has left it so far.
     pub(super) fn row(&self, seq: i64) -> Option<TaskRow> {
         self.rows.get(&seq).map(|held| held.row.clone())
     }
@@ -71,7 +72,7 @@ impl Changes {
         self.seqs.get(id).and_then(|seq| self.row(*seq))
     }
 
-    /// Takes a changed row back; it is written by the next flush.
+    /// Takes a changed row back, for the next flush to write. Fails if the row is not locked.
     pub(super) fn save(&mut self, row: TaskRow) -> Result<()> {
         let held = self
             .rows
@@ -82,7 +83,7 @@ impl Changes {
         Ok(())
     }
 
-    /// The row was deleted.
+    /// Forgets a row that was deleted.
     pub(super) fn forget(&mut self, seq: i64) {
         if let Some(held) = self.rows.remove(&seq) {
             self.seqs.remove(&held.row.id);
@@ -97,12 +98,13 @@ impl Changes {
         self.results.push(result);
     }
 
-    /// What the next flush writes.
+    /// The rows that the next flush writes.
     pub(super) fn changed(&self) -> impl Iterator<Item = &TaskRow> {
         self.rows.values().filter(|held| held.changed).map(|held| &held.row)
     }
 
-    /// Writes what changed since the last time.
+    /// Writes the changes since the last flush. Fails if another process has changed a row although
+    /// it was locked.
     pub(super) fn flush(&mut self, link: &mut Link<'_>) -> Result<()> {
         let changed: Vec<&mut Held> = self.rows.values_mut().filter(|held| held.changed).collect();
         let rows: Vec<(&TaskRow, i16)> =
@@ -118,7 +120,7 @@ impl Changes {
         bulk::insert_results(link, &std::mem::take(&mut self.results))
     }
 
-    /// Adds errors, and leaves the oldest out where a task has too many.
+    /// Inserts errors, and deletes the oldest errors of a task that has too many.
     fn store_errors(&mut self, link: &mut Link<'_>) -> Result<()> {
         let errors = std::mem::take(&mut self.errors);
         bulk::insert_errors(link, &errors)?;

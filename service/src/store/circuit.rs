@@ -1,4 +1,5 @@
-//! What the end of an attempt says about its executor.
+//! What the end of an attempt says about its executor. A failed delivery opens the executor's
+//! circuit, so that it is left alone for a while; an answer closes it.
 
 use std::sync::Arc;
 
@@ -12,15 +13,15 @@ use crate::domain::{
     executor::{Circuit, Executor, ExecutorId},
 };
 
-/// Deliveries that fail in a row before it is said: one may be a restart, or an executor that says
-/// when to come again.
+/// How many deliveries fail in a row before the log says so. A single one may be a restart, or an
+/// executor that says when to come again.
 const SAID_FROM: u32 = 2;
 
-/// Deliveries to an executor begin to fail, or come through again; told once it is committed.
+/// Deliveries to an executor begin to fail, or succeed again. It is logged after the commit.
 #[derive(Clone, Debug)]
 pub(super) struct Turn {
     executor: String,
-    /// Why they fail.
+    /// Why they fail; `None` if they succeed again.
     reason: Option<String>,
 }
 
@@ -39,7 +40,7 @@ impl Turn {
     }
 }
 
-/// Opens the circuit after a failed delivery, closes it when the executor was reached.
+/// Opens the circuit after a failed delivery, and closes it when the executor was reached.
 pub(super) fn learn(tx: &mut Tx<'_>, row: &TaskRow, outcome: &Outcome) -> Result<()> {
     let Some(id) = row.executor_id() else {
         return Ok(());
@@ -71,7 +72,7 @@ pub(super) fn learn(tx: &mut Tx<'_>, row: &TaskRow, outcome: &Outcome) -> Result
     Ok(())
 }
 
-/// The executor answered: whatever was wrong with reaching it is over.
+/// Closes the circuit of an executor that has answered.
 pub(super) fn reached(tx: &mut Tx<'_>, id: ExecutorId) {
     let is_open = |executor: &&Arc<Executor>| executor.circuit != Circuit::default();
     if let Some(executor) = tx.registry.get(id).filter(is_open) {
@@ -84,12 +85,13 @@ pub(super) fn reached(tx: &mut Tx<'_>, id: ExecutorId) {
     }
 }
 
-/// A task goes out to see whether the executor answers again.
+/// Notes that one task is sent to an executor to find out whether it answers again.
 pub(super) fn probe(tx: &mut Tx<'_>, executor: &Executor) {
     set(tx, executor.id, executor.circuit.after_probe(tx.now));
 }
 
 fn set(tx: &mut Tx<'_>, id: ExecutorId, circuit: Circuit) {
+    // The sweep wakes the dispatcher when the executor may be tried again.
     if let Some(until) = circuit.held_until {
         tx.effects.sweep_by(until);
     }

@@ -1,4 +1,9 @@
-//! Hands out the tasks that may start now.
+//! Claims: chooses tasks that may start now, begins their attempts, and hands them out with leases.
+//!
+//! The dispatcher claims tasks for executors that it calls and for plugins; a worker claims tasks
+//! of its own executor. Only one process claims at a time, so that running tasks can be counted
+//! against the limits of executors and queues. A task that exceeds a limit, or finds no room in
+//! memory, stays where it is and loses no attempt.
 
 use std::sync::Arc;
 
@@ -27,42 +32,44 @@ use crate::{
     memory::{COPIES, Held, Share, TASK_BYTES},
 };
 
-/// Rows looked at for one executor in one claim; those that turn out not to be startable are
-/// mended, so that the next claim gets further.
+/// How many rows one claim looks at for one executor. Rows that cannot start are corrected, so that
+/// the next claim gets further.
 const ROWS_MAX: u32 = 1_000;
 
-/// A claim for as many tasks as whoever asks may start.
+/// A request for tasks, up to as many as the caller can start.
 #[derive(Clone, Debug)]
 pub struct ClaimRequest {
     pub by: Claimer,
     pub limit: u32,
 }
 
-/// Who is going to run the tasks.
+/// Where the tasks are going to run.
 #[derive(Clone, Debug)]
 pub enum Claimer {
-    /// This process, by calling executors, and with so much room for plugins.
+    /// In this process, which calls executors and has this much room for plugins.
     Dispatcher { plugins: PluginRoom },
-    /// A worker of one executor.
+    /// At a worker of this executor.
     Worker { executor: ExecutorId, worker_id: String, queues: QueueFilter },
 }
 
-/// What a claim brought.
+/// The result of a claim.
 #[derive(Debug, Default)]
 pub struct Claims {
-    /// Attempts that have begun, each with the room that it takes in memory.
+    /// The attempts that have begun, each with the room that it takes in memory.
     pub begun: Vec<Held<Claimed>>,
-    /// There would have been more, but no room for it.
+    /// There were more tasks, but no room in memory for them.
     pub no_room: bool,
 }
 
-/// Claims the first of the due tasks for each who asks. Only one process claims at a time, so
-/// what runs can be counted against the limits of executors and queues.
+/// Claims the first due tasks for each request. The claim lock makes sure that only one process
+/// claims at a time, so that what runs can be counted against the limits of executors and queues.
 pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<Claims>> {
     let mut answers: Vec<Claims> = requests.iter().map(|_| Claims::default()).collect();
     if requests.iter().all(|request| request.limit == 0) {
         return Ok(answers);
     }
+    // After the rows that the batch names and before the circuits, as everywhere. Rows that this
+    // claim locks later cannot make it wait: those that another transaction holds are skipped.
     dialect::lock_claims(&mut tx.link)?;
     let apart = tx.registry.queues_with_settings();
     tx.floors.prepare(&mut tx.link, tx.now, apart)?;
@@ -100,14 +107,14 @@ pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<C
     Ok(answers)
 }
 
-/// Workers of one executor that ask for tasks of the same queues at the same moment.
+/// Workers of one executor that ask for tasks of the same queues in one batch.
 struct Group<'a> {
     executor: ExecutorId,
     queues: &'a QueueFilter,
     hands: Vec<Hand<'a>>,
 }
 
-/// One of them: which request it is, and how many tasks more it takes.
+/// One request of a group: its index, and how many tasks more it takes.
 struct Hand<'a> {
     index: usize,
     left: u32,
@@ -115,8 +122,9 @@ struct Hand<'a> {
     load: Load<'a>,
 }
 
-/// For the dispatcher: what each executor that is called has room for, and what each that is a
-/// plugin has a place for: a task that waited for one would do so at the cost of its attempt.
+/// Claims for the dispatcher: for an executor that is called, as many tasks as it has room for; for
+/// a plugin, as many as it has places for. A task that waited for a place would lose time of its
+/// attempt.
 fn claim_to_call(
     tx: &mut Tx<'_>,
     permits: u32,
@@ -125,11 +133,12 @@ fn claim_to_call(
 ) -> Result<Claims> {
     let mut begun = Vec::new();
     let mut places = plugins.places.clone();
-    // A call carries its task once: its message is made of it, and it is dropped.
+    // A call holds its task once: the task is dropped when the message is made of it.
     let mut load = Load::new(&tx.memory.calls, 1);
     let called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
     let mut executors: Vec<Arc<Executor>> = tx.registry.all().filter(called).cloned().collect();
-    // Where there are fewer permits than work, no executor is always the last one.
+    // The first executor is chosen at random, so that none is always the last one when there are
+    // fewer permits than tasks.
     let first = tx.entropy.below(executors.len());
     executors.rotate_left(first);
     for executor in executors {
@@ -151,7 +160,8 @@ fn claim_to_call(
             .zip(sizes)
             .map_while(|(row, bytes)| Some(Start { row, worker_id, share: load.add(bytes)? }))
             .collect();
-        // Without room it could not start now; the code that gives some back says so.
+        // Wakes the dispatcher for the tasks that are left. Without room they could not start, and
+        // the code that gives room back wakes it then.
         if fitting.len() < found && !load.no_room {
             tx.work_for(Some(executor.id));
         }
@@ -172,15 +182,15 @@ fn claim_to_call(
     Ok(Claims { begun, no_room: load.no_room })
 }
 
-/// Bytes of the records of rows, in their order.
+/// The bytes of each row's record, in the order of the rows.
 fn sizes_of(tx: &mut Tx<'_>, rows: &[TaskRow]) -> Result<Vec<usize>> {
     let seqs: Vec<i64> = rows.iter().map(|row| row.seq).collect();
     let sizes = sizes::records(&mut tx.link, &seqs)?;
     Ok(seqs.iter().map(|seq| sizes.get(seq).copied().unwrap_or(TASK_BYTES)).collect())
 }
 
-/// For workers: what there is, dealt out one by one, so that nobody takes all of it. Says which
-/// request gets what.
+/// Claims for workers. Tasks are dealt out one by one, so that no worker takes all of them. Each
+/// attempt is returned with the index of its request.
 fn claim_for_workers(
     tx: &mut Tx<'_>,
     group: &mut Group<'_>,
@@ -203,7 +213,8 @@ fn claim_for_workers(
     Ok(started.filter_map(|(index, begun)| Some((index, begun?))).collect())
 }
 
-/// Gives rows to hands one by one, as much as each can carry; the order of the rows is kept.
+/// Deals rows out to requests, one row at a time and as much as each can carry. The order of the
+/// rows is kept.
 fn deal<'a>(
     hands: &mut [Hand<'a>],
     rows: impl Iterator<Item = (TaskRow, usize)>,
@@ -229,7 +240,8 @@ fn deal<'a>(
     dealt
 }
 
-/// Locks the first tasks of an executor that may start, as many as all limits allow.
+/// Locks the first tasks of an executor that may start, as many as all limits allow. Rows that
+/// cannot start are corrected on the way.
 fn claim_rows(
     tx: &mut Tx<'_>,
     executor: &Executor,
@@ -259,6 +271,7 @@ fn claim_rows(
         }
     }
     let found = u32::try_from(startable.len()).unwrap_or(u32::MAX);
+    // Corrected rows are out of the way now, and there may be tasks behind them: claim again.
     if found < limit && (mended || chosen.more) {
         tx.work_for(Some(executor.id));
     }
@@ -271,7 +284,8 @@ fn is_startable(tx: &Tx<'_>, executor: &Executor, row: &TaskRow) -> Result<bool>
         && tx.registry.route(&row.task_path) == Some(executor.id))
 }
 
-/// Puts a waiting task right that expired or belongs to another executor by now.
+/// Corrects a waiting task that has expired or belongs to another executor by now, and returns
+/// whether it did.
 fn mend(tx: &mut Tx<'_>, mut row: TaskRow) -> Result<bool> {
     if row.stage()? != Stage::Available {
         return Ok(false);
@@ -287,14 +301,15 @@ fn mend(tx: &mut Tx<'_>, mut row: TaskRow) -> Result<bool> {
     Ok(true)
 }
 
-/// A row whose attempt is to begin, by whom, and the room that it takes.
+/// A row whose attempt is to begin, the worker that gets it, and the room that it takes in memory.
 struct Start<'a> {
     row: TaskRow,
     worker_id: &'a str,
     share: Share,
 }
 
-/// Begins attempts. Where a task's args cannot be read there is nothing in its place: it has failed.
+/// Begins attempts. A task whose args cannot be read has failed instead, and is `None` in the
+/// result.
 fn start(
     tx: &mut Tx<'_>,
     executor: &Arc<Executor>,
@@ -334,12 +349,12 @@ fn start(
         };
         begun.push(Some(Held { value, share }));
     }
-    // The next claim in this batch is not to find these again.
+    // The other requests of this batch must not find these tasks again.
     tx.flush()?;
     Ok(begun)
 }
 
-/// Turns a waiting row into a running one and says how many attempts it has in all.
+/// Turns a waiting row into a running one, and returns how many attempts the task may have in all.
 fn begin(
     tx: &mut Tx<'_>,
     executor: &Executor,
@@ -352,7 +367,7 @@ fn begin(
     let expires_at = later(tx.now, executor.registration.lease).min(deadline);
     let mut worker_ids = row.worker_ids()?;
     worker_ids.push(worker_id.to_owned());
-    // As many attempts as the record has errors of.
+    // The record keeps the errors of as many attempts.
     worker_ids.drain(..worker_ids.len().saturating_sub(WORKER_IDS_PER_TASK_MAX));
     let now = micros(tx.now);
     tx.count_start(row, executor);
@@ -364,7 +379,7 @@ fn begin(
     row.now.lease_renewed_at = Some(now);
     row.now.lease_expires_at = Some(micros(expires_at));
     row.now.deadline_at = Some(micros(deadline));
-    // A worker reports by itself; a call has yet to be answered.
+    // A worker reports by itself; a called executor has not answered yet.
     row.now.detached = executor.registration.target.is_worker();
     row.now.started_at.get_or_insert(now);
     row.now.last_attempted_at = Some(now);

@@ -102,7 +102,7 @@ impl Writer {
     /// - If the connection is lost before the commit, nothing was stored, and the batch is tried
     ///   once more on a new connection.
     /// - If the connection is lost during the commit, the outcome is unknown. Nothing is tried
-    ///   again here, since it would then be done twice, and all callers get [`Error::Unavailable`].
+    ///   again here, since it could then be done twice, and all callers get [`Error::Unavailable`].
     fn commit(&mut self, mut batch: Batch) {
         let was_connected = self.connection.is_some();
         let mut done = self.transact(&mut batch);

@@ -1,5 +1,5 @@
-//! Which tables there are, by the migrations themselves, so that none can be forgotten: those that
-//! an empty SQLite database has once they have run. Both engines have the same.
+//! The tables to copy. They are read from an empty SQLite database on which the migrations have
+//! just run, so that no table can be forgotten. Both engines have the same tables.
 
 use anyhow::{Context, bail};
 use diesel::{
@@ -15,11 +15,11 @@ use crate::store::{
     migrate,
 };
 
-/// Not copied as they are: what each database knows of its own schema, and the places of tasks,
-/// which are a sequence on PostgreSQL.
+/// Tables that are not copied as they are: the record that each database has of its own migrations,
+/// and the counter of `tasks.seq`, which is a sequence on PostgreSQL.
 const OTHERS: &str = "'__diesel_schema_migrations', 'task_seqs'";
 
-/// What a column holds, where the engines differ in how it is said.
+/// What a column holds. The engines declare the same kinds by different names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Integer,
@@ -39,13 +39,13 @@ pub(super) struct Column {
 pub(super) struct Table {
     pub(super) name: String,
     pub(super) columns: Vec<Column>,
-    /// The columns of its key, by which rows are ordered.
+    /// The columns of its key (as indexes into `columns`), by which rows are ordered.
     keys: Vec<usize>,
-    /// The tables whose rows its own point at.
+    /// The tables that its foreign keys point at.
     parents: Vec<String>,
-    /// The database itself gives its rows their ids.
+    /// The database gives its rows their ids.
     pub(super) numbered: bool,
-    /// Rows that the migrations have made.
+    /// How many rows the migrations have put into it.
     pub(super) seeds: u64,
 }
 
@@ -79,7 +79,7 @@ struct Count {
     rows: i64,
 }
 
-/// All tables, each after those that it points at.
+/// All tables, each after the tables that it points at.
 pub(super) fn tables() -> anyhow::Result<Vec<Table>> {
     let mut fresh = Connection::Sqlite(SqliteConnection::establish(":memory:")?);
     migrate::run(&mut fresh)?;
@@ -163,7 +163,7 @@ impl Table {
         Ok(u64::try_from(count.rows)?)
     }
 
-    /// Those of the source come in their place.
+    /// Deletes the rows that the migrations have made, since those of the source take their place.
     pub(super) fn clear_seeds(&self, link: &mut Link<'_>) -> anyhow::Result<()> {
         if self.seeds > 0 {
             let clear = sql_query(format!("DELETE FROM {}", self.name));
@@ -172,15 +172,15 @@ impl Table {
         Ok(())
     }
 
-    /// Its columns' names, for a statement.
+    /// The names of its columns, for a statement.
     pub(super) fn names(&self) -> String {
         let names: Vec<String> =
             self.columns.iter().map(|column| format!("\"{}\"", column.name)).collect();
         names.join(", ")
     }
 
-    /// All rows in the order of their keys, which is the same on both engines: text is compared
-    /// by its bytes.
+    /// A statement that reads all rows in the order of their keys. The order is the same on both
+    /// engines: text is compared by its bytes.
     pub(super) fn select(&self, link: &Link<'_>) -> String {
         let keys: Vec<String> = self
             .keys
@@ -194,7 +194,7 @@ impl Table {
         format!("SELECT {} FROM {} ORDER BY {}", self.names(), self.name, keys.join(", "))
     }
 
-    /// The name of its first key.
+    /// The name of its key's first column.
     pub(super) fn key(&self) -> anyhow::Result<&str> {
         let key = self.keys.first().and_then(|index| self.columns.get(*index));
         Ok(&key.with_context(|| format!("the table {} has no key", self.name))?.name)

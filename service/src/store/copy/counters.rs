@@ -1,5 +1,5 @@
-//! Where the numbering of new rows stands, which goes on from there: an id that was given away
-//! never comes again, even if its row is gone.
+//! The counters that number new rows. The target goes on counting where the source has stopped, so
+//! that no id is given out twice, even if its row is gone.
 
 use diesel::{prelude::*, sql_query, sql_types::BigInt};
 
@@ -12,7 +12,7 @@ struct Last {
     last: i64,
 }
 
-/// The last numbers that were given away: tasks' places first, then those of each such table.
+/// Reads the last numbers that were given out: that of `task_seqs`, then those of numbered tables.
 pub(super) fn read(link: &mut Link<'_>, tables: &[Table]) -> anyhow::Result<Vec<i64>> {
     let mut counters = Vec::new();
     for counter in all(link, tables)? {
@@ -28,7 +28,7 @@ pub(super) fn read(link: &mut Link<'_>, tables: &[Table]) -> anyhow::Result<Vec<
     Ok(counters)
 }
 
-/// Has the next numbers come after these.
+/// Sets the counters, so that the next numbers come after these.
 pub(super) fn write(link: &mut Link<'_>, tables: &[Table], counters: &[i64]) -> anyhow::Result<()> {
     match link {
         Link::Sqlite(c) => {

@@ -1,8 +1,9 @@
-//! Moves everything from one database to another, of either engine.
+//! Copies everything from one database to another, of either engine.
 //!
-//! Nobody else writes to either side meanwhile, the source is read in one snapshot, and the target
-//! is written, read again and compared in one transaction: an interrupted copy leaves the target
-//! empty, and can begin anew. Rows are streamed, so that memory is bounded whatever there is.
+//! No other process writes to the two databases meanwhile. The source is read in one snapshot. The
+//! target is written, read again and compared in one transaction, so that an interrupted copy
+//! leaves it empty and can begin anew. Rows are streamed, so that memory is bounded however many
+//! there are.
 
 mod catalogue;
 mod counters;
@@ -25,15 +26,15 @@ use self::{
 use super::link::{Link, on_engine};
 use crate::{config::Database, domain::state::Stage};
 
-/// What was copied, the same on both sides.
+/// What was copied; the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
     pub tables: Vec<CopiedTable>,
-    /// How many tasks each stage has.
+    /// The number of tasks at each stage.
     pub stages: Vec<(Stage, u64)>,
 }
 
-/// One table's part.
+/// One copied table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CopiedTable {
     pub name: String,
@@ -42,18 +43,19 @@ pub struct CopiedTable {
     pub digest: String,
 }
 
-/// How far it is.
+/// How far a copy has come.
 #[derive(Clone, Copy, Debug)]
 pub struct CopyProgress<'a> {
-    /// What is just being done.
+    /// The present step: `copied` or `compared`.
     pub doing: &'a str,
     pub table: &'a str,
-    /// Rows that were written or compared, of twice as many as there are.
+    /// How many rows were written or compared so far. Each row counts twice, in `of` as well.
     pub done: u64,
     pub of: u64,
 }
 
-/// Copies all that `from` holds into `to`, which has to be empty, and compares them.
+/// Copies all that `from` holds into `to`, which has to be empty, and compares the two. Calls
+/// `watch` for each row.
 pub fn copy(
     from: &Database,
     to: &Database,
@@ -75,7 +77,7 @@ pub fn copy(
     Ok(copied)
 }
 
-/// What the migrations themselves have put there does not count.
+/// Refuses a target that holds more rows than the migrations have made.
 fn refuse_filled(to: &mut Link<'_>, tables: &[Table]) -> anyhow::Result<()> {
     for table in tables {
         let rows = table.count(to)?;
@@ -161,7 +163,7 @@ impl Copying<'_, '_, '_> {
         Ok(digest.into_copied(&table.name))
     }
 
-    /// Reads what was written, and compares it with what was read.
+    /// Reads the target's rows again, and compares them with what was read from the source.
     fn compare(&mut self, copied: &[CopiedTable]) -> anyhow::Result<()> {
         for (table, copied) in self.tables.iter().zip(copied) {
             let mut digest = Digest::default();

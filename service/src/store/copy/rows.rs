@@ -1,4 +1,4 @@
-//! Reads tables row by row, and writes them in chunks.
+//! Reads tables row by row, and writes rows in chunks.
 
 use std::mem;
 
@@ -22,11 +22,11 @@ use crate::{
     store::{cached::FewTexts, link::Link},
 };
 
-/// What is held in memory until it is written; a row may be larger.
+/// How many rows and bytes are held in memory until they are written. A single row may be larger.
 const CHUNK_ROWS: usize = 1_000;
 const CHUNK_BYTES: usize = 8 * 1024 * 1024;
 
-/// Hands out all rows of a table, of which one at a time is in memory.
+/// Calls `each` with every row of a table. Only one row at a time is in memory.
 pub(super) fn read(
     link: &mut Link<'_>,
     table: &Table,
@@ -65,7 +65,7 @@ impl Chunk {
         self.rows.len() >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES
     }
 
-    /// Writes and empties it.
+    /// Writes the rows and empties the chunk.
     pub(super) fn write(&mut self, link: &mut Link<'_>, table: &Table) -> anyhow::Result<()> {
         let Self { rows, .. } = mem::take(self);
         if rows.is_empty() {
@@ -78,7 +78,8 @@ impl Chunk {
     }
 }
 
-/// A row that was written; returned, so that the statement can be kept compiled.
+/// A row that was written. It is returned only because `cached` needs a statement that returns
+/// rows.
 #[derive(QueryableByName)]
 struct Written {
     #[diesel(sql_type = BigInt)]
@@ -111,7 +112,7 @@ fn write_sqlite(c: &mut SqliteConnection, table: &Table, rows: Vec<Row>) -> anyh
 
 fn write_postgres(c: &mut PgConnection, table: &Table, rows: Vec<Row>) -> anyhow::Result<()> {
     let places: Vec<String> = (1..=table.columns.len()).map(|n| format!("${n}")).collect();
-    // Ids that the database would give itself are those of the source.
+    // Rows keep the source's ids, also where the database would give ids itself.
     let mut insert = sql_query(format!(
         "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT * FROM UNNEST({})",
         table.name,
@@ -144,8 +145,9 @@ fn columns(table: &Table, rows: Vec<Row>) -> Vec<Vec<Value>> {
     columns
 }
 
-/// A column of one kind. A value of another, which only a hand in the file can have put there,
-/// becomes NULL: the comparison finds it, if the column does not refuse it.
+/// The values of a column of one kind. A value of another kind becomes NULL. Only a change by hand
+/// can have put it into an SQLite file, and the comparison finds it, unless the column refuses
+/// NULL.
 macro_rules! column_of {
     ($($name:ident: $type:ty = $pattern:pat => $value:expr;)*) => {$(
         fn $name(values: Vec<Value>) -> Vec<Option<$type>> {
@@ -163,7 +165,7 @@ column_of! {
     bytes: Vec<u8> = Value::Bytes(bytes) => bytes;
 }
 
-/// Counts rows, and adds their values up to a checksum.
+/// Counts rows, and computes a checksum of their values.
 #[derive(Default)]
 pub(super) struct Digest {
     rows: u64,

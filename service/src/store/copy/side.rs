@@ -1,4 +1,4 @@
-//! The two databases, each kept from everybody else.
+//! The two databases of a copy. All services are kept from them while it runs.
 
 use std::sync::Arc;
 
@@ -23,19 +23,20 @@ use crate::{
     },
 };
 
-/// A tenth of a second each: PostgreSQL may still be about to notice that a service has gone.
+/// How often to look, a tenth of a second apart: PostgreSQL may not have noticed yet that a service
+/// has gone.
 const LOOKS_MAX: u32 = 50;
 
 pub(super) struct Side {
     pub(super) connection: Connection,
-    /// Which of PostgreSQL's processes serves it.
+    /// The number of the PostgreSQL process that serves the connection; `None` on SQLite.
     backend: Option<i32>,
     _guard: Arc<Guard>,
     _lock: Option<FileLock>,
 }
 
 impl Side {
-    /// What is read, and has to be there, as this version writes it.
+    /// Opens the database that is read. It has to exist and to have this version's schema.
     pub(super) fn source(database: &Database) -> anyhow::Result<Self> {
         if let DatabaseUrl::Sqlite(path) = &database.url
             && !path.exists()
@@ -47,7 +48,7 @@ impl Side {
         Ok(side)
     }
 
-    /// What is written, and gets the schema that it needs.
+    /// Opens the database that is written, and brings its schema up to date.
     pub(super) fn target(database: &Database, source: &Self) -> anyhow::Result<Self> {
         let mut side = Self::open(database, source.backend)?;
         if let Connection::Postgres(c) = &mut side.connection {
@@ -68,7 +69,7 @@ impl Side {
         Ok(Self { connection, backend, _guard: guard, _lock: lock })
     }
 
-    /// Runs `body` on one state of the database.
+    /// Runs `body` on one snapshot of the database.
     pub(super) fn snapshot<T>(
         &mut self,
         body: impl FnOnce(Link<'_>) -> anyhow::Result<T>,
@@ -81,7 +82,7 @@ impl Side {
         }
     }
 
-    /// Runs `body` and keeps what it wrote, unless it fails.
+    /// Runs `body` in a transaction, and commits it unless `body` fails.
     pub(super) fn transaction<T>(
         &mut self,
         body: impl FnOnce(Link<'_>) -> anyhow::Result<T>,
@@ -93,7 +94,7 @@ impl Side {
     }
 }
 
-/// Two names of one SQLite file would else be called in use.
+/// Refuses two names of one SQLite file. Without this check the error would be that it is in use.
 pub(super) fn refuse_same_file(from: &DatabaseUrl, to: &DatabaseUrl) -> anyhow::Result<()> {
     if let (DatabaseUrl::Sqlite(from), DatabaseUrl::Sqlite(to)) = (from, to)
         && let (Ok(from), Ok(to)) = (from.canonicalize(), to.canonicalize())
@@ -104,8 +105,8 @@ pub(super) fn refuse_same_file(from: &DatabaseUrl, to: &DatabaseUrl) -> anyhow::
     Ok(())
 }
 
-/// Makes sure that no service works on this database, nor starts to as long as the connection is
-/// open, and returns which of PostgreSQL's processes serves it.
+/// Makes sure that no service uses this database, nor starts to while the connection is open.
+/// Returns the number of the PostgreSQL process that serves the connection.
 fn hold(c: &mut PgConnection, other: Option<i32>) -> anyhow::Result<i32> {
     c.batch_execute("SET application_name = 'nightshift copy'")?;
     if let Some(other) = other
@@ -145,7 +146,8 @@ fn is_served_by(c: &mut PgConnection, backend: i32) -> anyhow::Result<bool> {
     Ok(found.yes)
 }
 
-/// The locks come first: whoever starts after this look waits for them before it writes.
+/// Takes the locks before it looks for others: a service that starts after the look waits for the
+/// locks before it writes.
 fn is_alone(c: &mut PgConnection) -> anyhow::Result<bool> {
     let locks = format!(
         "SELECT pg_try_advisory_lock({MIGRATION_LOCK}) AND pg_try_advisory_lock({ROUTING_LOCK}) \

@@ -19,7 +19,8 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// A letter for what it is, and its bytes, so that different values never look the same.
+    /// A letter for the kind, and the bytes of the value, so that different values never look the
+    /// same in a checksum.
     pub(super) fn parts(&self) -> (u8, std::borrow::Cow<'_, [u8]>) {
         match self {
             Self::Null => (b'n', (&[][..]).into()),
@@ -69,7 +70,7 @@ fn of_sqlite(value: SqliteValue<'_, '_, '_>) -> deserialize::Result<Value> {
     })
 }
 
-/// By the numbers that PostgreSQL has given its types.
+/// Reads a value by the number that PostgreSQL has given its type.
 fn of_postgres(value: PgValue<'_>) -> deserialize::Result<Value> {
     Ok(match value.get_oid().get() {
         16 => Value::Integer(i64::from(<bool as FromSql<Bool, Pg>>::from_sql(value)?)),

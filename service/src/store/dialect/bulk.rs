@@ -1,6 +1,6 @@
-//! Writes of many rows. SQLite is in this process, so a cached statement for each row is fastest;
-//! for PostgreSQL each statement is a round trip, so one takes the rows as arrays, and stays the
-//! same for any number of them.
+//! Writes of many rows. SQLite runs in this process, where a cached statement for each row is
+//! fastest. For PostgreSQL each statement is a round trip, so one statement takes all rows as
+//! arrays. Its text is the same for any number of rows, so that it is compiled once.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +32,8 @@ fn column<'a, R, T>(rows: &'a [R], value: impl FnMut(&'a R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
-/// A row that was written; returned, so that the statement can be kept compiled.
+/// A row that was written. It is returned only because `cached` needs a statement that returns
+/// rows.
 #[derive(QueryableByName)]
 struct Touched {
     #[diesel(sql_type = BigInt)]
@@ -69,7 +70,7 @@ pub(in crate::store) fn insert_tasks(
     Ok(())
 }
 
-/// Tasks that nobody has tried yet, so that the other columns are the same for all.
+/// Inserts tasks of which no attempt was made yet, so that the other columns are the same for all.
 fn insert_task_rows(c: &mut PgConnection, rows: &[TaskRow]) -> Result<()> {
     sql_query(
         "INSERT INTO tasks (seq, id, task_path, queue_name, priority, enqueued_at, expires_at, \
@@ -129,8 +130,8 @@ fn insert_labels(c: &mut PgConnection, rows: &[LabelRow]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the changing columns of rows, provided that each is still at the stage given with it,
-/// and returns how many were.
+/// Updates the changing columns of rows, and returns how many rows were updated. A row is left as
+/// it is if its stage in the database is not the one given with it.
 pub(in crate::store) fn save_tasks(link: &mut Link<'_>, rows: &[(&TaskRow, i16)]) -> Result<usize> {
     if rows.is_empty() {
         return Ok(0);
@@ -194,7 +195,7 @@ fn save_task_rows(c: &mut PgConnection, rows: &[(&TaskRow, i16)]) -> Result<usiz
     .len())
 }
 
-/// Adds to the errors of tasks.
+/// Inserts errors of tasks.
 pub(in crate::store) fn insert_errors(link: &mut Link<'_>, rows: &[ErrorRow]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
@@ -227,8 +228,8 @@ pub(in crate::store) fn insert_errors(link: &mut Link<'_>, rows: &[ErrorRow]) ->
     Ok(())
 }
 
-/// Deletes the oldest errors of these tasks where there are too many, and returns how many each
-/// task that lost some has lost in all.
+/// Deletes the oldest errors of these tasks where there are too many. Returns for each task that
+/// lost some how many it has lost in all.
 pub(in crate::store) fn drop_old_errors(
     link: &mut Link<'_>,
     tasks: &BTreeSet<i64>,
@@ -268,7 +269,8 @@ pub(in crate::store) fn drop_old_errors(
         .collect()
 }
 
-/// Deletes the old errors of tasks whose places are so, and returns the place for each.
+/// Deletes the oldest errors of the tasks whose `task_seq` satisfies `are`, and returns one row for
+/// each. The last error stays, however large it is.
 fn old_errors(are: &str) -> SqlQuery {
     sql_query(format!(
         "DELETE FROM task_errors WHERE id IN (SELECT id FROM (\
@@ -306,7 +308,7 @@ pub(in crate::store) fn insert_results(link: &mut Link<'_>, rows: &[ResultRow]) 
     Ok(())
 }
 
-/// Adds to the logs of tasks, in their order.
+/// Inserts log lines of tasks, in their order.
 pub(in crate::store) fn insert_logs(link: &mut Link<'_>, rows: &[LogRow]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
@@ -336,7 +338,7 @@ pub(in crate::store) fn insert_logs(link: &mut Link<'_>, rows: &[LogRow]) -> Res
     Ok(())
 }
 
-/// Adds to the log of events: rows of so many bytes and such texts, in their order.
+/// Inserts rows of events in their order, each with its bytes and its text.
 pub(in crate::store) fn insert_events(
     link: &mut Link<'_>,
     at: i64,
@@ -365,7 +367,7 @@ pub(in crate::store) fn insert_events(
     Ok(())
 }
 
-/// Adds to the audit log.
+/// Inserts entries of the audit log.
 pub(in crate::store) fn insert_audit_entries(link: &mut Link<'_>, rows: &[AuditRow]) -> Result<()> {
     if rows.is_empty() {
         return Ok(());
