@@ -13,7 +13,7 @@ use super::{
 };
 use crate::domain::{Timestamp, retention::EndedCounts, state::Stage};
 
-/// Each stage is a part of an index of its own, so that a short span costs little.
+/// Each stage has a part of an index for itself, so that a short span costs little.
 const COUNT: &str = "SELECT stage, count(*) AS number FROM tasks WHERE stage IN (3, 4, 5) \
      AND finished_at > $1 AND finished_at <= $2 GROUP BY stage";
 
@@ -25,7 +25,7 @@ struct CountRow {
     number: i64,
 }
 
-/// How many ended after the one time, and not after the other.
+/// How many tasks ended after `after`, up to and including `until`.
 pub(super) fn between(
     link: &mut Link<'_>,
     after: Timestamp,

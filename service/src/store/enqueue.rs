@@ -1,4 +1,4 @@
-//! Takes new tasks in, and recognises those that were said before.
+//! Enqueues new tasks, and recognises those that an earlier request has enqueued.
 
 use std::borrow::Cow;
 
@@ -22,12 +22,13 @@ use crate::domain::{
     task::{NewTask, Repeat, Task, TaskId, Terms, first_stage},
 };
 
-/// What became of one task of a request.
+/// What has become of one task of a request.
 #[derive(Clone, Debug)]
 pub enum Enqueued {
     Created(Box<Task>),
-    /// It was said before, or a live task has its unique key: `same` if what was said before is all
-    /// that this one says. Its record may be large, and is read by who wants it.
+    /// An earlier request has enqueued it, or a live task has its unique key. `same` says whether
+    /// that task has the same content. Its record may be large, so it is read only by a caller that
+    /// needs it.
     Existing {
         id: TaskId,
         same: bool,
@@ -43,24 +44,24 @@ impl Enqueued {
     }
 }
 
-/// Why a request was refused as a whole; nothing of it was stored.
+/// Why a request was refused as a whole. Nothing of it was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EnqueueConflict {
-    /// The id belongs to a task with other content.
+    /// A task with other content has the id.
     Id { index: usize },
-    /// The idempotency key belongs to a task with other content.
+    /// A task with other content has the idempotency key.
     IdempotencyKey { index: usize },
-    /// The unique key is that of a live task which is none of the caller's.
+    /// A live task that the caller may not see has the unique key.
     UniqueKey { index: usize },
 }
 
 pub type EnqueueAnswer = std::result::Result<Vec<Enqueued>, EnqueueConflict>;
 
-/// Enqueues each request's tasks, all of a request or none.
+/// Enqueues the tasks of each request: all of a request, or none.
 pub(super) fn enqueue(tx: &mut Tx<'_>, requests: &[&Vec<NewTask>]) -> Result<Vec<EnqueueAnswer>> {
     let mut answers: Vec<Option<EnqueueAnswer>> = Vec::with_capacity(requests.len());
-    // Requests that cannot meet an older task go in together, in one statement where the engine
-    // gains by it.
+    // Requests whose tasks cannot be there already are inserted together. On PostgreSQL that is one
+    // statement instead of many.
     let mut fresh: Vec<&NewTask> = Vec::new();
     for request in requests {
         if request.iter().any(may_be_known) {
@@ -84,7 +85,7 @@ fn may_be_known(new: &NewTask) -> bool {
     new.repeat.by_id() || new.repeat.key().is_some() || new.content.unique_key.is_some()
 }
 
-/// Who a task belongs to.
+/// The executor that a task belongs to, and what holds for its attempts.
 struct Place {
     executor: Option<ExecutorName>,
     executor_id: Option<i64>,
@@ -108,7 +109,8 @@ fn create(tx: &Tx<'_>, new: &NewTask) -> Enqueued {
     Enqueued::Created(Box::new(Task::fresh(new, tx.now, place.executor, place.terms)))
 }
 
-/// One request of which some tasks may have been said before, here or in the same request.
+/// Enqueues one request of which some tasks may be there already, from before or from the same
+/// request.
 fn enqueue_known(tx: &mut Tx<'_>, request: &[NewTask]) -> Result<EnqueueAnswer> {
     let mut inserted: Vec<&NewTask> = Vec::new();
     let mut answers = Vec::with_capacity(request.len());
@@ -139,11 +141,13 @@ fn enqueue_known(tx: &mut Tx<'_>, request: &[NewTask]) -> Result<EnqueueAnswer> 
             }
         }
     }
+    // Another process may have stored the same id or key since `find` looked. A unique index
+    // refuses that, and the writer tries the command again, which then finds that task.
     insert(tx, &inserted)?;
     Ok(Ok(answers))
 }
 
-/// An earlier task of the same request that has the new one's id, or its unique key.
+/// An earlier task of the same request with the same id or the same unique key.
 fn said_before<'a>(earlier: &[&'a NewTask], new: &NewTask) -> Option<&'a NewTask> {
     earlier.iter().copied().find(|old| {
         old.id == new.id
@@ -163,13 +167,13 @@ fn same_or_conflict(
     match new.repeat {
         Repeat::ByKey(_) | Repeat::ByIdAndKey(_) => Err(EnqueueConflict::IdempotencyKey { index }),
         Repeat::ById => Err(EnqueueConflict::Id { index }),
-        // Equal unique keys: the live task is the answer, whatever it holds.
+        // Only the unique key is the same: the live task is the answer, whatever it holds.
         Repeat::Never => Ok(()),
     }
 }
 
 enum Known {
-    /// The id or the idempotency key was used before.
+    /// An earlier task has the id or the idempotency key.
     Said { id: TaskId, same: bool },
     /// A live task has the unique key.
     Live { id: TaskId, queue_name: String },
@@ -212,7 +216,7 @@ fn find(tx: &mut Tx<'_>, new: &NewTask) -> Result<Option<Known>> {
     found.map(live).transpose()
 }
 
-/// An id as records show it.
+/// A stored id, mended where it cannot be read, as records show it.
 fn readable(mut id: Vec<u8>) -> Result<TaskId> {
     mend::id(&mut id);
     transition::task_id(&id)
@@ -284,7 +288,7 @@ fn task_row(tx: &mut Tx<'_>, seq: i64, new: &NewTask) -> Result<TaskRow> {
 }
 
 impl Changing {
-    /// A task that nobody has tried yet.
+    /// The changing columns of a task of which no attempt was made yet.
     fn waiting(stage: Stage, executor_id: Option<i64>, due_at: i64) -> Self {
         Self {
             stage: stage as i16,

@@ -1,18 +1,21 @@
+//! What can go wrong in the store.
+
 use std::path::PathBuf;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use thiserror::Error;
 
-/// Why the store could not do what was asked. A missing row or a lost race is no error.
+/// Why the store could not do what was asked. A missing row, or an operation that came too late, is
+/// not an error.
 #[derive(Debug, Error)]
 pub enum Error {
-    /// The writer has more to do than it may hold; nothing was done.
+    /// The writer's queue is full; nothing was done.
     #[error("the writer's queue is full")]
     Overloaded,
     /// There is no room in memory for what was asked for; nothing was done.
     #[error("there is no room in memory")]
     NoRoom,
-    /// The database cannot be reached or used now. Whether a write was done is not known.
+    /// The database cannot be reached or used now. If a write was asked for, it may have been done.
     #[error("the database cannot be used")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The store has been closed; nothing was done.
@@ -21,13 +24,13 @@ pub enum Error {
     /// The database holds something that this program never writes.
     #[error("the database holds {0}")]
     Corrupt(String),
-    /// A statement is wrong.
+    /// The database refused a statement, for example because of a constraint.
     #[error("a statement failed")]
     Statement(#[source] DieselError),
 }
 
-/// The database that is there is not the one that the service was started on: a cause of
-/// [`Error::Unavailable`] that somebody has to look into.
+/// The database is not the one that the service was started on. It is a cause of
+/// [`Error::Unavailable`] that an operator has to look into.
 #[derive(Clone, Debug, Error)]
 pub enum Misplaced {
     #[error(
@@ -45,7 +48,7 @@ pub enum Misplaced {
 }
 
 impl Error {
-    /// Whether somebody has put another database in its place.
+    /// How the database was replaced, if that is the cause.
     pub fn misplaced(&self) -> Option<&Misplaced> {
         match self {
             Self::Unavailable(cause) => cause.downcast_ref(),
@@ -57,8 +60,8 @@ impl Error {
         }
     }
 
-    /// Another process stored the same id or key at the same moment: what was looked for before
-    /// is there now.
+    /// Whether another process stored the same id or key at the same moment. The next try finds
+    /// what it has stored.
     pub(super) fn is_race(&self) -> bool {
         let Self::Statement(DieselError::DatabaseError(kind, _)) = self else {
             return false;
@@ -71,7 +74,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl From<DieselError> for Error {
     fn from(error: DieselError) -> Self {
-        // Whatever is not about the statement is about the server, the disk or the file.
+        // An error that is not about the statement is about the server, the disk or the file.
         let elsewhere = matches!(
             &error,
             DieselError::DatabaseError(

@@ -1,4 +1,4 @@
-//! Events as the table keeps them: a line of JSON each.
+//! Events as the table keeps them: each is one line of JSON.
 
 use std::borrow::Cow;
 
@@ -57,7 +57,7 @@ struct FailureText<'a> {
     retryable: bool,
 }
 
-/// One event of a task's row, without its time, which is the transaction's.
+/// Writes one event of a task. Its time is that of the transaction, and is not part of the line.
 pub(super) fn write(row: &TaskRow, attempt: u32, change: &Change) -> Result<String> {
     let line = Line {
         id: super::transition::task_id(&row.id)?.0,
@@ -108,7 +108,7 @@ fn failure_text(failure: &Failure) -> FailureText<'_> {
     }
 }
 
-/// Reads one line. A kind of event that this version does not know is an error, too.
+/// Reads one line. It is an error if this version does not know the kind of event.
 pub(super) fn read(text: &str, at: Timestamp) -> Result<TaskEvent> {
     let line: Line<'_> = from_json(text, "events")?;
     let stage = Stage::from_number(line.stage).ok_or_else(|| corrupt("an event's stage"))?;

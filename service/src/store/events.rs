@@ -1,5 +1,5 @@
-//! The log of what happens to tasks: written with each transaction, read by those who watch,
-//! trimmed at its old end.
+//! The log of what happens to tasks. Each transaction writes its events, readers that watch tasks
+//! read them in the order of `seq`, and old ones are deleted.
 
 use std::{mem, sync::OnceLock};
 
@@ -25,18 +25,18 @@ use crate::{
     metrics::Observation,
 };
 
-/// Bytes of one row, but for its last event.
+/// A row of fewer bytes takes one event more.
 const ROW_BYTES: usize = 16 * 1024;
-/// Bytes that a row takes beside its text, about.
+/// About how many bytes a row takes beside its text.
 const ROW_EXTRA_BYTES: usize = 50;
-/// Rows read at once, and bytes of them, about.
+/// How many rows are read at once, and about how many bytes of them.
 const PAGE_ROWS: i64 = 256;
 const PAGE_BYTES: usize = 1024 * 1024;
-/// Rows deleted by one step, and bytes, since a row may be large.
+/// How many rows one step deletes, or bytes, since a row may be large.
 const TRIM_ROWS: i64 = 500;
 const TRIM_BYTES: i64 = 4 * 1024 * 1024;
 
-/// What the present transaction has to tell.
+/// The events of the present transaction, as texts of rows.
 #[derive(Default)]
 pub(super) struct News {
     rows: Vec<String>,
@@ -55,13 +55,14 @@ impl News {
 }
 
 impl Tx<'_> {
-    /// Notes what happened to a task, which the row already shows. The caller saves the row.
+    /// Notes an event of a task. The row already shows the change, and the caller has to save the
+    /// row.
     pub(super) fn tell(&mut self, row: &mut TaskRow, change: &Change) -> Result<()> {
         let attempt = row.attempt();
         self.tell_of_attempt(row, attempt, change)
     }
 
-    /// The same, of an attempt that the row does not count any more.
+    /// Does the same for an attempt that the row does not count any more.
     pub(super) fn tell_of_attempt(
         &mut self,
         row: &mut TaskRow,
@@ -76,8 +77,8 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Writes the news, last of all, so that who reads them in their order never sees an effect
-    /// before its cause.
+    /// Writes the events, as the last statement of the transaction. Readers read events in the
+    /// order of `seq`, and so never see an effect before its cause.
     pub(super) fn store_news(&mut self) -> Result<()> {
         let news = mem::take(&mut self.news);
         if news.rows.is_empty() {
@@ -99,13 +100,14 @@ impl Tx<'_> {
 pub struct EventChunk {
     /// In their order, each with the place after it.
     pub events: Vec<(EventPlace, TaskEvent)>,
-    /// The chunk holds what there is up to this seq.
+    /// The chunk holds all events up to this `seq`.
     pub until: i64,
-    /// Bytes of their texts.
+    /// Bytes of the events' texts.
     pub bytes: usize,
-    /// What they look like to readers, made by the first for all.
+    /// The text that readers are sent, and where each event ends in it. The first reader makes it
+    /// for all.
     pub shown: OnceLock<(Bytes, Vec<usize>)>,
-    /// Room for a chunk that one reader alone has.
+    /// Room in memory, if only one reader has the chunk.
     pub share: Option<Share>,
 }
 
@@ -116,15 +118,15 @@ struct EventRow {
     text: String,
 }
 
-/// What lies between two seqs, up to a bound, with the seqs of the rows that there are.
+/// The events between two seqs, up to a bound, and the seqs of their rows.
 pub(super) struct Page {
     pub(super) chunk: EventChunk,
     pub(super) seqs: Vec<i64>,
-    /// There may be more.
+    /// There may be more rows.
     pub(super) full: bool,
 }
 
-/// Reads the rows after `after`, up to `until`, once `room` was found for their bytes.
+/// Reads the rows after `after`, up to `until`. Before that, `room` takes room for their bytes.
 pub(super) fn page(
     link: &mut Link<'_>,
     after: i64,
@@ -169,7 +171,7 @@ fn read_row(chunk: &mut EventChunk, row: &EventRow) {
         let index = if lines.peek().is_some() { index } else { EventPlace::LAST };
         match event_text::read(line, at) {
             Ok(event) => chunk.events.push((EventPlace { seq: row.seq, index }, event)),
-            // Of a later version that runs beside this one.
+            // It may be of a later version that runs beside this one.
             Err(error) => tracing::debug!(%error, "an event that cannot be read"),
         }
     }
@@ -177,26 +179,26 @@ fn read_row(chunk: &mut EventChunk, row: &EventRow) {
     chunk.bytes += row.text.len();
 }
 
-/// Up to where events have been deleted.
+/// The `seq` up to which events have been deleted.
 pub(super) fn trimmed(link: &mut Link<'_>) -> Result<i64> {
     Ok(on_engine!(link, c => event_log::table.select(event_log::trimmed_seq).first(c))?)
 }
 
-/// The last seq, of those that can be seen.
+/// The last `seq` of those that can be seen now.
 pub(super) fn last(link: &mut Link<'_>) -> Result<i64> {
     let last = events::table.select(diesel::dsl::max(events::seq));
     let last: Option<i64> = on_engine!(&mut *link, c => last.first(c))?;
     Ok(last.unwrap_or(0).max(trimmed(link)?))
 }
 
-/// The seq up to which events are to be deleted, if there are any.
+/// The `seq` up to which events are to be deleted; `None` if none are.
 pub(super) fn trim_until(
     link: &mut Link<'_>,
     retention: EventRetention,
     now: Timestamp,
 ) -> Result<Option<i64>> {
     let cutoff = micros(now.saturating_sub(retention.age).unwrap_or(Timestamp::MIN));
-    // Deleted events may still lie at the beginning, as long as somebody could see them.
+    // The look begins after deleted events: their entries stay for as long as a snapshot sees them.
     let trimmed = trimmed(link)?;
     let first_young = events::table
         .filter(events::seq.gt(trimmed))
@@ -214,7 +216,7 @@ pub(super) fn trim_until(
     Ok((until > trimmed).then_some(until))
 }
 
-/// Deletes some of the events up to a seq each, and says whether there are more.
+/// Deletes some of the events up to each given `seq`, and returns for each whether there are more.
 pub(super) fn trim(tx: &mut Tx<'_>, untils: &[&i64]) -> Result<Vec<bool>> {
     untils.iter().map(|until| trim_step(&mut tx.link, **until)).collect()
 }

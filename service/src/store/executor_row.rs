@@ -1,4 +1,4 @@
-//! An executor as its table has it.
+//! Executors as their table has them, and the way between that and the domain.
 
 use diesel::prelude::*;
 
@@ -18,14 +18,14 @@ use crate::domain::{
     route::Pattern,
 };
 
-/// A `concurrency` without a limit, in a column that has to hold a number.
+/// A `concurrency` without a limit: the column has to hold a number.
 const NO_LIMIT: u32 = 0;
 
 pub(super) fn concurrency_number(concurrency: Option<u32>) -> i32 {
     number(concurrency.unwrap_or(NO_LIMIT))
 }
 
-/// What a registration says, for insert and update.
+/// The columns that a registration sets, for insert and update.
 #[derive(Debug, Insertable, AsChangeset)]
 #[diesel(table_name = executors, treat_none_as_null = true)]
 pub(super) struct RegistrationRow<'a> {
@@ -51,7 +51,7 @@ pub(super) struct RegistrationRow<'a> {
 }
 
 impl<'a> RegistrationRow<'a> {
-    /// With the plugin's version that an executor of kind wasm is to run.
+    /// `version` is the plugin's version that an executor of kind wasm is to run.
     pub(super) fn new(
         registration: &'a Registration,
         version: Option<&'a ActiveVersion>,
@@ -128,7 +128,7 @@ pub(super) struct ExecutorRow {
 }
 
 impl ExecutorRow {
-    /// Which one it is and what it serves, as far as that can be read.
+    /// The id, the name and the task paths, as far as they can be read.
     pub(super) fn outline(&self) -> (ExecutorId, String, Vec<Pattern>) {
         let patterns: Vec<String> = from_json(&self.task_paths, "task_paths").unwrap_or_default();
         let patterns = patterns.iter().filter_map(|text| text.parse().ok()).collect();

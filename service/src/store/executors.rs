@@ -1,4 +1,4 @@
-//! Registers executors and forgets them.
+//! Registers, changes and removes executors.
 
 use diesel::prelude::*;
 
@@ -18,34 +18,35 @@ use crate::domain::{
     plugin::{ActiveVersion, PluginVersion},
 };
 
-/// What registering did.
+/// The result of a registration.
 #[derive(Clone, Debug)]
 pub struct Registered {
     pub executor: Executor,
+    /// False if it replaced an executor of the same name.
     pub created: bool,
 }
 
-/// Why nothing was registered.
+/// Why an executor was not registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotRegistered {
     /// The registration names a plugin that is not installed.
     NoSuchPlugin,
-    /// [`EXECUTORS_MAX`] are registered.
+    /// There are [`EXECUTORS_MAX`] executors already.
     TooManyExecutors,
-    /// All executors together would have more than [`TASK_PATHS_IN_ALL_MAX`].
+    /// All executors together would have more task paths than [`TASK_PATHS_IN_ALL_MAX`].
     TooManyTaskPaths,
 }
 
-/// A change of an executor; what is `None` stays as it is.
+/// A change of an executor. A field that is `None` leaves the value as it is.
 #[derive(Clone, Debug)]
 pub struct ExecutorChange {
     pub name: ExecutorName,
     pub paused: Option<bool>,
-    /// `Some(None)`: the default of its kind.
+    /// `Some(None)` sets the default of the executor's kind.
     pub concurrency: Option<Option<u32>>,
 }
 
-/// By default a closed circuit.
+/// The columns of a circuit; the default is a closed one.
 #[derive(Debug, Default, AsChangeset)]
 #[diesel(table_name = executors, treat_none_as_null = true)]
 struct CircuitRow {
@@ -55,8 +56,8 @@ struct CircuitRow {
     hold_reason: Option<String>,
 }
 
-/// Registers executors anew or in place of what was registered under their names. A new
-/// registration closes the circuit: whoever registers is there.
+/// Registers executors, in place of those that have the same names. A registration closes the
+/// circuit: an executor that is being registered is taken to be reachable.
 pub(super) fn put(
     tx: &mut Tx<'_>,
     registrations: &[&Registration],
@@ -68,7 +69,8 @@ pub(super) fn put(
     registrations.iter().map(put).collect()
 }
 
-/// Whether there would be too many executors or task paths: every process keeps all of them.
+/// The reason if there would be too many executors or task paths: every process keeps all of them
+/// in memory.
 pub(super) fn refusal(tx: &Tx<'_>, registration: &Registration) -> Option<NotRegistered> {
     let others = tx
         .registry
@@ -99,7 +101,7 @@ pub(super) fn put_one(
     store(tx, &registration, version.as_ref()).map(Ok)
 }
 
-/// The version that it is to run, if it runs a plugin.
+/// The version that the executor is to run; `None` inside if it runs no plugin.
 fn version_of(
     tx: &mut Tx<'_>,
     registration: &Registration,
@@ -133,7 +135,7 @@ fn store(
             .returning(executors::id)
             .get_result(c))?
     };
-    // Who serves which path decides where waiting tasks belong, and nothing else does.
+    // Waiting tasks have to be routed anew only if the task paths have changed.
     let before = tx.registry.all().find(|executor| executor.registration.name == registration.name);
     let same = before.is_some_and(|old| old.registration.task_paths == registration.task_paths);
     changed(tx, !same)?;
@@ -143,7 +145,7 @@ fn store(
     Ok(Registered { executor, created: known.is_none() })
 }
 
-/// Changes executors, and returns those that are there.
+/// Changes executors; `None` for each that is not registered.
 pub(super) fn change(
     tx: &mut Tx<'_>,
     changes: &[&ExecutorChange],
@@ -169,7 +171,7 @@ fn change_one(tx: &mut Tx<'_>, change: &ExecutorChange) -> Result<Option<Executo
     if let Some(concurrency) = change.concurrency {
         registration.concurrency = concurrency.or(registration.target.concurrency_default());
     }
-    // A resumed executor is tried at once, whatever has kept calls from it.
+    // A resumed executor is tried at once, whatever kept calls from it.
     let closed = (change.paused == Some(false)).then(CircuitRow::default);
     if closed.is_some() {
         executor.circuit = Circuit::default();
@@ -187,8 +189,8 @@ fn change_one(tx: &mut Tx<'_>, change: &ExecutorChange) -> Result<Option<Executo
     Ok(Some(executor))
 }
 
-/// Forgets executors and says which were there. What runs there goes on; what waits for them is
-/// routed anew.
+/// Removes executors, and returns which of them were registered. Their attempts go on, and tasks
+/// that wait for them are routed anew.
 pub(super) fn remove(tx: &mut Tx<'_>, names: &[&ExecutorName]) -> Result<Vec<bool>> {
     names
         .iter()
@@ -205,8 +207,8 @@ pub(super) fn remove(tx: &mut Tx<'_>, names: &[&ExecutorName]) -> Result<Vec<boo
         .collect()
 }
 
-/// Tells every process that executors are others now. This one's copy is changed by the caller: to
-/// read all of them again for one would take the longer the more there are.
+/// Tells every process that executors have changed. The caller changes this process's copy itself:
+/// to read all executors again for one change would take longer the more there are.
 fn changed(tx: &mut Tx<'_>, reroute: bool) -> Result<()> {
     if reroute {
         registry::reroute(&mut tx.link)?;

@@ -1,7 +1,7 @@
-//! Reads the first due tasks of an executor, in their order, from the floors on.
+//! Reads the first due tasks of an executor, in their order, beginning at the floors.
 //!
-//! For a whole look the tasks of all queues lie in one order in `tasks_in_order`; a queue that is
-//! looked at by itself has its own part of `tasks_available`.
+//! A look at the whole reads the tasks of all queues, which lie in one order in the index
+//! `tasks_in_order`. A queue that is looked at by itself has its own part of `tasks_available`.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ struct Priority {
     priority: i16,
 }
 
-/// The priorities of an executor's due tasks, found by one step in the index for each.
+/// The priorities of an executor's due tasks. Each is found by one step in the index.
 pub(in crate::store) fn priorities(link: &mut Link<'_>, executor_id: i64) -> Result<Vec<i16>> {
     let query = sql_query(PRIORITIES).bind::<BigInt, _>(executor_id).cached();
     let found: Vec<Priority> = on_engine!(link, c => query.load(c))?;
@@ -54,7 +54,7 @@ const PRIORITIES: &str = "WITH RECURSIVE found (priority) AS (\
      AND tasks.priority >= -100 AND tasks.priority < found.priority) FROM found WHERE found.priority IS NOT NULL) \
      SELECT priority FROM found WHERE priority IS NOT NULL";
 
-/// The first due tasks of all queues but some, `limit` of each part at most, in no order.
+/// The first due tasks of all queues except some: at most `limit` of each part, in no order.
 pub(in crate::store) fn whole_heads(
     link: &mut Link<'_>,
     executor_id: i64,
@@ -109,18 +109,19 @@ pub(in crate::store) fn whole_heads(
     }
 }
 
-/// One priority from a place on.
+/// For SQLite: one priority, from a place on.
 const CELL: &str = "SELECT queue_name, priority, due_at, seq FROM tasks \
      WHERE stage = 1 AND executor_id = ?1 AND priority = ?2 AND (due_at, seq) >= (?3, ?4) \
      AND queue_name NOT IN (SELECT value FROM json_each(?5)) ORDER BY due_at, seq LIMIT ?6";
 
-/// All of some priorities.
+/// For SQLite: all tasks of some priorities.
 const GAP: &str = "SELECT queue_name, priority, due_at, seq FROM tasks \
      WHERE stage = 1 AND executor_id = ?1 AND priority BETWEEN ?2 AND ?3 \
      AND queue_name NOT IN (SELECT value FROM json_each(?4)) \
      ORDER BY priority DESC, due_at, seq LIMIT ?5";
 
-/// Both, for any number of them. That priorities are not below -100 lets PostgreSQL use the index.
+/// For PostgreSQL: any number of cells and gaps. Each part says that priorities are not below -100,
+/// which is always so, because PostgreSQL uses the index only then.
 const WHOLE: &str = "SELECT head.* FROM UNNEST($2, $3, $4) AS cell (priority, due_at, seq) \
      CROSS JOIN LATERAL (SELECT t.queue_name, t.priority, t.due_at, t.seq FROM tasks AS t \
      WHERE t.stage = 1 AND t.executor_id = $1 AND t.priority = cell.priority \
@@ -131,8 +132,8 @@ const WHOLE: &str = "SELECT head.* FROM UNNEST($2, $3, $4) AS cell (priority, du
      WHERE t.stage = 1 AND t.executor_id = $1 AND t.priority BETWEEN gap.low AND gap.high \
      AND t.priority >= -100 AND t.queue_name <> ALL ($7) ORDER BY t.priority DESC, t.due_at, t.seq LIMIT $8) AS head";
 
-/// The first due tasks of queues that are looked at one by one, `limit` of each part at most, in no
-/// order. SQLite knows no dead entries that floors would pass over.
+/// The first due tasks of queues that are looked at one by one: at most `limit` of each part, in no
+/// order. SQLite has no dead entries to pass over, so there each queue is read from its beginning.
 pub(in crate::store) fn queue_heads(
     link: &mut Link<'_>,
     executor_id: i64,
@@ -196,7 +197,7 @@ fn queue<'a>(executor_id: i64, queue_name: &'a str, limit: i64) -> _ {
         .select((tasks::priority, tasks::due_at, tasks::seq))
 }
 
-/// Parts of looks as the arrays of a statement.
+/// The parts of several looks, as the arrays that a statement takes.
 #[derive(Default)]
 struct Columns {
     cell_queues: Vec<String>,
@@ -243,7 +244,7 @@ pub(in crate::store) mod tests {
         detail: String,
     }
 
-    /// How SQLite carries a query out.
+    /// The steps by which SQLite carries a query out.
     pub(in crate::store) fn plan(query: &str) -> Vec<String> {
         let mut c = SqliteConnection::establish(":memory:").unwrap();
         for migration in [
@@ -261,7 +262,7 @@ pub(in crate::store) mod tests {
 
     #[test]
     fn b82_c46_a_claim_reads_what_it_claims_and_nothing_else() {
-        // One step each: no scan of the table, no sorting, and no look at the rows themselves.
+        // One step each: no scan of the table, no sorting, and no read of the rows themselves.
         for (query, step) in [
             (CELL, "(executor_id=? AND priority=? AND due_at>?)"),
             (GAP, "(executor_id=? AND priority>? AND priority<?)"),

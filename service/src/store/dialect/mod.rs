@@ -1,4 +1,5 @@
-//! What the two engines cannot say alike, each pair under one contract.
+//! What the two engines cannot say alike: each function has one contract, and a body for each
+//! engine.
 
 pub(super) mod bulk;
 mod heads;
@@ -28,17 +29,18 @@ use super::{
 };
 use crate::domain::state::Stage;
 
-/// The numbers of PostgreSQL's advisory locks, `NSHT` and a counter; each is held until its
-/// transaction ends, so it goes with a process that dies.
+/// The numbers of PostgreSQL's advisory locks: `NSHT` and a counter. A service holds each of them
+/// until its transaction ends, so that the lock of a process that dies goes with it.
 pub(super) const ROUTING_LOCK: i64 = 0x4e53_4854_0001;
 const CLAIM_LOCK: i64 = 0x4e53_4854_0002;
 const SWEEP_LOCK: i64 = 0x4e53_4854_0003;
 pub(super) const MIGRATION_LOCK: i64 = 0x4e53_4854_0004;
 const PRUNE_LOCK: i64 = 0x4e53_4854_0005;
 
-/// How long PostgreSQL lets one statement run, wait for a lock, and lets a process that fell
-/// asleep in the middle of a transaction keep its locks. And a commit is on the disk before it is
-/// answered, whatever the server's or the database's default is (`remote_apply`, say, stays).
+/// What each writing transaction sets on PostgreSQL: how long a statement may run or wait for a
+/// lock, and for how long a process that falls asleep in the middle of it keeps its locks. A commit
+/// is on the disk before it is answered, even if the default of the server or the database is
+/// `off`. Stricter values, such as `remote_apply`, stay.
 const TERMS: &str = "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '15s'; \
                      SET LOCAL idle_in_transaction_session_timeout = '5s'; \
                      SELECT set_config('synchronous_commit', 'on', true) \
@@ -50,7 +52,7 @@ struct Number {
     number: i64,
 }
 
-/// Reserves `count` places in the order of enqueuing and returns them, ascending.
+/// Reserves `count` numbers in the order of enqueuing (`seq`), and returns them in ascending order.
 pub(super) fn reserve_seqs(link: &mut Link<'_>, count: usize) -> Result<Vec<i64>> {
     let count =
         i64::try_from(count).map_err(|_error| Error::Corrupt("an endless batch".to_owned()))?;
@@ -75,7 +77,7 @@ pub(super) fn reserve_seqs(link: &mut Link<'_>, count: usize) -> Result<Vec<i64>
     }
 }
 
-/// The last place that was reserved.
+/// The last `seq` that was reserved.
 pub(super) fn last_seq(link: &mut Link<'_>) -> Result<i64> {
     let last: Number = match link {
         Link::Sqlite(c) => sql_query("SELECT last AS number FROM task_seqs").get_result(*c)?,
@@ -88,26 +90,27 @@ pub(super) fn last_seq(link: &mut Link<'_>) -> Result<i64> {
 
 /// What a writing transaction learns as it begins.
 pub(super) struct Entered {
-    /// The version of executors and queues.
+    /// The version of executors and queues, which grows with each change of them.
     pub(super) version: i64,
     /// How often stored times were moved because the clock was set.
     pub(super) steps: i64,
-    /// The database's own time in microseconds, where it decides.
+    /// The time of the database in microseconds, on the engine whose clock decides.
     pub(super) now: Option<i64>,
 }
 
-/// Begins to write. Who serves which task does not change until the transaction ends, unless by
-/// itself, and then it is the only one that writes.
+/// Begins to write by taking the routing lock. Until the transaction ends, no other one changes
+/// which executor serves which task. A transaction that changes that itself takes the lock alone,
+/// and is then the only one that writes.
 pub(super) fn lock_routing(link: &mut Link<'_>, changes_routing: bool) -> Result<()> {
-    // The only writer of a file anyhow.
+    // An SQLite file has one writer anyway.
     let Link::Postgres(c) = link else { return Ok(()) };
     let shared = if changes_routing { "" } else { "_shared" };
     c.batch_execute(&format!("{TERMS} SELECT pg_advisory_xact_lock{shared}({ROUTING_LOCK})"))?;
     Ok(())
 }
 
-/// Says what holds as a transaction begins: in a statement of its own, so that it sees what
-/// [`lock_routing`] was waiting for.
+/// Reads what holds as a transaction begins. On PostgreSQL it has to be a statement of its own
+/// after [`lock_routing`]: a statement does not see what was committed while it waited for a lock.
 pub(super) fn enter(link: &mut Link<'_>) -> Result<Entered> {
     match link {
         Link::Sqlite(c) => {
@@ -138,7 +141,7 @@ struct EnteredRow {
     now: i64,
 }
 
-/// Waits until no other process claims, so that what runs can be counted against its limits.
+/// Waits until no other process claims, so that running tasks can be counted against their limits.
 pub(super) fn lock_claims(link: &mut Link<'_>) -> Result<()> {
     match link {
         Link::Sqlite(_) => Ok(()),
@@ -154,12 +157,12 @@ pub(super) fn lock_migrations(c: &mut PgConnection) -> QueryResult<()> {
     c.batch_execute(&format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})"))
 }
 
-/// Whether nobody else is just sweeping, which one process is to do for all.
+/// Takes the sweep lock, unless another process has it: one process sweeps for all.
 pub(super) fn try_lock_sweep(link: &mut Link<'_>) -> Result<bool> {
     try_lock(link, SWEEP_LOCK)
 }
 
-/// Whether nobody else is just pruning, which one process is to do for all.
+/// Takes the prune lock, unless another process has it: one process prunes for all.
 pub(super) fn try_lock_prune(link: &mut Link<'_>) -> Result<bool> {
     try_lock(link, PRUNE_LOCK)
 }
@@ -182,7 +185,7 @@ struct Answer {
     yes: bool,
 }
 
-/// Whether any version of this program has made its tables.
+/// Whether the tables of this program are there, of whatever version.
 pub(super) fn has_schema(link: &mut Link<'_>) -> Result<bool> {
     let answer: Answer = match link {
         Link::Sqlite(c) => sql_query(
@@ -198,20 +201,22 @@ pub(super) fn has_schema(link: &mut Link<'_>) -> Result<bool> {
     Ok(answer.yes)
 }
 
-/// Waits until no transaction is left that has written events and is not yet seen by all, so that
-/// no event comes later in a place before the last one. It is to be the first of its transaction.
+/// Waits for all open transactions that have written events. Afterwards no event can appear with a
+/// lower `seq` than the last one. It has to be the first statement of its transaction.
 pub(super) fn settle_events(link: &mut Link<'_>) -> Result<()> {
     match link {
-        // A writer that is not done has no place yet.
+        // Readers of SQLite see the events of one writer, in the order of its commits.
         Link::Sqlite(_) => {}
         Link::Postgres(c) => {
+            // Each INSERT takes a lock that conflicts with SHARE, and keeps it until its commit.
             c.batch_execute("SET LOCAL lock_timeout = '5s'; LOCK TABLE events IN SHARE MODE")?;
         }
     }
     Ok(())
 }
 
-/// The last event after `trimmed` but those that together have at most so many bytes.
+/// The event up to which all have to be deleted so that the rest has at most `bytes_max` bytes;
+/// only events after `trimmed` are looked at. `None` if there is nothing to delete.
 pub(super) fn seq_of_bytes(
     link: &mut Link<'_>,
     trimmed: i64,
@@ -227,8 +232,8 @@ pub(super) fn seq_of_bytes(
     Ok(found.map(|row| row.number))
 }
 
-/// The tasks with these places or ids, locked until this transaction ends; in the order of their
-/// places, so that two transactions never wait for each other.
+/// Reads tasks by `seq` or id, and locks them until the transaction ends. Rows are locked in the
+/// order of `seq`, so that two transactions never wait for each other.
 pub(super) fn lock_tasks(
     link: &mut Link<'_>,
     seqs: &[i64],
@@ -257,8 +262,8 @@ pub(super) fn lock_tasks(
     }
 }
 
-/// The tasks with these places, locked until this transaction ends, unless somebody else has
-/// just locked them.
+/// Reads tasks by `seq`, and locks them until the transaction ends. Those that another transaction
+/// has locked are skipped, so that nothing waits here.
 pub(super) fn lock_free_tasks(link: &mut Link<'_>, seqs: &[i64]) -> Result<Vec<TaskRow>> {
     if seqs.is_empty() {
         return Ok(Vec::new());
@@ -272,8 +277,8 @@ pub(super) fn lock_free_tasks(link: &mut Link<'_>, seqs: &[i64]) -> Result<Vec<T
     }
 }
 
-/// When the first task of a stage ended that is still there; it is known that none ended before
-/// `floor`.
+/// The earliest end of a task of this stage that is still there. None ended before `floor`, as the
+/// caller knows, so the look begins there.
 pub(super) fn first_ended(link: &mut Link<'_>, stage: Stage, floor: i64) -> Result<Option<i64>> {
     let first = sql_query(format!(
         "SELECT finished_at AS number FROM tasks WHERE stage = {} AND finished_at >= $1 \
@@ -285,15 +290,15 @@ pub(super) fn first_ended(link: &mut Link<'_>, stage: Stage, floor: i64) -> Resu
     Ok(first.map(|row| row.number))
 }
 
-/// Deletes the tasks of a stage that ended first, up to `limit`, and only what ended from `first`
-/// to `until`, and returns how many. Inputs, results, errors, labels and logs go with them.
+/// Deletes tasks of a stage that ended from `first` to `until`, the earliest first and at most
+/// `limit`, and returns how many. Inputs, results, errors, labels and logs are deleted with them.
 pub(super) fn delete_ended(
     link: &mut Link<'_>,
     stage: Stage,
     (first, until): (i64, i64),
     limit: u64,
 ) -> Result<u64> {
-    // Somebody may just retry one of them.
+    // Another transaction may have locked one of them, for example to retry it.
     let free = if let Link::Postgres(_) = link { "FOR UPDATE SKIP LOCKED" } else { "" };
     let delete = sql_query(format!(
         "DELETE FROM tasks WHERE seq IN (SELECT seq FROM tasks WHERE stage = {} \

@@ -1,4 +1,5 @@
-//! What a process on PostgreSQL has to know of others that write to the same database.
+//! What a process on PostgreSQL has to know of other processes that write to the same database. On
+//! SQLite there are none.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +21,13 @@ use crate::{
     },
 };
 
-/// What is assumed of a transaction whose begin may not be seen, in microseconds: its session is of
-/// another role. None of ours takes longer.
+/// The age, in microseconds, that is assumed of a transaction whose begin is hidden because its
+/// session has another role. No transaction of this program takes longer.
 const AGE_UNKNOWN: i64 = 60 * 1_000_000;
 
-/// How long ago, in microseconds, the first of the others began that are writing: all of them hold
-/// the routing lock from their begin to their end. A transaction that began before has ended, and
-/// can be seen by the next statement.
+/// How long ago, in microseconds, the oldest transaction of others began that is still writing; 0
+/// if there is none. All writers hold the routing lock from begin to end, by which they are found.
+/// A transaction that began earlier has ended, and the next statement sees what it has written.
 pub(in crate::store) fn oldest_writer_age(link: &mut Link<'_>) -> Result<i64> {
     let Link::Postgres(c) = link else {
         return Ok(0);
@@ -45,7 +46,7 @@ pub(in crate::store) fn oldest_writer_age(link: &mut Link<'_>) -> Result<i64> {
     Ok(oldest.number)
 }
 
-/// A place at which others have let a task wait that was due before they began.
+/// A place at which another process has put a task that was due before its transaction began.
 #[derive(QueryableByName)]
 pub(in crate::store) struct Rewind {
     #[diesel(sql_type = BigInt)]
@@ -58,7 +59,7 @@ pub(in crate::store) struct Rewind {
     pub(in crate::store) due_at: i64,
 }
 
-/// Those of transactions that began at `since` or later.
+/// The rewinds of transactions that began at `since` or later.
 pub(in crate::store) fn rewinds(link: &mut Link<'_>, since: i64) -> Result<Vec<Rewind>> {
     let Link::Postgres(c) = link else {
         return Ok(Vec::new());
@@ -74,7 +75,7 @@ struct Written {
     id: i64,
 }
 
-/// Says where this transaction has let tasks wait that were due before it began.
+/// Writes where this transaction has put tasks that were due before it began.
 pub(in crate::store) fn insert_rewinds(
     link: &mut Link<'_>,
     at: i64,
@@ -102,8 +103,8 @@ pub(in crate::store) fn insert_rewinds(
     Ok(())
 }
 
-/// Deletes rewinds that nobody needs any more, none of which is from before `trimmed`, and returns
-/// the time up to which that was done.
+/// Deletes rewinds that no process reads any more, and returns the time up to which that was done.
+/// None is older than `trimmed`, as the caller knows.
 pub(in crate::store) fn trim_rewinds(c: &mut PgConnection, trimmed: i64, now: i64) -> Result<i64> {
     let until = now.saturating_sub(REWINDS_KEPT_MICROS);
     sql_query("DELETE FROM rewinds WHERE at >= $1 AND at < $2")
@@ -124,8 +125,8 @@ pub(in crate::store) struct RunningRow {
     pub(in crate::store) queue_name: String,
 }
 
-/// What runs of limited executors and queues: of those that ran at the last count, those that still
-/// do, and those that were started since. No other process claims meanwhile.
+/// What runs of limited executors and queues: the tasks of the last count that still run, and those
+/// that were started since. The claim lock keeps other processes from starting any meanwhile.
 pub(in crate::store) fn running(c: &mut PgConnection, before: &Running) -> Result<Vec<RunningRow>> {
     let (executors, queues) = &before.limited;
     Ok(sql_query(RUNNING)
@@ -137,7 +138,8 @@ pub(in crate::store) fn running(c: &mut PgConnection, before: &Running) -> Resul
         .load(c)?)
 }
 
-/// `OFFSET 0` keeps the planner from looking for the known ones among all that were ever running.
+/// `OFFSET 0` makes the planner look up each known task by itself. Without it, the planner may
+/// search for them among the entries of all that has ever run.
 const RUNNING: &str = "SELECT seq, executor_id, queue_name FROM tasks \
      WHERE stage = 2 AND last_attempted_at >= $1 AND executor_id IS NOT NULL \
      AND (executor_id = ANY ($3) OR queue_name = ANY ($4)) \
