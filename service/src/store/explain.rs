@@ -1,4 +1,4 @@
-//! Says why a task is where it is.
+//! Finds the reasons why a task is where it is, for users who ask.
 
 use diesel::{dsl::count_star, prelude::*};
 use uuid::Uuid;
@@ -25,14 +25,15 @@ use crate::{
     memory::TASK_BYTES,
 };
 
-/// Things that this process alone knows.
+/// What only this process knows.
 pub(super) struct Here<'a, L> {
     pub(super) now: Timestamp,
+    /// Why this process could not begin a call of an executor that carries so many bytes, if so.
     pub(super) lack: L,
     pub(super) asks: &'a Asks,
 }
 
-/// Where the task is, and why: what cannot be read in it comes first.
+/// The task's stage, and the reasons for it. A part of the task that cannot be read comes first.
 pub(super) fn explain(
     link: &mut Link<'_>,
     mut row: TaskRow,
@@ -114,7 +115,7 @@ fn available(
     Ok(reasons)
 }
 
-/// What the executor, or the want of one, holds against the task.
+/// What holds the task back because of its executor, or because it has none.
 fn of_executor(row: &TaskRow, executor: Option<&Executor>, now: Timestamp) -> Vec<Reason> {
     let Some(executor) = executor else {
         return vec![Reason::Unrouted { task_path: row.task_path.clone() }];
@@ -131,7 +132,7 @@ fn of_executor(row: &TaskRow, executor: Option<&Executor>, now: Timestamp) -> Ve
     reasons
 }
 
-/// Whether a worker is missing.
+/// The reason if no worker has lately asked for tasks of this executor and queue.
 fn of_workers<L>(
     link: &mut Link<'_>,
     row: &TaskRow,
@@ -141,6 +142,7 @@ fn of_workers<L>(
     if !executor.registration.target.is_worker() {
         return Ok(None);
     }
+    // Workers that have asked this process, and those that other processes have written down.
     let asks = here.asks.of(executor.id).into_iter().chain(asks::load(link, executor.id)?);
     let asked_at = asks.filter(|ask| ask.queues.passes(&row.queue_name)).map(|ask| ask.at).max();
     if asked_at.is_some_and(|at| here.now <= later(at, ASKS_LATELY)) {
@@ -154,7 +156,7 @@ fn of_workers<L>(
     }))
 }
 
-/// What the queue holds against the task.
+/// What holds the task back because of its queue.
 fn of_queue(link: &mut Link<'_>, row: &TaskRow) -> Result<Option<Reason>> {
     const HOLDERS_SHOWN: usize = 5;
     let settings = registry::load_queues(link)?.remove(&row.queue_name).unwrap_or_default();

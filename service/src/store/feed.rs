@@ -1,8 +1,9 @@
-//! Reads new events once for all who watch.
+//! Reads new events once, for all readers.
 //!
-//! One loop reads what was written, in its order, and keeps the latest of it in memory. Readers
-//! take from there at their own pace; who has fallen behind reads the table. So a reader that
-//! stands still costs nothing, and a thousand readers cost one.
+//! One loop reads what was written, in the order of `seq`, and keeps the latest of it in memory.
+//! Each reader takes events from there at its own pace; a reader that has fallen behind reads the
+//! table. So a reader that stands still costs nothing, and a thousand readers cost the database as
+//! much as one.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -25,33 +26,34 @@ use crate::domain::{
     task::TaskId,
 };
 
-/// Bytes of events' texts that are kept in memory.
+/// How many bytes of events' texts are kept in memory.
 const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The pause between two looks: under load, what happens meanwhile is read and sent together.
 const PACE: Duration = Duration::from_millis(50);
-/// Readers are woken group after group, with a pause between: a thousand at once would keep the
-/// threads from everybody else for as long as all of them take.
+/// Readers are woken group after group, with pauses in between: a thousand readers woken at once
+/// would keep the threads from everything else until all of them were served.
 const GROUPS: usize = 128;
-/// The pause for each that was woken, and the shortest that a timer can measure.
+/// The pause for each reader that was woken, and the shortest pause that a timer can measure.
 const PAUSE_PER_READER: Duration = Duration::from_micros(200);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-/// How often to look although nobody said that there is something.
+/// How often the loop looks although no signal has told it of events.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What the loop has read, for its readers.
+/// What the loop has read, and who reads it.
 pub(super) struct Feed {
-    /// The seq up to which events can be read in their order, as each group of readers was told;
-    /// `None` while nobody reads.
+    /// For each group of readers, the `seq` up to which it was told that all events can be read in
+    /// order; `None` while the loop stands still.
     positions: [watch::Sender<Option<i64>>; GROUPS],
     recent: Mutex<Recent>,
-    /// Those who follow one task: they are told otherwise, and only keep the loop going.
+    /// Watchers of one task: they keep the loop going, and hear of changes by `Signals` instead.
     followers: watch::Sender<()>,
+    /// Starts the loop when a reader or a watcher comes.
     wanted: Notify,
 }
 
 #[derive(Default)]
 struct Recent {
-    /// All there is after this seq, up to the position.
+    /// All events after this `seq`, up to the position, are here.
     after: i64,
     chunks: VecDeque<Arc<EventChunk>>,
     bytes: usize,
@@ -88,14 +90,14 @@ impl Feed {
         use_it(&mut self.recent.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Somebody who keeps the loop going, and no more.
+    /// Adds a watcher that only keeps the loop going.
     fn follow(&self) -> watch::Receiver<()> {
         let follower = self.followers.subscribe();
         self.wanted.notify_one();
         follower
     }
 
-    /// Somebody who keeps the loop going, and reads what it finds.
+    /// Adds a reader to the smallest group. It keeps the loop going, and reads what the loop finds.
     fn join(&self) -> watch::Receiver<Option<i64>> {
         let group = self.positions.iter().min_by_key(|group| group.receiver_count());
         let positions = group.expect("there are groups").subscribe();
@@ -103,7 +105,8 @@ impl Feed {
         positions
     }
 
-    /// The furthest that any reader was told of: the first group is told first.
+    /// The furthest position that any reader was told of: that of the first group, which is told
+    /// first.
     fn told(&self) -> Option<i64> {
         let [first, ..] = &self.positions;
         *first.borrow()
@@ -115,6 +118,7 @@ impl Feed {
     }
 
     fn start(&self, at: i64) {
+        // Before the positions, so that a reader that hears of its position finds this start.
         self.recent(|recent| *recent = Recent { after: at, ..Recent::default() });
         for group in &self.positions {
             group.send_replace(Some(at));
@@ -132,7 +136,7 @@ impl Feed {
         self.recent(|recent| recent.push(Arc::new(chunk)));
     }
 
-    /// Tells readers that all up to `seq` is there.
+    /// Tells the readers that all events up to `seq` can be read.
     async fn wake(&self, seq: i64) {
         let mut pause = Duration::ZERO;
         for group in &self.positions {
@@ -147,7 +151,7 @@ impl Feed {
 }
 
 impl Store {
-    /// Keeps the feed up to date as long as somebody reads it.
+    /// Keeps the feed up to date as long as there are readers.
     pub async fn follow_events(self, shutdown: CancellationToken) {
         loop {
             tokio::select! {
@@ -164,11 +168,13 @@ impl Store {
                     }
                 }
             }
+            // A reader that has joined since the last look has notified `wanted`, so the loop goes
+            // on.
             self.feed.stop();
         }
     }
 
-    /// Waits until nobody can write an event before the last one, and returns its seq.
+    /// Waits until no event can appear before the last one, and returns the `seq` of that.
     async fn settled_seq(&self) -> Result<i64> {
         self.ask_reader(|reader| {
             reader.transaction(|mut link| {
@@ -180,29 +186,30 @@ impl Store {
     }
 }
 
-/// How much of what there is a look has seen.
+/// How far a look has come.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seen {
     All,
-    /// There is more to read at once.
+    /// There is more, which can be read at once.
     Part,
-    /// What comes before the rest may be about to be committed.
+    /// A `seq` is missing: its transaction may be about to be committed.
     UpToGap,
 }
 
-/// The loop's state.
+/// The state of the loop.
 struct Following<'a> {
     store: &'a Store,
-    /// All events up to this seq are in the feed.
+    /// All events up to this `seq` are in the feed.
     last: i64,
-    /// Of the seqs up to this one none is still to be written, so gaps are just that.
+    /// No transaction can still commit an event up to this `seq`, so what is missing there stays
+    /// missing.
     settled: i64,
-    /// The last look ended before a gap.
+    /// Whether the last look ended before a gap.
     gap: bool,
 }
 
 impl Following<'_> {
-    /// Returns when nobody reads any more.
+    /// Returns when there are no more readers.
     async fn run(mut self) -> Result<()> {
         self.settled = self.store.settled_seq().await?;
         self.last = self.settled;
@@ -217,16 +224,17 @@ impl Following<'_> {
                 tokio::time::sleep(PACE).await;
             }
             if seen == Seen::All {
+                // A signal that came during the look is kept, and ends this wait at once.
                 tokio::time::timeout(POLL, self.store.signals.news()).await.ok();
             }
         }
         Ok(())
     }
 
-    /// Reads on, and says how far it came.
+    /// Reads one page, and returns how far that came.
     async fn look(&mut self) -> Result<Seen> {
         let after = self.last;
-        // The page that all share is bounded by itself.
+        // All readers share the page, and it is bounded, so it takes no room of its own.
         let free = |_| Ok(None);
         let page =
             self.store.read(move |mut link| events::page(&mut link, after, i64::MAX, free)).await?;
@@ -235,7 +243,8 @@ impl Following<'_> {
         self.take(page);
         let behind_gap = found.is_some_and(|found| found > self.last);
         if behind_gap && self.gap {
-            // Whoever was to fill it has had his time, or has failed.
+            // The transaction that was to fill the gap has had a whole look's time. Wait for those
+            // that are still open; if the gap is there afterwards, its transaction has failed.
             self.settled = self.store.settled_seq().await?;
         }
         self.gap = behind_gap;
@@ -246,7 +255,8 @@ impl Following<'_> {
         })
     }
 
-    /// Puts what has no gap before it into the feed.
+    /// Puts the events that have no gap before them into the feed, and tells watchers of these
+    /// tasks.
     fn take(&mut self, page: Page) {
         let mut until = self.last;
         for seq in page.seqs {
@@ -272,24 +282,24 @@ impl Following<'_> {
 /// What a reader gets next.
 #[derive(Clone, Debug)]
 pub enum Heard {
-    /// The events after its place; the first `skip` of the chunk it has seen.
+    /// The events after its place: the chunk without the first `skip`, which it has seen.
     Events { chunk: Arc<EventChunk>, skip: usize },
-    /// Some that it has not seen are gone.
+    /// Some events that it has not seen are gone.
     Missed,
 }
 
-/// Somebody who reads all events.
+/// A reader of all events.
 pub struct EventReader {
     store: Store,
     positions: watch::Receiver<Option<i64>>,
-    /// All events up to this seq have been seen, and those up to this place.
+    /// All events up to `seq` were read from the feed, and those up to `seen` were returned.
     seq: i64,
     seen: EventPlace,
     missed: bool,
 }
 
 impl EventReader {
-    /// Reads on after `place`, or from now on.
+    /// Opens a reader of the events after `place`, or of those after now.
     pub(super) async fn open(store: Store, place: Option<EventPlace>) -> Result<Self> {
         let mut positions = store.feed.join();
         let position = positions.wait_for(Option::is_some);
@@ -298,16 +308,18 @@ impl EventReader {
             .map_err(|_elapsed| Error::Unavailable("the database does not answer".into()))?
             .map_err(|_closed| Error::Closed)?
             .unwrap_or_default();
+        // Other groups may be told of more already.
         let position = store.feed.told().unwrap_or(position);
         let seen = place.unwrap_or(EventPlace::after(position));
-        // A place beyond is one of another database, or of one that was set back.
+        // A place beyond that is one of another database, or of one that was restored to an earlier
+        // state.
         let missed = seen.seq > position;
         let seen = if missed { EventPlace::after(position) } else { seen };
         let seq = if seen.index == EventPlace::LAST { seen.seq } else { seen.seq - 1 };
         Ok(Self { store, positions, seq, seen, missed })
     }
 
-    /// Returns what comes next, once there is something.
+    /// Returns the next events, once there are any.
     pub async fn next(&mut self) -> Result<Heard> {
         if std::mem::take(&mut self.missed) {
             return Ok(Heard::Missed);
@@ -330,14 +342,14 @@ impl EventReader {
         }
     }
 
-    /// The position, once it is beyond this reader.
+    /// The position, once it is beyond what this reader has read.
     async fn position(&mut self) -> Result<i64> {
         let seq = self.seq;
         let beyond = self.positions.wait_for(|at| at.is_some_and(|at| at > seq)).await;
         beyond.map_err(|_closed| Error::Closed)?.ok_or(Error::Closed)
     }
 
-    /// What the table has between this reader and the position; `None` if some of it is gone.
+    /// Reads what the table has between this reader and the position; `None` if some of it is gone.
     async fn read_table(&mut self, position: i64) -> Result<Option<EventChunk>> {
         let seq = self.seq;
         let store = self.store.clone();
@@ -361,11 +373,11 @@ impl EventReader {
     }
 }
 
-/// Somebody who follows one task.
+/// A watcher of one task.
 pub struct TaskWatch {
     store: Store,
     id: TaskId,
-    /// Keeps the feed going, which says when the task has changed.
+    /// Keeps the loop going, which says when the task has changed.
     _follower: watch::Receiver<()>,
 }
 
@@ -374,11 +386,12 @@ impl TaskWatch {
         Self { _follower: store.feed.follow(), store, id }
     }
 
-    /// What has happened since `place`, once there is something to tell, or the task has ended;
+    /// What has happened since `place`, once there is something to tell or the task has ended;
     /// `None` if there is no such task.
     pub async fn next(&self, place: TaskPlace) -> Result<Option<TaskNews>> {
         let ending = self.store.signals.ending(self.id);
         loop {
+            // Registered before the task is read, so that a change in between is not missed.
             let mut changed = pin!(ending.notified());
             changed.as_mut().enable();
             match self.store.task_news(self.id, place).await? {

@@ -1,4 +1,4 @@
-//! Finds what the database holds that cannot be read, for `nightshift doctor`.
+//! Finds rows that cannot be read, for `nightshift doctor`.
 
 use diesel::prelude::*;
 
@@ -13,21 +13,21 @@ use super::{
 };
 use crate::domain::state::Stage;
 
-/// Tasks that are looked at, the first enqueued first.
+/// How many tasks are looked at, the first enqueued first.
 const TASKS_MAX: i64 = 10_000;
-/// The last stage that there is.
+/// The highest number of a stage.
 const LAST: i16 = Stage::Cancelled as i16;
-/// Tasks whose args are read at once.
+/// How many tasks' args are read at once.
 const CHUNK: usize = 20;
-/// What is told of at most.
+/// How many flaws are reported at most.
 const SHOWN_MAX: usize = 20;
 
-/// What was looked for among tasks that have not ended, executors and tokens.
+/// What was found among executors, tokens, and tasks that have not ended.
 #[derive(Debug, Default)]
 pub struct Flaws {
     /// How many tasks were looked at.
     pub tasks: usize,
-    /// A sentence each, the first of them.
+    /// A sentence for each flaw, for the first of them.
     pub found: Vec<String>,
 }
 

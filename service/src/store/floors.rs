@@ -1,20 +1,21 @@
-//! Where a look into an index may begin.
+//! Floors: where a look into an index may begin.
 //!
-//! On PostgreSQL a task that was claimed or has ended leaves entries in the indexes of what waits
-//! and of what runs. They stay as long as any transaction may still see them, and somebody's
-//! snapshot may be held for hours. They lie where the next look would begin, and it would step over
-//! all of them. So a look begins at its *floor*: an earlier one has found that nothing lies before.
+//! On PostgreSQL a task that was claimed or has ended leaves dead entries in the indexes of what
+//! waits and of what runs. They stay for as long as any transaction may see them, and a snapshot
+//! may be held open for hours. They lie where the next look would begin, and it would step over all
+//! of them. So a look begins at its *floor*: an earlier look has found that nothing lies before it.
 //!
-//! Nothing may slip in below a floor without being seen:
+//! No task may come to lie below a floor without being seen:
 //!
-//! - This process's writes lower its floors ([`Floors::note`]).
-//! - Others' writes lie at or after the begin of their transactions. No floor is above the
-//!   *horizon*: all transactions that began before it had ended when it was found.
-//! - Where others let a task wait that was due before they began (its time has come, it was handed
-//!   back), they say so in the table `rewinds`, which each claim reads first.
-//! - Anything else may happen (a process of an older version, a row changed by hand): so once in a
-//!   while each look begins at the beginning, likewise when the clock was set back or a transaction
-//!   failed.
+//! - A write of this process lowers its floors ([`Floors::note`]).
+//! - A write of another process lies at or after the begin of its transaction. No floor is above
+//!   the *horizon*, before which no transaction began that was still open when the horizon was
+//!   found.
+//! - Another process may let a task wait that was due before its transaction began (its time has
+//!   come, it was handed back). It says so in the table `rewinds`, which each claim reads first.
+//! - Anything else may happen as well (a process of an older version, a row changed by hand). So
+//!   once in a while each look begins at the beginning, and also when the clock was set back or a
+//!   transaction failed.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -30,19 +31,19 @@ use super::{
 };
 use crate::domain::{Timestamp, executor::ExecutorId, state::Stage};
 
-/// How often to look from the beginning.
+/// How often the looks begin at the beginning.
 const FULL_LOOK: Duration = Duration::from_mins(1);
-/// It may take one part in so many of the time.
+/// Such full looks may take at most one part in so many of the time.
 const FULL_LOOK_SHARE: u32 = 100;
-/// How old the horizon may be: each claim steps over tasks that were claimed since.
+/// How old the horizon may be: each claim steps over the tasks that were claimed since then.
 const HORIZON_AGE: Duration = Duration::from_millis(100);
-/// For so long at most one process relies on what it has read of `rewinds`; rows are kept longer.
+/// How long a process relies on what it has read of `rewinds`, at most. Rows are kept for longer.
 const REWINDS_READ_MICROS: i64 = 5 * 60 * 1_000_000;
 pub(super) const REWINDS_KEPT_MICROS: i64 = 2 * REWINDS_READ_MICROS;
-/// Ways to look through one executor's queues; one more, and all are forgotten.
+/// How many looks are remembered for one executor. Before there are more, all are forgotten.
 const SCANS_MAX: usize = 2_000;
 
-/// The queues that a look goes through in one order.
+/// The queues that a look reads in one order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Scan {
     /// All but those that are looked at one by one, and these.
@@ -52,41 +53,42 @@ pub(super) enum Scan {
     Queue(String),
 }
 
-/// What each index is known to hold nothing before.
+/// The floors of one process, and what they depend on.
 pub(super) struct Floors {
     /// The time of the last transaction.
     last: i64,
     full_look: FullLook,
+    /// All transactions that began before it have ended.
     horizon: i64,
     horizon_found: Option<Instant>,
-    /// When the next task becomes due, a lease ends, a waiting task expires: not before.
+    /// No task becomes due, no lease ends, and no waiting task expires before these times.
     pub(super) due: i64,
     pub(super) leased: i64,
     pub(super) expiring: i64,
-    /// By stage: ended tasks have ended since then.
+    /// By stage: no ended task that is still there ended before this time.
     pub(super) ended: HashMap<i16, i64>,
-    /// What ran at the last count, of those that have a limit.
+    /// The tasks that ran at the last count, of those that have a limit.
     pub(super) running: Option<Running>,
     claims: HashMap<ExecutorId, HashMap<Scan, Cells>>,
-    /// Queues that have settings, which no whole look goes through.
+    /// The queues that have settings, which no look at the whole reads.
     apart: Vec<String>,
-    /// From when on rewinds have to be read, and which of them have been.
+    /// From when on rewinds have to be read, and which of them were read already.
     rewinds_since: Option<i64>,
     rewinds_read: HashSet<i64>,
-    /// None is left from before.
+    /// No rewind is left from before this time.
     pub(super) rewinds_trimmed: i64,
-    /// What this transaction has to say to others.
+    /// Where this transaction has put tasks that were due before it began.
     early: BTreeMap<(ExecutorId, i16), i64>,
 }
 
 struct FullLook {
     begun: Instant,
     period: Duration,
-    /// No transaction has been committed since.
+    /// No transaction has been committed since the floors were forgotten.
     fresh: bool,
 }
 
-/// Tasks that ran, and from when on others may have been started since.
+/// The tasks that ran at a count, and the time since when others may have been started.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) limited: (Vec<i64>, Vec<String>),
@@ -115,7 +117,8 @@ impl Floors {
         }
     }
 
-    /// A transaction begins.
+    /// A transaction begins. The floors are forgotten if the clock was set back or a full look is
+    /// due.
     pub(super) fn enter(&mut self, now: Timestamp) {
         let now = micros(now);
         if now < self.last || self.full_look.begun.elapsed() >= self.full_look.period {
@@ -124,23 +127,24 @@ impl Floors {
         self.last = now;
     }
 
-    /// It was committed, after so long.
+    /// A transaction was committed after so long. The first one after the floors were forgotten has
+    /// made full looks, so its time says how often these may be made.
     pub(super) fn committed(&mut self, took: Duration) {
         if std::mem::take(&mut self.full_look.fresh) {
             self.full_look.period = FULL_LOOK.max(took * FULL_LOOK_SHARE);
         }
     }
 
-    /// Makes each look begin at the beginning: what a rolled-back transaction saw is void.
+    /// Makes each look begin at the beginning. What a rolled-back transaction saw does not hold.
     pub(super) fn forget(&mut self) {
         *self = Self { last: self.last, ..Self::new() };
     }
 
-    /// Finds the horizon, up to which the looks that follow in this transaction can be relied on.
+    /// Finds the horizon: looks that follow in this transaction see all that began before it.
     pub(super) fn find_horizon(&mut self, link: &mut Link<'_>, now: Timestamp) -> Result<i64> {
         let now = micros(now);
         let age = match link {
-            // No other process writes.
+            // No other process writes to the file.
             Link::Sqlite(_) => 0,
             Link::Postgres(_) => {
                 if self.horizon_found.is_some_and(|found| found.elapsed() < HORIZON_AGE) {
@@ -154,7 +158,8 @@ impl Floors {
         Ok(self.horizon)
     }
 
-    /// Before a claim: takes in what others have said, and which queues have settings now.
+    /// Prepares a claim: takes in the rewinds of other processes, and which queues have settings
+    /// now.
     pub(super) fn prepare(
         &mut self,
         link: &mut Link<'_>,
@@ -165,12 +170,15 @@ impl Floors {
             self.claims.clear();
             self.apart = apart;
         }
+        // Found before rewinds are read: a transaction that began before the horizon has ended, so
+        // that its rewinds are seen here; those of later ones are read the next time.
         let horizon = self.find_horizon(link, now)?;
         let Some(since) = self.rewinds_since.replace(horizon) else {
-            // There are no floors yet.
+            // There are no floors yet that rewinds could lower.
             return Ok(());
         };
         if micros(now).saturating_sub(since) > REWINDS_READ_MICROS {
+            // Rewinds of that age may have been deleted unread.
             self.claims.clear();
             return Ok(());
         }
@@ -188,22 +196,22 @@ impl Floors {
         Ok(())
     }
 
-    /// All transactions that began before it can be seen by now.
+    /// All transactions that began before this time can be seen by now.
     pub(super) fn horizon(&self) -> i64 {
         self.horizon
     }
 
-    /// Queues that have settings.
+    /// The queues that have settings.
     pub(super) fn apart(&self) -> &[String] {
         &self.apart
     }
 
-    /// From where on each priority is to be looked at; `None`: no look was made yet.
+    /// From where on a look has to read each priority; `None` if there was no such look yet.
     pub(super) fn cells(&self, executor: ExecutorId, scan: &Scan) -> Option<&Cells> {
         self.claims.get(&executor)?.get(scan)
     }
 
-    /// A look that began at `cells` has found these, in their order.
+    /// Takes in what a look that began at `cells` has found, in its order.
     pub(super) fn learn(
         &mut self,
         executor: ExecutorId,
@@ -220,7 +228,7 @@ impl Floors {
         scans.insert(scan, cells);
     }
 
-    /// A row is written so.
+    /// A row is written: lowers the floors that it lies below.
     pub(super) fn note(&mut self, row: &TaskRow, now: Timestamp) {
         let is = |stage: Stage| row.now.stage == stage as i16;
         if is(Stage::Running) {
@@ -235,11 +243,12 @@ impl Floors {
         let Some(executor) = row.executor_id().filter(|_| is(Stage::Available)) else {
             return;
         };
+        // Other processes may have floors above this place.
         if row.now.due_at < micros(now) {
             let due_at = self.early.entry((executor, row.priority)).or_insert(i64::MAX);
             *due_at = row.now.due_at.min(*due_at);
         }
-        // New ones lie above every floor.
+        // What is due at the horizon or later lies above every floor.
         if row.now.due_at < self.horizon {
             self.lower(executor, row);
         }
@@ -258,7 +267,7 @@ impl Floors {
         }
     }
 
-    /// What this transaction has put before its begin, for other processes.
+    /// Takes out where this transaction has put tasks that were due before it began.
     pub(super) fn take_early(&mut self) -> BTreeMap<(ExecutorId, i16), i64> {
         std::mem::take(&mut self.early)
     }

@@ -1,19 +1,20 @@
-//! Sees to it that nobody waits without end for PostgreSQL.
+//! Bounds how long anything waits for PostgreSQL.
 //!
-//! A server that is stopped, a machine that hangs and a network that swallows packets leave
-//! connections open: the other side's kernel may go on acknowledging what it is sent, so that neither
-//! keepalives nor `tcp_user_timeout` end them, and libpq waits for an answer for ever. So one thread
-//! looks once a second at what is asked of all connections, of which diesel tells by its
-//! instrumentation, and shuts the sockets of those that wait too long. They then fail like any that
-//! was lost, and their users make them anew.
+//! When a server is stopped, a machine hangs or a network swallows packets, connections stay open.
+//! The other side's kernel may go on acknowledging what it is sent, so that neither keepalives nor
+//! `tcp_user_timeout` end them, and libpq waits for an answer for ever. So one thread looks once a
+//! second at what is asked on all connections, which diesel reports by its instrumentation, and
+//! shuts the sockets of those that wait too long. For their users these connections are lost, and
+//! they make new ones.
 //!
-//! Where nobody has got an answer, the server is taken for gone, and all connections to it are shut
-//! together: each would else wait for a deadline of its own. Only those count that were made before
-//! the wait began: a later one may lead to another server, which has taken over. A second thread asks
-//! every few seconds, so that the silence is heard while nothing else is asked, and so that a
-//! statement which honestly takes long is not taken for it.
+//! Where no connection gets an answer, the server is taken for gone, and all connections to it are
+//! shut together: each would otherwise wait for a deadline of its own. Only connections count that
+//! were made before the wait began, since a later one may lead to another server that has taken
+//! over. A second thread asks the server every few seconds. So a silence is noticed while nothing
+//! else is asked, and a statement that honestly takes long is not taken for a silence.
 //!
-//! Time is counted in looks: after a pause of this whole process the answers lie there unread.
+//! Time is counted in looks: after a pause of this whole process there are answers that it has not
+//! read.
 
 use std::{
     collections::BTreeSet,
@@ -37,15 +38,15 @@ use super::{
 };
 use crate::{config::DatabaseUrl, vital::Vital};
 
-/// Between two looks; all waits are counted in these.
+/// The time between two looks. All waits are counted in looks.
 const LOOK: Duration = Duration::from_secs(1);
-/// For so long a server may leave everybody without an answer. It bounds, with `connect_timeout`, how
-/// long writes stop when a standby takes over.
+/// How long a server may leave all connections without an answer. Together with `connect_timeout`
+/// it bounds how long writes stop when a standby takes over.
 const SILENCE_MAX: u32 = 10;
-/// For so long a connection may be in the making: `connect_timeout` bounds each of its addresses, but
-/// not the first words on it.
+/// How long it may take to make a connection: `connect_timeout` bounds each of its addresses, but
+/// not the first exchange on it.
 const CONNECT_MAX: u32 = 60;
-/// For so long anything may take once the service stops.
+/// How long anything may take once the service stops.
 const STOPPING_MAX: u32 = 5;
 /// How often the server is asked whether it is there.
 const ASK: Duration = Duration::from_secs(3);
@@ -53,11 +54,11 @@ const ASK: Duration = Duration::from_secs(3);
 /// How long a connection waits for one answer while the server answers others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// What takes no time.
+    /// For statements that take no time.
     Prompt,
-    /// Longer than PostgreSQL itself lets a statement run.
+    /// For all usual statements: longer than PostgreSQL itself lets one run.
     Statement,
-    /// What may take hours: migrations, copies, a vacuum.
+    /// For work that may take hours: migrations, copies, a vacuum.
     Endless,
 }
 
@@ -76,17 +77,18 @@ pub(super) struct Guard {
     /// How many looks there were.
     looks: Arc<AtomicU32>,
     stopping: AtomicBool,
-    /// Dropped with the guard, which ends its threads.
+    /// These are dropped with the guard, which ends its threads.
     threads: Mutex<Vec<SyncSender<()>>>,
 }
 
 impl Guard {
-    /// Looks after all connections to this database until it is dropped. SQLite is no server.
+    /// Looks after all connections to this database until the guard is dropped. SQLite needs no
+    /// guard.
     pub(super) fn of(url: &DatabaseUrl) -> std::io::Result<Arc<Self>> {
         Self::watched(url, &Vital::new().0)
     }
 
-    /// The same for a service, which is not to go on without it.
+    /// Does the same for a service, which ends if a thread of the guard does.
     pub(super) fn watched(url: &DatabaseUrl, vital: &Vital) -> std::io::Result<Arc<Self>> {
         let guard = Arc::new(Self {
             lines: Mutex::default(),
@@ -115,12 +117,12 @@ impl Guard {
         Ok(())
     }
 
-    /// From now on nothing may take long.
+    /// Shortens all waits, since the service stops.
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
-    /// A connection that is looked after, by this name in the log.
+    /// Makes a connection that is looked after, and is called `name` in the log.
     pub(super) fn connect(
         &self,
         url: &str,
@@ -128,6 +130,8 @@ impl Guard {
         patience: Patience,
     ) -> ConnectionResult<PgConnection> {
         let ports = sockets::ports(url);
+        // Read before the connection is made, so that afterwards its own sockets can be told from
+        // these.
         let others = sockets::leading_to(&ports);
         let line = Arc::new(Line {
             name,
@@ -140,6 +144,7 @@ impl Guard {
             sockets: Mutex::new(Sockets::Others(others)),
             ports,
         });
+        // Before the connection is made, so that the wait for that is bounded as well.
         lock(&self.lines).push(Arc::downgrade(&line));
         let mut connection = PgConnection::establish(url)?;
         line.made();
@@ -174,7 +179,8 @@ impl Guard {
     }
 }
 
-/// Since when somebody has waited, while nobody was answered who was connected by then.
+/// Finds a silence: a connection has waited for `SILENCE_MAX` looks, and in these no connection
+/// that was made before its wait has been answered. Returns when the wait began.
 fn silence(lines: &[Arc<Line>], now: u32) -> Option<u32> {
     let waits =
         lines.iter().filter(|line| line.patience != Patience::Endless && line.is_made_by(now));
@@ -193,14 +199,15 @@ fn watch(guard: &Weak<Guard>, dropped: &Receiver<()>) {
     }
 }
 
-/// On a connection of its own. Why one cannot be made, those say who need theirs.
+/// Asks on a connection of its own. If none can be made, those that need one themselves report it.
 fn ask(guard: &Weak<Guard>, dropped: &Receiver<()>, url: &str) {
     let mut connection = None;
     while let Err(RecvTimeoutError::Timeout) = dropped.recv_timeout(ASK) {
         let Some(guard) = guard.upgrade() else { return };
         let asked = match connection.take() {
             Some(connection) => Ok(connection),
-            // Not by a name of the service's: `nightshift copy` has one, too, and is to be alone.
+            // Not by a name of the service's: `nightshift copy` runs this thread as well, and goes
+            // on only while no session has such a name.
             None => guard.connect(url, "asking", Patience::Prompt).and_then(|mut c| {
                 let named = c.batch_execute("SET application_name = 'asks for nightshift'");
                 named.map(|()| c).map_err(diesel::ConnectionError::CouldntSetupConfiguration)
@@ -210,37 +217,37 @@ fn ask(guard: &Weak<Guard>, dropped: &Receiver<()>, url: &str) {
     }
 }
 
-/// Shows that the server answers.
+/// Makes the server answer.
 pub(super) fn prove(c: &mut PgConnection) -> QueryResult<()> {
     c.batch_execute("SELECT 1")
 }
 
-/// One connection, as far as waiting for it goes. Moments are numbers of looks.
+/// One connection, as far as waits for it are concerned. Moments are numbers of looks.
 struct Line {
     name: &'static str,
     patience: Patience,
     /// The present moment.
     looks: Arc<AtomicU32>,
-    /// When it was made; the last moment there is, while it is in the making.
+    /// The moment at which it was made; `u32::MAX` while it is being made.
     made: AtomicU32,
-    /// How many looks have found the same question open, and one; 0 while nothing is asked.
+    /// How many looks have found the present question open, and one; 0 while nothing is asked.
     waits: AtomicU32,
-    /// Something was answered since the last look.
+    /// Whether an answer has come since the last look.
     answered: AtomicBool,
-    /// When that was so for the last time.
+    /// The last look that has found an answer.
     heard: AtomicU32,
     sockets: Mutex<Sockets>,
     ports: BTreeSet<u16>,
 }
 
 enum Sockets {
-    /// The connection is in the making; these were there before.
+    /// The connection is being made; these were there before.
     Others(BTreeSet<Socket>),
     Own(BTreeSet<Socket>),
 }
 
 impl Line {
-    /// The connection is there, and nothing is asked of it.
+    /// The connection was made, and nothing is asked on it.
     fn made(&self) {
         let own = self.own();
         if own.is_empty() {
@@ -267,8 +274,8 @@ impl Line {
         self.made.load(Ordering::Acquire) <= moment
     }
 
-    /// Takes note of what has come, and counts how long is waited. If the answer comes just now,
-    /// there is nothing to count.
+    /// Notes whether an answer has come, and counts how long the question is open. The count is
+    /// left alone if the answer comes at this moment, or another question.
     fn look(&self, now: u32) {
         if self.answered.swap(false, Ordering::AcqRel) {
             self.heard.store(now, Ordering::Release);
@@ -294,7 +301,7 @@ impl Line {
         self.waited() >= if stopping { patience.min(STOPPING_MAX) } else { patience }
     }
 
-    /// Ends the wait. Once is enough, so it counts as waiting no more.
+    /// Ends the wait by shutting the sockets. Once is enough, so it counts as no wait any more.
     fn cut(&self) {
         self.own().iter().for_each(Socket::shut_down);
         self.waits.store(0, Ordering::Release);
@@ -312,7 +319,7 @@ impl Instrumentation for Pulse {
         }
         if let InstrumentationEvent::FinishQuery { error, .. } = event {
             line.waits.store(0, Ordering::Release);
-            // A connection that was lost ends with an error, too, and that is no answer.
+            // A lost connection also ends the question with an error, and that is no answer.
             if error.is_none() {
                 line.answered.store(true, Ordering::Release);
             }

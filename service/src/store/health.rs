@@ -1,4 +1,4 @@
-//! Whether the database can be used, and how often it is tried while it cannot.
+//! Whether the database can be used, and how often the process connects again while it cannot.
 
 use std::{
     sync::{
@@ -14,16 +14,16 @@ use super::{
 };
 use crate::entropy::Entropy;
 
-/// The first pause after an attempt to connect that failed; each is twice the one before.
+/// The first pause after a failed attempt to connect; each further one is twice as long.
 const PAUSE_FIRST: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// A database that is full takes small writes and refuses large ones: what changes so often is
-/// not worth a line each time.
+/// How often the log says at most that the database is away. A full database takes small writes and
+/// refuses large ones, so that its state changes all the time.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
-/// What the writer knows. Readers ask it, so that they need not find out by waiting. The log
-/// gets one line when the database goes and one when it is back, whatever was refused meanwhile.
+/// What the writer knows of the database. Readers ask here, so that they need not wait to find out.
+/// The log gets one line when the database goes and one when it is back, however much was refused.
 #[derive(Debug)]
 pub(super) struct Health {
     usable: AtomicBool,
@@ -48,7 +48,7 @@ impl Health {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if said.last.is_none_or(|last| last.elapsed() >= SAY_AGAIN) {
             *said = Said { down: true, last: Some(Instant::now()) };
-            // With its causes, which the JSON log leaves out of an error.
+            // With all causes, which the JSON log leaves out of an error.
             let error =
                 anyhow::Chain::new(error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
             tracing::error!(
@@ -58,7 +58,7 @@ impl Health {
         }
     }
 
-    /// Something was committed.
+    /// A transaction was committed.
     pub(super) fn up(&self) {
         if self.usable.swap(true, Ordering::AcqRel) {
             return;
@@ -77,13 +77,13 @@ impl Health {
     }
 }
 
-/// Connects again with growing pauses that differ from process to process, so that a database
-/// which just came back is not run over.
+/// Connects again, with growing pauses that differ from process to process, so that a database that
+/// has just come back is not overrun.
 #[derive(Debug, Default)]
 pub(super) struct Reconnect {
     failures: u32,
     not_before: Option<Instant>,
-    /// What was found the last time, if that was another database.
+    /// The last error, if another database was found in place.
     misplaced: Option<Misplaced>,
 }
 

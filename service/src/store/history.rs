@@ -1,7 +1,7 @@
-//! Tells what has happened to one task, from its record and its log.
+//! Tells what has happened to one task, from its row, its errors and its log.
 //!
-//! Nothing is stored for it beside the task itself, so it can be told from the beginning for as
-//! long as the task is kept.
+//! Nothing else is stored for that, so it can be told from the beginning for as long as the task is
+//! kept.
 
 use sha2::{Digest, Sha256};
 
@@ -21,7 +21,7 @@ use crate::domain::{
     task::TaskId,
 };
 
-/// Log lines read at once.
+/// How many log lines are read at once.
 const LOG_LINES: u32 = 500;
 
 /// What has happened to a task since a place.
@@ -29,15 +29,16 @@ const LOG_LINES: u32 = 500;
 pub struct TaskNews {
     /// In their order, each with the place after it.
     pub events: Vec<(TaskPlace, TaskEvent)>,
-    /// Something before them is gone.
+    /// Something that happened before these events is not kept any more.
     pub missed: bool,
     /// The task has ended, and there is no more to tell.
     pub ended: bool,
 }
 
-/// What is to be told after `place`; `None` if there is no such task.
+/// What has happened after `place`; `None` if there is no such task.
 pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result<Option<TaskNews>> {
-    // The row first: what it says of an attempt's end, the log read later has all lines of.
+    // The row is read first. If it shows the end of an attempt, the log, which is read later, has
+    // all lines of that attempt.
     let Some(row) = reads::row(link, id)? else {
         return Ok(None);
     };
@@ -56,9 +57,9 @@ pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result
     }))
 }
 
-/// The steps of a row. Rows of before there were histories have none.
+/// The steps of a row. A row from before histories were stored has none, so its times stand in.
 fn history(row: &TaskRow) -> Result<History> {
-    // An unreadable history is as if it was forgotten.
+    // A history that cannot be read counts as forgotten.
     let mut history = History::parse(&row.now.history).unwrap_or_default();
     let attempt = row.attempt();
     if history.steps.is_empty()
@@ -73,8 +74,8 @@ fn history(row: &TaskRow) -> Result<History> {
     Ok(history)
 }
 
-/// The place to tell from, and whether something between is gone. One that the task cannot have
-/// come to is somebody else's.
+/// The place to tell from, and whether something before it is gone. A place that this task cannot
+/// have reached belongs to another one.
 fn valid(place: TaskPlace, history: &History) -> (TaskPlace, bool) {
     let all = 1 + history.dropped + history.steps.len() as u64;
     if place.steps > all {
@@ -95,7 +96,7 @@ struct Telling<'a> {
 }
 
 impl Telling<'_> {
-    /// Says whether there was nothing more to tell.
+    /// Adds the events, and returns whether there is nothing more to tell.
     fn tell(&mut self, history: &History, log: &logs::Lines) -> Result<bool> {
         if self.place.steps == 0 {
             self.place.steps = 1;
@@ -107,6 +108,7 @@ impl Telling<'_> {
         let mut lines = log.lines.as_slice();
         for (index, step) in history.steps.iter().enumerate().skip(seen) {
             if step.kind.ends_attempt() {
+                // The lines of an attempt come before its end.
                 let end = lines.iter().take_while(|(_, line)| line.attempt <= step.attempt).count();
                 let (of_attempt, later) = lines.split_at(end);
                 self.log(of_attempt);
@@ -152,7 +154,7 @@ impl Telling<'_> {
     }
 
     fn worker_id(&self, attempt: u32) -> Result<Option<String>> {
-        // The last one is that of the last attempt; the first ones may have been left out.
+        // The last id is that of the last attempt; the first ones may have been left out.
         let Some(later) = self.row.attempt().checked_sub(attempt) else {
             return Ok(None);
         };
@@ -167,7 +169,7 @@ impl Telling<'_> {
             .map(|error| error.failure.brief())
     }
 
-    /// Lines of one attempt after the other.
+    /// Adds an event for the lines of each attempt.
     fn log(&mut self, lines: &[(i64, LogLine)]) {
         for lines in lines.chunk_by(|(_, a), (_, b)| a.attempt == b.attempt) {
             let Some((id, last)) = lines.last() else { continue };
@@ -177,7 +179,7 @@ impl Telling<'_> {
         }
     }
 
-    /// The latest progress only: what it was before is nowhere kept.
+    /// Adds an event for the latest progress. What it was before is not stored.
     fn progress(&mut self) -> Result<()> {
         let Some(progress) = self.row.progress() else { return Ok(()) };
         let name = name_of(&progress);
@@ -204,7 +206,8 @@ impl Telling<'_> {
     }
 }
 
-/// A number that another progress has only by chance.
+/// A number for a progress, by which a place says that it was seen. Another progress has the same
+/// number only by chance.
 fn name_of(progress: &Progress) -> u32 {
     let text = format!("{:?} {:?}", progress.fraction, progress.message);
     let digest = Sha256::digest(text.as_bytes());

@@ -1,5 +1,5 @@
-//! Looks at a database without changing it and without being its only process, for `nightshift
-//! doctor`.
+//! Inspects a database for `nightshift doctor`, without changing it and without being its only
+//! process.
 
 use diesel::{
     Connection as _,
@@ -32,24 +32,24 @@ use crate::{
 /// What was found.
 #[derive(Debug)]
 pub struct Inspection {
-    /// `SQLite 3.50.4`, say.
+    /// The engine and its version, such as `SQLite 3.50.4`.
     pub engine: String,
     pub schema: Schema,
-    /// Why it cannot be written, if it cannot.
+    /// Why the database cannot be written; `None` if it can.
     pub unwritable: Option<String>,
-    /// A pooler stands before it, of which the settings say nothing.
+    /// A pooler stands before the database, and the settings do not say so.
     pub unsaid_pooler: bool,
-    /// Seconds by which the database's clock is ahead of this machine's, where it has one.
+    /// By how many seconds the database's clock is ahead of this machine's; `None` on SQLite.
     pub clock_ahead: Option<f64>,
-    /// Those that are called.
+    /// The executors that are called.
     pub executors: Vec<Called>,
-    /// The transactions that are open longest.
+    /// The transactions that have been open longest.
     pub holders: Vec<Holder>,
-    /// Replication slots that keep what is dead, and from how many transactions ago.
+    /// Replication slots that keep dead rows, each with its age in transactions.
     pub slots: Vec<(String, u64)>,
     /// Whether a token was ever made.
     pub has_tokens: bool,
-    /// What it holds that cannot be read.
+    /// The rows that cannot be read.
     pub flaws: Flaws,
 }
 
@@ -57,18 +57,18 @@ pub struct Inspection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schema {
     Current,
-    /// So many migrations have to run.
+    /// So many migrations have yet to run.
     Pending(usize),
     /// It has a migration that this program does not know.
     Newer(String),
 }
 
-/// A registered HTTP executor, as far as it concerns reaching it.
+/// A registered HTTP executor, with what matters for reaching it.
 #[derive(Clone, Debug, Queryable)]
 pub struct Called {
     pub name: String,
     pub url: Option<String>,
-    /// Why deliveries to it are held back, if they are.
+    /// Why deliveries to it are held back; `None` if they are not.
     pub hold_reason: Option<String>,
 }
 
@@ -84,11 +84,11 @@ struct Moment {
     micros: i64,
 }
 
-/// Looks at a database that is there. An SQLite file that is missing is an error.
+/// Inspects a database that exists. A missing SQLite file is an error.
 pub fn inspect(database: &Database, clock: &dyn Clock) -> anyhow::Result<Inspection> {
     let guard = Guard::of(&database.url)?;
     let unsaid_pooler = has_unsaid_pooler(database, &guard)?;
-    // To be able to look on, it has to be treated as what it is.
+    // The inspection itself has to take the pooler into account.
     let database = &Database { pooled: database.pooled || unsaid_pooler, ..database.clone() };
     let mut connection = pool::open_visitor(database, &guard)?;
     let schema = schema(&mut connection)?;
@@ -130,7 +130,8 @@ fn schema(connection: &mut Connection) -> anyhow::Result<Schema> {
     }
 }
 
-/// Rolled back, since the library makes its table where there is none.
+/// Compares the migrations that have run with those that are known. It is rolled back, since the
+/// library makes its table where there is none.
 fn compare<C>(connection: &mut C, source: &EmbeddedMigrations) -> anyhow::Result<Schema>
 where
     C: diesel::Connection + MigrationHarness<C::Backend>,
@@ -159,7 +160,7 @@ where
     })
 }
 
-/// Whether a pooler stands before it that nobody has told this program of.
+/// Whether a pooler stands before the database and the settings do not say so.
 pub(super) fn has_unsaid_pooler(database: &Database, guard: &Guard) -> anyhow::Result<bool> {
     match &database.url {
         DatabaseUrl::Postgres(url) if !database.pooled => postgres::is_pooled(url, guard),
@@ -167,7 +168,7 @@ pub(super) fn has_unsaid_pooler(database: &Database, guard: &Guard) -> anyhow::R
     }
 }
 
-/// A change that changes nothing, and is not even committed.
+/// Tries an update that changes nothing, and rolls it back.
 fn try_to_write(link: &mut Link<'_>) -> Result<(), DieselError> {
     fn try_on(c: &mut impl SimpleConnection) -> Result<(), DieselError> {
         c.batch_execute("UPDATE routing SET version = version")?;
@@ -204,7 +205,7 @@ fn engine(link: &mut Link<'_>) -> anyhow::Result<String> {
     Ok(named.name)
 }
 
-/// Against the middle of the question and the answer.
+/// Compares the database's clock with the middle of question and answer.
 fn clock_ahead(link: &mut Link<'_>, clock: &dyn Clock) -> anyhow::Result<Option<f64>> {
     let Link::Postgres(c) = link else {
         return Ok(None);
@@ -217,7 +218,7 @@ fn clock_ahead(link: &mut Link<'_>, clock: &dyn Clock) -> anyhow::Result<Option<
     Ok(Some(SignedDuration::from_micros(ahead).as_secs_f64()))
 }
 
-/// Whether a service runs that has, or had, the SQLite file.
+/// Whether a service holds the lock of the SQLite file, even if the file is gone.
 pub fn is_in_use(database: &Database) -> bool {
     match &database.url {
         DatabaseUrl::Sqlite(path) => file::is_held(path),
@@ -225,7 +226,7 @@ pub fn is_in_use(database: &Database) -> bool {
     }
 }
 
-/// Whether there is a database to look at: an SQLite file is made by the first start.
+/// Whether there is a database to inspect: an SQLite file is made by the first start.
 pub fn exists(database: &Database) -> bool {
     match &database.url {
         DatabaseUrl::Sqlite(path) => path.exists(),

@@ -1,9 +1,9 @@
-//! Chooses which due tasks come next: across the queues that may start something, in the order
-//! of priority, due time and enqueuing, and within the limits of executors and queues.
+//! Chooses which due tasks come next, in the order of priority, due time and enqueuing. It respects
+//! the limits of executors and queues.
 //!
-//! The tasks of an executor lie in one order over all queues. Queues that somebody has paused or
-//! limited are left out of it and looked at one by one, if they may start something at all: so
-//! neither the number of queues costs anything, nor do the tasks in one that is paused or full.
+//! The tasks of an executor lie in one order over all queues. Queues that a user has paused or
+//! limited are left out of it. They are looked at one by one, and only those that may start a task.
+//! So the number of queues costs nothing, nor do the tasks in a queue that is paused or full.
 
 use std::{
     cmp::Reverse,
@@ -24,22 +24,22 @@ use crate::domain::{
     queue::{QueueFilter, QueueSettings},
 };
 
-/// With up to so many lanes, each is read as far as one lane alone could be needed.
+/// With up to so many lanes, each is read as far as if all tasks came from it alone.
 const FEW_LANES: u32 = 4;
-/// What is read of each lane at least where there are many.
+/// How many tasks of each lane are read at least where there are more lanes.
 const HEADS_MIN: u32 = 8;
 
 /// Tasks in the order in which they are to start.
 pub(super) struct Chosen {
     pub(super) seqs: Vec<i64>,
-    /// There are more, which have to be chosen anew.
+    /// There are more tasks, which another choice may find.
     pub(super) more: bool,
 }
 
-/// Tasks in their order, of which so many may start.
+/// Tasks in their order, and how many of them may start.
 struct Lane {
     heads: VecDeque<Head>,
-    /// There may be more after them.
+    /// There may be more tasks after those that were read.
     cut: bool,
     room: u32,
 }
@@ -70,7 +70,7 @@ pub(super) fn choose(
     Ok(merge(lanes, limit))
 }
 
-/// What lies in all queues without settings, but for these.
+/// The lane of all queues without settings, except these.
 fn whole(tx: &mut Tx<'_>, executor: &Executor, except: &[QueueName], limit: u32) -> Result<Lane> {
     let except: Vec<String> = except.iter().map(|name| name.as_str().to_owned()).collect();
     let passed_over = [tx.floors.apart(), &except].concat();
@@ -78,8 +78,8 @@ fn whole(tx: &mut Tx<'_>, executor: &Executor, except: &[QueueName], limit: u32)
     let cells = match tx.floors.cells(executor.id, &scan) {
         Some(cells) => cells.clone(),
         None if passed_over.is_empty() => Cells::default(),
-        // Of a priority of which only such tasks are found as are passed over, nothing is learnt:
-        // it would be read from its beginning each time.
+        // A look learns nothing of a priority all of whose first tasks are passed over, and would
+        // read it from its beginning each time. So all priorities get a floor here.
         None => Cells::of(dialect::priorities(&mut tx.link, executor.id.0)?),
     };
     let parts = cells.parts();
@@ -90,7 +90,7 @@ fn whole(tx: &mut Tx<'_>, executor: &Executor, except: &[QueueName], limit: u32)
     Ok(Lane::new(heads, limit, u32::MAX))
 }
 
-/// What lies in each of these queues, which may start so many tasks.
+/// A lane for each of these queues, which may start so many tasks.
 fn one_by_one(
     tx: &mut Tx<'_>,
     executor: &Executor,
@@ -134,7 +134,7 @@ fn place(head: &Head) -> (Reverse<i16>, i64, i64) {
 }
 
 impl Lane {
-    /// Of which up to `depth` tasks were read.
+    /// A lane of which up to `depth` tasks were read.
     fn new(mut heads: Vec<Head>, depth: u32, room: u32) -> Self {
         let depth = usize::try_from(depth).unwrap_or(usize::MAX);
         let cut = heads.len() >= depth;
@@ -143,8 +143,8 @@ impl Lane {
     }
 }
 
-/// Takes the first of all lanes, again and again. Where a lane was not read to its end, nobody
-/// knows what comes after the last task read of it, so that the choice ends there.
+/// Takes the first task of all lanes, again and again. After the last task that was read of a lane
+/// that goes on, its next one is unknown and might come first, so the choice ends there.
 fn merge(mut lanes: Vec<Lane>, limit: u32) -> Chosen {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut first: BinaryHeap<_> = (0..)
@@ -171,7 +171,7 @@ fn merge(mut lanes: Vec<Lane>, limit: u32) -> Chosen {
 mod tests {
     use super::{Chosen, Head, Lane, merge};
 
-    /// A lane of which up to `depth` tasks were read, by priority, due time and place.
+    /// A lane of which up to `depth` tasks were read: priority, due time and `seq` of each.
     fn lane(of: &[(i16, i64, i64)], depth: u32, room: u32) -> Lane {
         let head = |(priority, due_at, seq): &(i16, i64, i64)| Head {
             queue_name: String::new(),
