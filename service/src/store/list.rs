@@ -1,4 +1,4 @@
-//! Reads pages of tasks and executors.
+//! Reads pages of tasks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,15 +23,15 @@ use crate::{
     memory::{Held, Share},
 };
 
-/// Bytes of what a list says of each task whatever its texts.
+/// About how many bytes a list shows of each task beside its texts.
 const ROW_BYTES: usize = 512;
 
 define_sql_function! {
-    /// The part of a text, counted in characters from 1; both engines have it.
+    /// The part of a text from a character on, counted from 1. Both engines have this function.
     fn substr(text: diesel::sql_types::Text, from: diesel::sql_types::Integer, length: diesel::sql_types::Integer) -> diesel::sql_types::Text;
 }
 
-/// READY is two stages, so lists filter by these.
+/// What lists filter by, instead of stages: READY is two of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Waiting,
@@ -48,7 +48,7 @@ pub enum PathFilter {
     Prefix(String),
 }
 
-/// What a page of tasks is to hold; each `None` lets everything through.
+/// Which tasks a page shows. A field that is `None` lets all of them through.
 #[derive(Clone, Debug, Default)]
 pub struct TaskFilter {
     pub phase: Option<Phase>,
@@ -58,12 +58,12 @@ pub struct TaskFilter {
     pub label: Option<(String, String)>,
     pub enqueued_after: Option<Timestamp>,
     pub enqueued_before: Option<Timestamp>,
-    /// Only what lies before this place.
+    /// Only tasks whose `seq` is below this one.
     pub before: Option<i64>,
     pub limit: u32,
 }
 
-/// What a list shows of a row.
+/// The columns that a list shows.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = tasks)]
 struct SummaryRow {
@@ -85,12 +85,13 @@ struct SummaryRow {
 #[derive(Clone, Debug)]
 pub struct TaskPage {
     pub tasks: Vec<TaskSummary>,
-    /// Where to read on. Places are never used twice and never change, so a page that starts
-    /// there neither repeats nor skips a task, whatever arrives meanwhile.
+    /// The `before` of the next page; `None` on the last one. A `seq` is never given out twice and
+    /// never changes, so the next page neither repeats nor skips a task, whatever is enqueued
+    /// meanwhile.
     pub next: Option<i64>,
 }
 
-/// Reads a page once `room` was found for it; where its rows are large, it has fewer of them.
+/// Reads a page after `room` was taken for it. If rows are large, the page has fewer of them.
 pub(super) fn page(
     link: &mut Link<'_>,
     filter: &TaskFilter,
@@ -129,12 +130,12 @@ pub(super) fn page(
 }
 
 impl SummaryRow {
-    /// About how much its line takes beside labels.
+    /// About how many bytes the row takes in a list, without its labels.
     fn bytes(&self) -> usize {
         ROW_BYTES + self.task_path.len() + self.queue_name.len()
     }
 
-    /// Makes it readable, as claims make whole rows.
+    /// Makes the row readable, as claims do with whole rows.
     fn mend(&mut self) {
         mend::id(&mut self.id);
         mend::stage(&mut self.stage);
@@ -177,7 +178,7 @@ fn executor_names(link: &mut Link<'_>) -> Result<HashMap<i64, String>> {
     Ok(names.into_iter().collect())
 }
 
-/// One row more than asked for, to see whether there is another page.
+/// Reads one row more than is asked for, to see whether there is another page.
 fn rows(link: &mut Link<'_>, filter: &TaskFilter) -> Result<Vec<SummaryRow>> {
     on_engine!(link, c => {
         let mut query = tasks::table.select(SummaryRow::as_select()).into_boxed();

@@ -1,7 +1,7 @@
-//! Tells the other processes on one PostgreSQL what a commit brought, and hears it from them.
+//! Tells the other processes on one PostgreSQL what a commit has brought, and hears it from them.
 //!
-//! It is a help, not a need: what gets lost here is found by the sweep and by whoever waits a
-//! second later. It has a connection of its own, so that no commit waits for it.
+//! It saves time and no more: what gets lost here is found a second later, by the sweep and by
+//! requests that wait. It has a connection of its own, so that no commit waits for it.
 
 use std::{
     sync::{
@@ -31,17 +31,18 @@ use crate::{
     entropy::Entropy,
 };
 
-/// Effects that may wait to be sent; one more is left to the others' own looking.
+/// How many effects may wait to be sent. Further ones are dropped, and the others find them by
+/// looking.
 pub(super) const OUTBOX_MAX: usize = 1_024;
-/// How often to look whether something came in: libpq has no way to wait for it that needs no
-/// unsafe code. A look that finds nothing is one system call.
+/// How often to look for messages: libpq has no way to wait for them that needs no unsafe code. A
+/// look that finds nothing is one system call.
 const LOOK: Duration = Duration::from_millis(10);
-/// How often others are told that there are events; who reads them takes many at once anyway.
+/// How often others are told of events at most: their readers take many events at once anyway.
 const NEWS_PACE: Duration = Duration::from_millis(50);
-/// How often, at the least, the connection shows that it lives: one that only listens would not be
-/// missed.
+/// How often, at least, the connection shows that it is alive. If it only listened, its loss would
+/// not be noticed.
 const PROOF: Duration = Duration::from_secs(3);
-/// Ids in one message; PostgreSQL takes 8,000 bytes.
+/// How many ids one message has: PostgreSQL takes 8,000 bytes.
 const IDS_MAX: usize = 150;
 const CHANNEL: &str = "nightshift";
 
@@ -49,9 +50,9 @@ pub(super) struct Listener {
     pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
     pub(super) entropy: Arc<Entropy>,
     pub(super) signals: Arc<Signals>,
-    /// Closed when the store is.
+    /// Closed when the writer is gone.
     pub(super) outbox: Receiver<Effects>,
-    /// Tells its own messages from others'.
+    /// The name of this process in messages, by which it knows its own.
     pub(super) name: String,
 }
 
@@ -76,6 +77,7 @@ impl Listener {
                 None => self.listen(&mut reconnect),
             };
             let Ok(mut open) = open else {
+                // What cannot be sent now is not kept: the others find it by looking.
                 waiting = Waiting::default();
                 continue;
             };
@@ -91,10 +93,11 @@ impl Listener {
     fn listen(&self, reconnect: &mut Reconnect) -> Result<PgConnection> {
         match reconnect.attempt(&self.entropy, &self.connect)? {
             Connection::Postgres(mut c) => {
-                // Words only, so nothing is lost if they are.
+                // These are messages only, and it does no harm if they are lost.
                 sql_query("SET synchronous_commit = off").execute(&mut c)?;
                 sql_query(format!("LISTEN {CHANNEL}")).execute(&mut c)?;
-                // What was said meanwhile was not heard.
+                // After LISTEN, so that no message is missed from here on. Earlier ones were not
+                // heard, so everything that waits has to look.
                 self.signals.tell_everybody();
                 Ok(c)
             }
@@ -132,7 +135,7 @@ impl Listener {
     }
 }
 
-/// What is to be said.
+/// What has yet to be sent.
 #[derive(Default)]
 struct Waiting {
     messages: Vec<String>,
@@ -146,7 +149,7 @@ impl Waiting {
         self.news |= effects.news;
     }
 
-    /// What is to be said now, each message once.
+    /// Takes out what is to be sent now, each message once.
     fn take(&mut self) -> Vec<String> {
         if self.news && self.news_said.is_none_or(|said| said.elapsed() >= NEWS_PACE) {
             self.messages.push("news".to_owned());
@@ -159,7 +162,7 @@ impl Waiting {
     }
 }
 
-/// What others are to know of this, a kind of word and its objects each.
+/// The messages for these effects: a word for the kind, then its objects.
 fn messages(effects: &Effects) -> Vec<String> {
     let Effects { work, finished, cancels, .. } = effects;
     let mut messages = Vec::new();
@@ -185,7 +188,7 @@ fn push_chunks(messages: &mut Vec<String>, kind: &str, objects: &[String]) {
     }
 }
 
-/// A word that this version does not know, or cannot read, is passed over.
+/// Takes in a message of another process. One that this version cannot read is ignored.
 fn hear(signals: &Signals, message: &str) {
     let mut words = message.split(' ');
     match words.next() {

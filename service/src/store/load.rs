@@ -1,5 +1,5 @@
 //! What one claim takes along: so much that its answer stays within bounds, and that there is room
-//! for it in memory. A task that does not fit stays where it is, and costs no attempt.
+//! for it in memory. A task that does not fit stays where it is, and loses no attempt.
 
 use crate::{
     domain::limits::CLAIM_BYTES_MAX,
@@ -8,7 +8,7 @@ use crate::{
 
 pub(super) struct Load<'a> {
     lane: &'a Lane,
-    /// How often each task lies in memory.
+    /// How many times each task is in memory.
     copies: usize,
     bytes: usize,
     /// There was no room in memory for one task more.
@@ -20,7 +20,7 @@ impl<'a> Load<'a> {
         Self { lane, copies, bytes: 0, no_room: false }
     }
 
-    /// Room for one task more. The first is taken along however large it is.
+    /// Takes room for one task more, if it fits. The first task is taken however large it is.
     pub(super) fn add(&mut self, bytes: usize) -> Option<Share> {
         if self.bytes > 0 && self.bytes.saturating_add(bytes) > CLAIM_BYTES_MAX {
             return None;

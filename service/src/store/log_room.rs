@@ -1,4 +1,5 @@
-//! Log lines go to the writer in pieces, so few at a time that others do not wait for them.
+//! Sends log lines to the writer in pieces, and so few at a time that other commands do not wait
+//! for them.
 
 use std::{mem, time::Duration};
 
@@ -7,29 +8,29 @@ use tokio::{sync::SemaphorePermit, time::Instant};
 use super::{LeaseLost, RenewRequest, Store, command::Command, error::Result};
 use crate::domain::lease::Renewal;
 
-/// KiB of log lines that are on their way to the writer at once, and so in one transaction.
+/// How many KiB of log lines may be on their way to the writer at once, and so in one transaction.
 pub(super) const LOG_KIB_MAX: usize = 256;
-/// Bytes of one piece.
+/// How many bytes a piece has at most.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
-/// How long a heartbeat's lines may wait for room; those that have found none by then are dropped.
+/// How long a heartbeat's lines may wait for a permit. Lines that have none by then are dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Room for so much of a log, for as long as this is kept.
+/// A permit for so many bytes of a log, for as long as this is kept.
 pub struct LogRoom<'a> {
     pub bytes: usize,
-    /// `None` once the semaphore is closed, which nobody does.
+    /// `None` once the semaphore is closed, which does not happen.
     _permit: Option<SemaphorePermit<'a>>,
 }
 
 impl Store {
-    /// Waits until the next piece of a log may be stored, of which so much is there.
+    /// Waits for the permit to store the next piece of a log that has so many bytes.
     pub async fn log_room(&self, bytes: usize) -> LogRoom<'_> {
         let bytes = bytes.min(PIECE_BYTES_MAX);
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(1);
         LogRoom { bytes, _permit: self.log_room.acquire_many(kib).await.ok() }
     }
 
-    /// A heartbeat that carries about so much of a log as there was room made for.
+    /// Sends a heartbeat that carries about as many bytes of a log as the caller has a permit for.
     pub async fn renew(
         &self,
         request: RenewRequest,
@@ -37,8 +38,8 @@ impl Store {
         self.insist(Command::Renew, request).await
     }
 
-    /// A heartbeat with all that was said since the last one. The lease is renewed at once; lines
-    /// for which there is no room at this moment are stored after that, within five seconds.
+    /// Sends a heartbeat with all lines since the last one. The lease is renewed at once. Lines
+    /// without a permit at this moment follow within five seconds, or are dropped.
     pub async fn report(
         &self,
         mut request: RenewRequest,
@@ -49,6 +50,7 @@ impl Store {
         let until = Instant::now() + PATIENCE;
         let token = request.token;
         let mut log = mem::take(&mut request.log);
+        // One look without waiting: the lease must be renewed at once.
         let room = tokio::time::timeout(Duration::ZERO, self.log_room(log.bytes())).await;
         if let Ok(room) = &room {
             request.log = log.take(room.bytes);

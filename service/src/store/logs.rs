@@ -16,21 +16,22 @@ use crate::domain::{
     log::{NewLog, NewLogLine},
 };
 
-/// What a line takes beside its text.
+/// About how many bytes a line takes beside its text.
 const LINE_BYTES: usize = 100;
-/// Lines of a full log that are looked at together to make room.
+/// How many lines of a full log are looked at together to make room.
 const DROPPED_AT_ONCE: i64 = 500;
 
 /// One page of a log.
 #[derive(Clone, Debug)]
 pub struct LogPage {
     pub lines: Vec<LogLine>,
-    /// Where to read on.
+    /// The `after` of the next page; `None` on the last one.
     pub next: Option<i64>,
+    /// How many lines were dropped from the old end.
     pub dropped: u64,
 }
 
-/// Adds lines, and returns them as they are kept.
+/// Stores lines, and returns them as they are stored.
 pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, log: &NewLog) -> Result<Vec<LogLine>> {
     if log.is_empty() {
         return Ok(Vec::new());
@@ -55,7 +56,7 @@ pub(super) fn append(tx: &mut Tx<'_>, row: &TaskRow, log: &NewLog) -> Result<Vec
     Ok(entries.into_iter().map(LogLine::from).collect())
 }
 
-/// How large a log is.
+/// The size of a log.
 struct Totals {
     lines: i64,
     bytes: i64,
@@ -93,7 +94,7 @@ fn add_to_totals(tx: &mut Tx<'_>, seq: i64, added: &Totals) -> Result<Totals> {
     Ok(Totals { lines, bytes, dropped })
 }
 
-/// Deletes from the old end until the log is within its bounds, and counts what went.
+/// Deletes the oldest lines until the log is within its bounds, and counts them.
 fn drop_oldest(tx: &mut Tx<'_>, seq: i64, mut totals: Totals) -> Result<()> {
     if !totals.is_too_large() {
         return Ok(());
@@ -133,22 +134,22 @@ fn drop_oldest(tx: &mut Tx<'_>, seq: i64, mut totals: Totals) -> Result<()> {
 /// Lines with their ids, oldest first.
 pub(super) struct Lines {
     pub(super) lines: Vec<(i64, LogLine)>,
-    /// There are more after them.
+    /// There are more lines after them.
     pub(super) more: bool,
 }
 
-/// How many lines are wanted, and how many bytes of them, about.
+/// How many lines are wanted, and about how many bytes of them.
 #[derive(Clone, Copy)]
 pub(super) struct Portion {
     pub(super) lines: u32,
     pub(super) bytes: usize,
 }
 
-/// The lines after `after`.
+/// Reads the lines whose id is above `after`.
 pub(super) fn lines(link: &mut Link<'_>, seq: i64, after: i64, portion: Portion) -> Result<Lines> {
     let of_task =
         task_logs::table.filter(task_logs::task_seq.eq(seq)).filter(task_logs::id.gt(after));
-    // Lengths first: the lines themselves may be more than is to be in memory.
+    // The lengths are read first: the lines may be more than is to be in memory.
     let lengths = of_task
         .order(task_logs::id)
         .limit(i64::from(portion.lines) + 1)
@@ -180,7 +181,7 @@ pub(super) fn dropped(link: &mut Link<'_>, seq: i64) -> Result<u64> {
     Ok(dropped.and_then(|dropped| u64::try_from(dropped).ok()).unwrap_or(0))
 }
 
-/// Bytes that a page of the log may have.
+/// How many bytes a page of the log may have.
 pub(super) fn page_bytes_max(link: &mut Link<'_>, seq: i64) -> Result<usize> {
     let totals =
         task_log_totals::table.find(seq).select((task_log_totals::lines, task_log_totals::bytes));
@@ -190,7 +191,7 @@ pub(super) fn page_bytes_max(link: &mut Link<'_>, seq: i64) -> Result<usize> {
     Ok(bytes.min(PAGE_BYTES_MAX))
 }
 
-/// One page of the lines after `after`, oldest first.
+/// Reads a page of the lines whose id is above `after`, oldest first.
 pub(super) fn page(link: &mut Link<'_>, seq: i64, after: i64, limit: u32) -> Result<LogPage> {
     let portion = Portion { lines: limit, bytes: PAGE_BYTES_MAX };
     let Lines { lines, more } = lines(link, seq, after, portion)?;

@@ -1,8 +1,9 @@
-//! Rows that no version of this program has written so: by hand, by a fault of a disk.
+//! Rows that no version of this program has written like that: they were changed by hand, or by a
+//! fault of a disk.
 //!
-//! An unreadable part of one is replaced, in memory, by what stands for nothing, so that it harms
-//! nobody but its own task: lists show it, it can be cancelled and deleted, and a claim that meets
-//! it ends it with the reason.
+//! The unreadable part of such a row is replaced in memory by an empty value, so that only its own
+//! task suffers: lists show the task, it can be cancelled and deleted, and a claim that meets it
+//! ends it with the reason.
 
 use std::{mem, str::FromStr};
 
@@ -12,11 +13,11 @@ use crate::domain::{
     state::Stage,
 };
 
-/// Stands for a name that is none.
+/// Stands for a name that cannot be read.
 const UNREADABLE: &str = "unreadable";
 const ID_BYTES: usize = 16;
 
-/// Makes the row readable, and says what was wrong with it.
+/// Makes the row readable, and returns what was wrong with it.
 pub(super) fn mend(row: &mut TaskRow) -> Option<String> {
     let mut flaws = Flaws(None);
     if id(&mut row.id) {
@@ -44,20 +45,20 @@ pub(super) fn mend(row: &mut TaskRow) -> Option<String> {
     flaws.0
 }
 
-/// Makes an id of what was none.
+/// Gives an id its length, and returns whether it had another one.
 pub(super) fn id(id: &mut Vec<u8>) -> bool {
     let is_none = id.len() != ID_BYTES;
     id.resize(ID_BYTES, 0);
     is_none
 }
 
-/// Makes a stage of what was none, and says what it was.
+/// Replaces an unknown stage by FAILED, and returns the unknown number.
 pub(super) fn stage(stage: &mut i16) -> Option<i16> {
     let is_none = Stage::from_number(*stage).is_none();
     is_none.then(|| mem::replace(stage, Stage::Failed as i16))
 }
 
-/// Makes a name of what was none.
+/// Replaces a name that is not valid, and returns whether it was not.
 pub(super) fn name<T: FromStr>(name: &mut String) -> bool {
     let is_none = name.parse::<T>().is_err();
     if is_none {
@@ -66,18 +67,19 @@ pub(super) fn name<T: FromStr>(name: &mut String) -> bool {
     is_none
 }
 
-/// Makes a count of what was none, and says what it was. One more is going to be counted.
+/// Replaces a wrong count by 0, and returns the wrong one. The largest number is wrong, too, since
+/// one is going to be added to it.
 pub(super) fn number(count: &mut i32) -> Option<i32> {
     (!(0..i32::MAX).contains(count)).then(|| mem::take(count))
 }
 
-/// Makes a time of what was none, and says what it was.
+/// Replaces a time that cannot be shown by the nearest one, and returns the wrong one.
 pub(super) fn time(at: &mut i64) -> Option<i64> {
     let nearest = nearest_micros(*at);
     (nearest != *at).then(|| mem::replace(at, nearest))
 }
 
-/// The first of them is said.
+/// The first flaw of a row. Others are not reported.
 struct Flaws(Option<String>);
 
 impl Flaws {

@@ -1,3 +1,6 @@
+//! Brings the schema up to date, and checks which version of it a database has. The migrations are
+//! part of the program.
+
 use anyhow::{Context, bail};
 use diesel::{
     backend::Backend, connection::SimpleConnection, migration::MigrationSource, prelude::*,
@@ -15,15 +18,15 @@ use super::{
 pub(super) const SQLITE: EmbeddedMigrations = embed_migrations!("../migrations/sqlite");
 pub(super) const POSTGRES: EmbeddedMigrations = embed_migrations!("../migrations/postgres");
 
-/// Brings the schema to what this binary needs and returns the names of what it ran. A schema
-/// that is newer than the binary is refused, since the binary cannot know what it means.
+/// Runs the migrations that the schema lacks, and returns their names. A schema that is newer than
+/// this program is refused, since the program cannot know what it means.
 pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
-    // All in one transaction: nothing is ever half migrated, and of several processes that start
-    // together one does it while the others wait.
+    // All of them run in one transaction, so that nothing is ever half migrated. Of several
+    // processes that start together, one does it while the others wait.
     let ran = match connection {
         Connection::Sqlite(c) => c.exclusive_transaction(|c| pending_after_check(c, SQLITE)),
         Connection::Postgres(c) => postgres::transaction(c).run(|c| {
-            // Both the turn and a change of a large table may take as long as they take.
+            // The wait for the lock and a change of a large table may both take long.
             c.batch_execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")?;
             dialect::lock_migrations(c)?;
             pending_after_check(c, POSTGRES)
@@ -41,7 +44,7 @@ pub(super) fn run(connection: &mut Connection) -> anyhow::Result<Vec<String>> {
 /// Refuses a schema of another version, and changes nothing.
 pub(super) fn check(connection: &mut Connection) -> anyhow::Result<()> {
     let applied = applied(connection).context("it holds no tables of nightshift")?;
-    // Both engines have the same.
+    // Both engines have the same migrations.
     let known = known::<Sqlite>(&SQLITE)?;
     refuse_newer(&known, &applied)?;
     if let Some(missing) = known.iter().find(|version| !applied.contains(version)) {
@@ -50,11 +53,11 @@ pub(super) fn check(connection: &mut Connection) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Refuses a database that was made anew while the service ran. One that is newer by now is the
-/// same one: other replicas are being upgraded.
+/// Refuses a database that was made anew while the service ran. A newer schema is accepted: it is
+/// the same database, and other replicas are being upgraded.
 ///
-/// It does not get its schema here: without the tokens of before, anybody could come in, which a
-/// start refuses where it matters.
+/// A new database gets no schema here. It has none of the old tokens, so that any client could come
+/// in, which the start of a service refuses where it matters.
 pub(super) fn check_still_there(connection: &mut Connection) -> anyhow::Result<()> {
     if !dialect::has_schema(&mut connection.link())? {
         bail!(Misplaced::Schema("it is empty".to_owned()));

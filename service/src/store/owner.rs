@@ -1,5 +1,5 @@
-//! The owner of files and tables that a command makes: the service has to be able to use them, and may
-//! run as another user or role.
+//! The owner of files and tables that a command makes. The service has to be able to use them, and
+//! may run as another user or role.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ use nix::unistd::{Uid, User, geteuid};
 use super::{guard::Guard, link::Connection, pool};
 use crate::config::{Database, DatabaseUrl};
 
-/// In a folder with this bit, as /tmp is, files of many users lie side by side.
+/// The bit of folders in which files of many users lie side by side, such as /tmp.
 const STICKY: u32 = 0o1000;
 
 /// Gives a file that root has just made to the owner of its folder.
@@ -31,8 +31,8 @@ pub(super) fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
     fchown(file, Some(folder.uid()), Some(folder.gid()))
 }
 
-/// Looks who will own what a command is about to make, and says in a sentence if a service may not be
-/// able to use it. It is refused where that is certain.
+/// Finds the owner of the files or tables that a command is about to make. Returns a warning if a
+/// service may not be able to use them, and fails if it certainly cannot.
 pub fn check_owner(database: &Database) -> anyhow::Result<Option<String>> {
     match &database.url {
         DatabaseUrl::Sqlite(path) => Ok(check_folder(path)),
@@ -40,7 +40,7 @@ pub fn check_owner(database: &Database) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// The same for a file that is about to be made.
+/// Does the same for one file that is about to be made.
 pub fn check_folder(file: &Path) -> Option<String> {
     let file = std::path::absolute(file).ok()?;
     let folder = file.parent()?;
@@ -90,7 +90,7 @@ fn check_role(database: &Database) -> anyhow::Result<Option<String>> {
             "the tables belong to the role {owner}, and this comes as {this}: {owner} could not use \
              what it makes; come as {owner} (postgres://{owner}@...)"
         ),
-        // Another role that may make tables there is one that somebody made for the service.
+        // Another role that may make tables there was given the right to, for this service.
         None if is_superuser && database != this => Ok(Some(format!(
             "the database belongs to the role {database}, and the tables that are made now to {this}: \
              a service that comes as {database} cannot use them"

@@ -1,4 +1,4 @@
-//! Plugins as their tables have them.
+//! Plugins as their tables have them, and the way between that and the domain.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,7 +23,7 @@ pub(super) struct PluginRow {
     pub(super) updated_at: i64,
 }
 
-/// A version without its component.
+/// A version, without its component.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = plugin_versions)]
 pub(super) struct VersionRow {

@@ -1,4 +1,8 @@
-//! Keeps plugins: their components, what they describe, and which version runs.
+//! Stores plugins: their components, the tasks that they describe, and which version runs.
+//!
+//! The version that was activated last is the active one. The transaction that activates it also
+//! writes it into the rows of the executors that run the plugin, so that attempts that begin later
+//! run it.
 
 use diesel::prelude::*;
 
@@ -21,10 +25,11 @@ use crate::domain::{
     task::Options,
 };
 
-/// What installing did.
+/// The result of an installation.
 #[derive(Clone, Debug)]
 pub struct Installed {
     pub plugin: Plugin,
+    /// False if a plugin of this name was there already.
     pub created: bool,
 }
 
@@ -32,11 +37,11 @@ pub struct Installed {
 #[derive(Clone, Debug)]
 pub struct ActivateRequest {
     pub name: PluginName,
-    /// `None`: the one that was active before.
+    /// `None` means the version that was active before.
     pub digest: Option<Digest>,
 }
 
-/// What became of a wish to run another version.
+/// The answer to a request to run another version.
 #[derive(Clone, Debug)]
 pub enum ActivateAnswer {
     Done(Plugin),
@@ -44,16 +49,17 @@ pub enum ActivateAnswer {
     NoVersion,
 }
 
-/// What became of a wish to forget a plugin.
+/// The answer to a request to delete a plugin.
 #[derive(Clone, Debug)]
 pub enum UninstallAnswer {
     Done,
     NoPlugin,
-    /// Another executor than its own runs it.
+    /// An executor other than the plugin's own runs it.
     InUse(ExecutorName),
 }
 
-/// Stores components and lets them run. What runs goes on with the version that it has.
+/// Stores components and makes them the active versions. Running attempts go on with the version
+/// that they have.
 pub(super) fn install(
     tx: &mut Tx<'_>,
     news: &[&NewPlugin],
@@ -111,7 +117,7 @@ fn install_one(tx: &mut Tx<'_>, new: &NewPlugin) -> Result<Installed> {
     Ok(Installed { plugin: stored(tx, &new.name)?, created: before.is_none() })
 }
 
-/// Lets other versions run than those that do.
+/// Makes other stored versions the active ones.
 pub(super) fn activate(
     tx: &mut Tx<'_>,
     requests: &[&ActivateRequest],
@@ -145,7 +151,7 @@ fn activate_version(
     let change = diesel::update(plugins::table.find(name.as_str()))
         .set(plugins::updated_at.eq(micros(tx.now)));
     on_engine!(&mut tx.link, c => change.execute(c))?;
-    // Two in one transaction have an order, too.
+    // The times give the versions their order, so they differ even in one transaction.
     let last = before.and_then(|plugin| plugin.versions.first()).map(|v| micros(v.activated_at));
     let now = last.map_or(micros(tx.now), |last| micros(tx.now).max(last + 1));
     let version = plugin_versions::table.find((name.as_str(), digest.0.as_slice()));
@@ -154,7 +160,8 @@ fn activate_version(
     let plugin = stored(tx, name)?;
     let described = before.and_then(Plugin::active_version).map(patterns);
     for mut registration in executors_of(tx, name) {
-        // Whoever chose other paths keeps them.
+        // Paths that are those of the old version become those of the new one. Others were chosen
+        // by a user, and stay.
         if described.as_ref() == Some(&registration.task_paths) {
             registration.task_paths = Vec::new();
         }
@@ -180,7 +187,7 @@ fn executors_of(tx: &Tx<'_>, name: &PluginName) -> Vec<Registration> {
     tx.registry.all().map(|executor| &executor.registration).filter(runs_it).cloned().collect()
 }
 
-/// What makes a plugin's tasks run unless somebody registers something else.
+/// The executor that runs a plugin's tasks unless a user registers another one.
 fn own_registration(name: &PluginName) -> Result<Registration> {
     Ok(Registration {
         name: own_name(name)?,
@@ -197,7 +204,7 @@ fn own_registration(name: &PluginName) -> Result<Registration> {
     })
 }
 
-/// Plugins and executors are named by the same rule.
+/// A plugin's own executor has its name. The same rule holds for the names of both.
 fn own_name(name: &PluginName) -> Result<ExecutorName> {
     name.as_str().parse().map_err(|_invalid| corrupt("a plugin's name"))
 }
@@ -210,7 +217,7 @@ fn drop_old_versions(tx: &mut Tx<'_>, plugin: &Plugin) -> Result<()> {
     Ok(())
 }
 
-/// Forgets plugins, and with each the executor of its name.
+/// Deletes plugins, each with the executor of its name.
 pub(super) fn uninstall(tx: &mut Tx<'_>, names: &[&PluginName]) -> Result<Vec<UninstallAnswer>> {
     names.iter().map(|name| uninstall_one(tx, name)).collect()
 }
@@ -249,7 +256,7 @@ pub(super) fn all(link: &mut Link<'_>) -> Result<Vec<Plugin>> {
     let mut plugins = Vec::with_capacity(rows.len());
     for row in &rows {
         match with_versions(link, row) {
-            // It can still be asked for, and says what is wrong.
+            // A request for this plugin alone says what is wrong with it.
             Err(Error::Corrupt(_)) => {}
             read => plugins.push(read?),
         }
@@ -271,7 +278,7 @@ fn with_versions(link: &mut Link<'_>, row: &PluginRow) -> Result<Plugin> {
     })
 }
 
-/// A stored component, whichever plugin has it.
+/// A stored component, of whatever plugin.
 pub(super) fn component(link: &mut Link<'_>, digest: Digest) -> Result<Option<Vec<u8>>> {
     let component = plugin_versions::table
         .filter(plugin_versions::digest.eq(digest.0.as_slice()))

@@ -1,8 +1,9 @@
-//! Connects to PostgreSQL, and says what settings its sessions need.
+//! Connects to PostgreSQL, and sets what its sessions need.
 //!
-//! A database or a role may have defaults of its own (`ALTER DATABASE ... SET`), made for somebody
-//! else's statements. We say the settings that ours rely on: in each transaction what it must have,
-//! as the session may be another's behind a pooler, and in each session of our own the rest.
+//! A database or a role may have defaults (`ALTER DATABASE ... SET`) that were made for other
+//! programs. So this program sets what its statements rely on. Each transaction sets what it must
+//! have, since behind a pooler the session may be another one. The rest is set once in each session
+//! of our own.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use diesel::{
 use super::guard::{Guard, Patience};
 use crate::entropy::Entropy;
 
-/// What our sessions have whatever the database's defaults are. `transaction_timeout` came with
+/// What our sessions set, whatever the database's defaults are. `transaction_timeout` came with
 /// PostgreSQL 17.
 const SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
      SELECT set_config('transaction_timeout', '0', false) FROM pg_settings \
@@ -41,15 +42,15 @@ impl Session {
         self.set(c, LIMITS)
     }
 
-    /// For what may take hours.
+    /// For work that may take hours.
     pub(super) fn apply_without_limits(self, c: &mut PgConnection) -> QueryResult<()> {
         self.set(c, NO_LIMITS)
     }
 
     fn set(self, c: &mut PgConnection, limits: &str) -> QueryResult<()> {
         if self.pooled {
-            // What one connection has prepared, the next does not know; what it was told, the next
-            // user of it would have.
+            // A statement that one connection has prepared is not known to the next one, and a
+            // setting would stay for the next user of the connection.
             c.set_prepared_statement_cache_size(CacheSize::Disabled);
             return Ok(());
         }
@@ -57,8 +58,8 @@ impl Session {
     }
 }
 
-/// A transaction in which each statement sees what is committed by then: after waiting for a lock,
-/// what the lock was waiting for. A stricter one would fail there.
+/// A transaction in which each statement sees what was committed before it. So a statement after a
+/// wait for a lock sees what the lock was waiting for; at a stricter level it would fail.
 pub(super) fn transaction(c: &mut PgConnection) -> TransactionBuilder<'_, PgConnection> {
     c.build_transaction().read_committed()
 }
@@ -108,7 +109,7 @@ pub(super) fn connect(
         } else {
             "is PostgreSQL running where database_url says?"
         };
-        // Of an address that it cannot read, libpq shows parts, such as the password.
+        // If libpq cannot read an address, its error shows parts of it, such as the password.
         if !["connection to server", "could not"].iter().any(|said| text.starts_with(said)) {
             return anyhow!(
                 "database_url is no address that PostgreSQL's library reads; in a password, @ : / \
@@ -127,7 +128,7 @@ struct About {
     encoding: String,
 }
 
-/// Refuses a database that could not be written, or not what tasks may say.
+/// Refuses a database that cannot be written, or whose encoding cannot hold every text.
 pub(super) fn refuse_unusable(c: &mut PgConnection) -> anyhow::Result<()> {
     let about: About = sql_query(
         "SELECT current_setting('transaction_read_only') = 'on' AS read_only, \
@@ -156,8 +157,8 @@ struct Answer {
     yes: bool,
 }
 
-/// Whether two connections are given one session of the server in turn: what the first says of it, the
-/// second then finds. Others may come between, so that a busy pooler can be missed.
+/// Whether the server gives two connections the same session in turn, so that the second finds a
+/// setting of the first. Other clients may come in between, so that a busy pooler can be missed.
 pub(super) fn is_pooled(url: &str, guard: &Guard) -> anyhow::Result<bool> {
     let word = Entropy::from_system().uuid().simple().to_string();
     let open = || connect(url, guard, "visitor", Patience::Prompt);
@@ -174,13 +175,13 @@ pub(super) fn is_pooled(url: &str, guard: &Guard) -> anyhow::Result<bool> {
     Ok(found.yes)
 }
 
-/// What an operator is told of a pooler that nobody has said is there.
+/// What an operator is told of a pooler that the settings do not mention.
 pub const UNSAID_POOLER: &str = "database_url leads to a pooler that gives each transaction \
      another connection, such as PgBouncer in transaction mode: set database_pooled = true, and \
      database_listen_url to PostgreSQL's own address";
 
-/// Adds what libpq would leave out: without these, a connection to a machine that vanished hangs
-/// for hours.
+/// Adds parameters that libpq would leave out. Without them, a connection to a machine that has
+/// vanished hangs for hours.
 pub(super) fn with_defaults(url: &str) -> String {
     let mut url = url.to_owned();
     for (key, value) in [

@@ -1,4 +1,4 @@
-//! Deletes tasks that ended long ago, in steps so small that nobody waits for one.
+//! Deletes tasks that ended long ago, in steps so small that no command waits long for one.
 
 use diesel::connection::SimpleConnection;
 
@@ -9,9 +9,9 @@ use crate::domain::{
     state::Stage,
 };
 
-/// Tasks deleted by one step.
+/// How many tasks one step deletes.
 const STEP_ROWS: u64 = 500;
-/// Pages of an SQLite file given back to the file system by one step.
+/// How many pages of an SQLite file one step gives back to the file system.
 const VACUUM_PAGES: u32 = 2_000;
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +32,7 @@ pub(super) fn prune(tx: &mut Tx<'_>, requests: &[&PruneRequest]) -> Result<Vec<P
 }
 
 fn step(tx: &mut Tx<'_>, retention: Retention) -> Result<Pruned> {
-    // Of several processes one does it; the others need not wait.
+    // One process prunes for all; the others need not wait for it.
     if !dialect::try_lock_prune(&mut tx.link)? {
         return Ok(Pruned::default());
     }
@@ -51,7 +51,8 @@ fn step(tx: &mut Tx<'_>, retention: Retention) -> Result<Pruned> {
     Ok(Pruned { deleted, more: left == 0 })
 }
 
-/// Deletes up to `left` tasks that ended before a time.
+/// Deletes up to `left` tasks of a stage that ended before a time, and lowers `left` by their
+/// number.
 fn delete(tx: &mut Tx<'_>, stage: Stage, before: Timestamp, left: &mut u64) -> Result<u64> {
     let horizon = tx.floors.find_horizon(&mut tx.link, tx.now)?;
     let floor = tx.floors.ended.entry(stage as i16).or_insert(i64::MIN);

@@ -1,4 +1,5 @@
-//! What can be asked of the store. Reads take a connection from the pool and see one snapshot.
+//! What the rest of the service can ask of the store. A read takes a connection from the pool and
+//! sees one snapshot.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -35,7 +36,8 @@ use crate::{
     memory::{Held, Lane},
 };
 
-/// How often a waiting reader looks by itself; the writer, or another process, tells it earlier.
+/// How often a waiting request looks by itself. As a rule a signal of the writer, or of another
+/// process, comes earlier.
 const WAIT_POLL: Duration = Duration::from_secs(1);
 
 impl Store {
@@ -52,8 +54,9 @@ impl Store {
         .await
     }
 
-    /// The record of a task that was just written to: has the room that is kept, and waits for it,
-    /// since it is done already, and the caller would do it again.
+    /// The record of a task that was just written to. It may take the room that is kept for urgent
+    /// answers, and waits for room: the change is done, and after an error the caller would ask for
+    /// it again.
     pub async fn task_written(&self, id: TaskId) -> Result<Option<Held<Task>>> {
         let until = self.clock.elapsed() + ANSWER_TIMEOUT;
         loop {
@@ -108,7 +111,8 @@ impl Store {
         .await
     }
 
-    /// `lack`: why this process could not begin a call of an executor that carries so many bytes.
+    /// Where a task is, and why. `lack` says why this process could not begin a call of an executor
+    /// that carries so many bytes.
     pub async fn explain(
         &self,
         id: TaskId,
@@ -157,14 +161,15 @@ impl Store {
         self.read(move |mut link| prune::prunable(&mut link, retention, now)).await
     }
 
-    /// One at a time, since it reads much.
+    /// Counts all tasks. Only one caller at a time does so, since it reads much.
     pub async fn stats(&self) -> Result<Stats> {
         let _turn = self.counting.lock().await;
         let now = self.clock.now();
         self.read(move |mut link| stats::stats(&mut link, now)).await
     }
 
-    /// How large the database is, what PostgreSQL cannot clean away, and for how long.
+    /// How large the database is, how many dead rows PostgreSQL has, and for how long the oldest
+    /// transaction has kept them.
     pub async fn upkeep(&self) -> Result<Upkeep> {
         self.read(|mut link| snapshots::upkeep(&mut link)).await
     }
@@ -179,7 +184,7 @@ impl Store {
         self.health.check().is_ok()
     }
 
-    /// Whether every waiting task is with the executor that serves it now.
+    /// Whether every waiting task belongs to the executor that serves it now.
     pub(super) async fn is_routed(&self) -> Result<bool> {
         self.read(|mut link| sweep::is_routed(&mut link)).await
     }
@@ -209,7 +214,7 @@ impl Store {
         self.read(move |mut link| plugins::one(&mut link, &name)).await
     }
 
-    /// All tokens, unless they are still of the version that is known.
+    /// All tokens; `None` if they are still of the version `known`.
     pub async fn tokens(&self, known: i64) -> Result<Option<TokenTable>> {
         self.read(move |mut link| {
             if tokens::version(&mut link)? == known {
@@ -230,12 +235,12 @@ impl Store {
         self.read(move |mut link| audit::page(&mut link, before, limit)).await
     }
 
-    /// A stored component.
+    /// A stored component of a plugin.
     pub async fn component(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
         self.read(move |mut link| plugins::component(&mut link, digest)).await
     }
 
-    /// Returns once the task has ended, or `limit` has passed, or there is no such task.
+    /// Returns once the task has ended, or `limit` has passed; at once if there is no such task.
     pub async fn wait_for_end(&self, id: TaskId, limit: Duration) -> Result<()> {
         match tokio::time::timeout(limit, self.end_of(id)).await {
             Ok(ended) => ended,
@@ -246,6 +251,7 @@ impl Store {
     async fn end_of(&self, id: TaskId) -> Result<()> {
         let ending = self.signals.ending(id);
         loop {
+            // Registered before the task is read, so that an end in between is not missed.
             let mut notified = pin!(ending.notified());
             notified.as_mut().enable();
             let state = self.task_state(id).await?;
@@ -274,7 +280,7 @@ impl Store {
         self.signals.alarm()
     }
 
-    /// Reads events from a place on, or from now on.
+    /// Reads events after a place, or from now on.
     pub async fn events(&self, place: Option<EventPlace>) -> Result<EventReader> {
         EventReader::open(self.clone(), place).await
     }
@@ -284,7 +290,7 @@ impl Store {
         self.read(move |mut link| history::since(&mut link, id, place)).await
     }
 
-    /// Follows one task.
+    /// Watches one task.
     pub fn watch(&self, id: TaskId) -> TaskWatch {
         TaskWatch::open(self.clone(), id)
     }
@@ -300,6 +306,7 @@ impl Store {
         &self,
         body: impl FnOnce(&mut Reader) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        // While PostgreSQL is away, a reader fails at once. An SQLite file may still be readable.
         if !self.pool.is_local() {
             self.health.check()?;
         }
