@@ -1,4 +1,4 @@
-//! Sets queues, and says what lies in them.
+//! Sets queues' settings, and counts what lies in queues.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use crate::domain::{
     state::Stage,
 };
 
-/// A change of a queue's settings; what is `None` stays as it is.
+/// A change of a queue's settings. A field that is `None` leaves the value as it is.
 #[derive(Clone, Debug)]
 pub struct QueueChange {
     pub name: QueueName,
@@ -31,13 +31,13 @@ pub struct QueueChange {
     pub concurrency: Option<Option<u32>>,
 }
 
-/// As many queues are paused or limited as may be: [`QUEUES_SET_MAX`].
+/// [`QUEUES_SET_MAX`] queues are paused or limited already, and no more may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooManyQueues;
 
 pub(super) type SetAnswer = std::result::Result<QueueSettings, TooManyQueues>;
 
-/// Changes settings and returns what holds now.
+/// Changes settings, and returns the settings that now hold.
 pub(super) fn set(tx: &mut Tx<'_>, changes: &[&QueueChange]) -> Result<Vec<SetAnswer>> {
     changes.iter().map(|change| set_one(tx, change)).collect()
 }
@@ -85,8 +85,8 @@ struct CountRow {
     oldest: Option<i64>,
 }
 
-/// Every queue that holds live tasks or has settings, by name. With `only`, that one queue,
-/// whether or not anything is in it.
+/// Every queue that holds live tasks or has settings, by name. With `only`, that one queue, even if
+/// nothing is in it.
 pub(super) fn states(link: &mut Link<'_>, only: Option<&str>) -> Result<Vec<QueueState>> {
     let mut states: BTreeMap<String, QueueState> = BTreeMap::new();
     if let Some(name) = only {
@@ -117,7 +117,7 @@ pub(super) fn states(link: &mut Link<'_>, only: Option<&str>) -> Result<Vec<Queu
     Ok(states.into_values().collect())
 }
 
-/// Each stage has a partial index, so that what has ended is not read.
+/// Each of these stages has a partial index, so that tasks that have ended are not read.
 fn counts(link: &mut Link<'_>, only: Option<&str>) -> Result<Vec<CountRow>> {
     let filter = if only.is_some() { "AND queue_name = $1" } else { "" };
     let of_stage = |stage: i16| {

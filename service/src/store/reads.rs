@@ -1,4 +1,4 @@
-//! Reads tasks whole.
+//! Reads whole records of tasks.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,20 +20,20 @@ use crate::domain::{
     task::{Content, Task, TaskId},
 };
 
-/// The row of a task.
+/// The row of a task, made readable.
 pub(super) fn row(link: &mut Link<'_>, id: TaskId) -> Result<Option<TaskRow>> {
     let mut row = stored_row(link, id)?;
     row.as_mut().map(mend);
     Ok(row)
 }
 
-/// The same, whatever it holds.
+/// The row of a task as it is stored.
 pub(super) fn stored_row(link: &mut Link<'_>, id: TaskId) -> Result<Option<TaskRow>> {
     let query = tasks::table.filter(tasks::id.eq(id.0.as_bytes().to_vec()));
     Ok(on_engine!(link, c => query.select(TaskRow::as_select()).first(c).optional())?)
 }
 
-/// The whole record of a row. Of what cannot be read in it, an error tells.
+/// The whole record of a row. If a part of it cannot be read, an error in the record says so.
 pub(super) fn record(link: &mut Link<'_>, mut row: TaskRow) -> Result<Task> {
     let executor = executor(link, row.now.executor_id)?;
     let flaw = mend(&mut row);
@@ -45,7 +45,8 @@ pub(super) fn record(link: &mut Link<'_>, mut row: TaskRow) -> Result<Task> {
     Ok(task)
 }
 
-/// The error that the task is going to end with, or would if it was tried again.
+/// The error that says what cannot be read: the task ends with it when it is claimed. `None` if the
+/// record has it already.
 fn untold(flaw: &str, task: &Task) -> Option<RecordedFailure> {
     let failure = Failure::unreadable(flaw);
     let told = task.errors.iter().any(|error| error.failure.message == failure.message);
@@ -56,20 +57,20 @@ fn untold(flaw: &str, task: &Task) -> Option<RecordedFailure> {
     })
 }
 
-/// A record, and what only the executor is told.
+/// A record, and what only its executor is told.
 pub(super) struct Record {
     pub(super) task: Task,
     pub(super) traceparent: Option<String>,
 }
 
-/// What belongs to a task beside its row.
+/// What belongs to a task besides its row.
 pub(super) struct Parts {
     args: JsonText,
     kwargs: JsonText,
     traceparent: Option<String>,
     labels: BTreeMap<String, String>,
     errors: Vec<RecordedFailure>,
-    /// What cannot be read of it.
+    /// Which part of it cannot be read.
     pub(super) flaw: Option<String>,
 }
 
@@ -102,7 +103,7 @@ impl Parts {
     }
 }
 
-/// What belongs to the tasks at these places.
+/// What belongs to these tasks besides their rows.
 pub(super) fn parts(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Parts>> {
     if seqs.is_empty() {
         return Ok(HashMap::new());
@@ -119,7 +120,7 @@ pub(super) fn parts(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Pa
     Ok(seqs.iter().map(part).collect())
 }
 
-/// The whole record of a row that can be read.
+/// Puts a record together from a row that can be read and its parts.
 pub(super) fn assemble(
     row: TaskRow,
     parts: Parts,
@@ -166,7 +167,7 @@ fn inputs_of(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Inputs>> 
     Ok(rows.into_iter().collect())
 }
 
-/// The due time, where it is not simply the time of enqueuing.
+/// The due time, if it is not the time of enqueuing.
 pub(super) fn run_after(row: &TaskRow) -> Result<Option<crate::domain::Timestamp>> {
     (row.now.due_at != row.enqueued_at).then(|| time(row.now.due_at)).transpose()
 }
@@ -176,7 +177,7 @@ fn json(text: &str) -> Result<JsonText> {
     JsonText::from_valid(text).map_err(|_invalid| corrupt("JSON that is too deep"))
 }
 
-/// The executor with this id, unless it has been deregistered.
+/// The executor with this id; `None` if it was deregistered or its row cannot be read.
 pub(super) fn executor(link: &mut Link<'_>, id: Option<i64>) -> Result<Option<Executor>> {
     let Some(id) = id else {
         return Ok(None);
@@ -186,14 +187,14 @@ pub(super) fn executor(link: &mut Link<'_>, id: Option<i64>) -> Result<Option<Ex
     Ok(row.and_then(|row| Executor::try_from(row).ok()))
 }
 
-/// Whether there is one with this id, be it that it cannot be read.
+/// Whether there is an executor with this id, even if its row cannot be read.
 pub(super) fn has_executor(link: &mut Link<'_>, id: Option<i64>) -> Result<bool> {
     let query = executors::table.filter(executors::id.nullable().eq(id)).select(executors::id);
     let found: Option<i64> = on_engine!(link, c => query.first(c).optional())?;
     Ok(found.is_some())
 }
 
-/// Labels of several tasks, by their places.
+/// Labels of several tasks, by their `seq`.
 pub(super) fn labels_of(
     link: &mut Link<'_>,
     seqs: &[i64],
@@ -206,7 +207,7 @@ pub(super) fn errors(link: &mut Link<'_>, seq: i64) -> Result<Vec<RecordedFailur
     Ok(errors_of(link, &[seq])?.remove(&seq).unwrap_or_default())
 }
 
-/// The errors of several tasks, by their places.
+/// The errors of several tasks, by their `seq`.
 fn errors_of(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Vec<RecordedFailure>>> {
     let mut errors: HashMap<i64, Vec<RecordedFailure>> = HashMap::new();
     if seqs.is_empty() {
@@ -221,7 +222,7 @@ fn errors_of(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Vec<Recor
     Ok(errors)
 }
 
-/// `Some` for a SUCCESSFUL task only, where null is a value like others.
+/// `Some` only for a SUCCESSFUL task, for which null is a value like others.
 pub(super) fn return_value(link: &mut Link<'_>, row: &TaskRow) -> Result<Option<JsonText>> {
     if row.stage()? != crate::domain::state::Stage::Successful {
         return Ok(None);

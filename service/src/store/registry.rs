@@ -1,4 +1,5 @@
-//! The writer's copy of executors and queues, renewed when the database's version moves on.
+//! The writer's copy of executors and queues. It is read again when the version in the database
+//! shows that another process has changed them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -24,7 +25,7 @@ use crate::domain::{
 pub(super) struct Registry {
     version: Option<i64>,
     executors: BTreeMap<ExecutorId, Arc<Executor>>,
-    /// What those serve that cannot be read: it is not for the others.
+    /// The task paths of executors that cannot be read: no other executor gets their tasks.
     unreadable: BTreeMap<ExecutorId, Vec<Pattern>>,
     routes: Routes<ExecutorId>,
     queues: HashMap<String, QueueSettings>,
@@ -44,7 +45,7 @@ impl Registry {
         }
     }
 
-    /// Reads everything again unless it is of this version.
+    /// Reads everything again, unless the copy is of this version.
     pub(super) fn refresh(&mut self, link: &mut Link<'_>, version: i64) -> Result<()> {
         if self.version == Some(version) {
             return Ok(());
@@ -66,7 +67,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Those who were registered first come first.
+    /// Finds out anew which executor serves which paths. Executors that were registered first come
+    /// first.
     fn find_routes(&mut self) {
         let readable =
             self.executors.values().map(|e| (e.id, e.registration.task_paths.as_slice()));
@@ -78,37 +80,38 @@ impl Registry {
         );
     }
 
-    /// This executor was registered, by this transaction.
+    /// This transaction has registered an executor.
     pub(super) fn insert(&mut self, executor: Executor) {
         self.unreadable.remove(&executor.id);
         self.executors.insert(executor.id, Arc::new(executor));
         self.find_routes();
     }
 
-    /// This executor was forgotten, by this transaction.
+    /// This transaction has removed an executor.
     pub(super) fn remove(&mut self, id: ExecutorId) {
         self.executors.remove(&id);
         self.unreadable.remove(&id);
         self.find_routes();
     }
 
-    /// This transaction has set the queue so.
+    /// This transaction has changed a queue's settings.
     pub(super) fn set_queue(&mut self, name: &str, settings: QueueSettings) {
         self.queues.insert(name.to_owned(), settings);
     }
 
-    /// This transaction has brought the version here. Where another process changed something in
-    /// between, its change has yet to be read.
+    /// This transaction has made this version. If another process made versions since the copy was
+    /// read, the copy is left without a version, so that the next transaction reads the other
+    /// changes, too.
     pub(super) fn moved_on(&mut self, version: i64) {
         self.version = self.version.filter(|before| before + 1 == version).map(|_| version);
     }
 
-    /// How many queues somebody has paused or limited.
+    /// How many queues users have paused or limited.
     pub(super) fn queues_set(&self) -> usize {
         self.queues.values().filter(|queue| **queue != QueueSettings::default()).count()
     }
 
-    /// Makes the next refresh read everything: what a rolled-back transaction saw is void.
+    /// Makes the next refresh read everything: what a rolled-back transaction saw does not hold.
     pub(super) fn forget(&mut self) {
         self.version = None;
         self.learned.clear();
@@ -139,12 +142,12 @@ impl Registry {
         names
     }
 
-    /// The queues whose tasks that run have to be counted.
+    /// The queues whose running tasks have to be counted, with their limits.
     pub(super) fn limited_queues(&self) -> impl Iterator<Item = (&String, u32)> {
         self.queues.iter().filter_map(|(name, queue)| Some((name, queue.concurrency?)))
     }
 
-    /// What is known of an executor by now; stored by [`Registry::store_circuits`].
+    /// Sets an executor's circuit here; [`Registry::store_circuits`] writes it.
     pub(super) fn learn(&mut self, id: ExecutorId, circuit: Circuit) {
         if let Some(executor) = self.executors.get_mut(&id) {
             Arc::make_mut(executor).circuit = circuit;
@@ -152,8 +155,8 @@ impl Registry {
         }
     }
 
-    /// Writes the circuits that changed: at the end of a transaction and in the order of their
-    /// ids, so that two processes never wait for each other.
+    /// Writes the circuits that this transaction has changed. All processes do so at the end of a
+    /// transaction and in the order of ids, so that two of them never wait for each other.
     pub(super) fn store_circuits(&mut self, link: &mut Link<'_>) -> Result<()> {
         if self.learned.is_empty() {
             return Ok(());
@@ -184,7 +187,7 @@ pub(super) struct Loaded {
     pub(super) unreadable: Vec<Unreadable>,
 }
 
-/// An executor whose row no version of this program has written so.
+/// An executor whose row no version of this program has written like that.
 pub(super) struct Unreadable {
     id: ExecutorId,
     pub(super) name: String,
@@ -214,7 +217,7 @@ pub(super) fn load_one(link: &mut Link<'_>, name: &str) -> Result<Option<Executo
     row.map(Executor::try_from).transpose()
 }
 
-/// The queues for which somebody set something, by name.
+/// The settings of queues that have any, by name.
 pub(super) fn load_queues(link: &mut Link<'_>) -> Result<HashMap<String, QueueSettings>> {
     let all = queues::table.select((queues::name, queues::paused, queues::concurrency));
     let rows: Vec<(String, bool, Option<i32>)> = on_engine!(link, c => all.load(c))?;
@@ -228,7 +231,7 @@ pub(super) fn load_queues(link: &mut Link<'_>) -> Result<HashMap<String, QueueSe
         .collect())
 }
 
-/// Tells every process that something changed, and returns the new version.
+/// Makes every process read executors and queues again, and returns the new version.
 pub(super) fn bump(link: &mut Link<'_>) -> Result<i64> {
     let bump = diesel::update(routing::table)
         .set(routing::version.eq(routing::version + 1))
@@ -236,7 +239,7 @@ pub(super) fn bump(link: &mut Link<'_>) -> Result<i64> {
     Ok(on_engine!(link, c => bump.get_result(c))?)
 }
 
-/// Has all waiting tasks routed anew.
+/// Has all waiting tasks routed anew, by the sweep.
 pub(super) fn reroute(link: &mut Link<'_>) -> Result<()> {
     let last = super::dialect::last_seq(link)?;
     let restart =

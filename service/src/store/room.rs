@@ -1,4 +1,4 @@
-//! Counts what runs, so that limits hold over all processes.
+//! Counts what runs, so that limits hold over all processes together.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::domain::{
     executor::{Executor, ExecutorId},
 };
 
-/// What runs already, where somebody limits it.
+/// How many tasks run of those executors and queues that have a limit.
 pub(super) struct Room {
     executors: HashMap<ExecutorId, u32>,
     queues: HashMap<String, u32>,
@@ -58,13 +58,13 @@ impl Room {
         }
     }
 
-    /// How many tasks more an executor may run.
+    /// How many more tasks an executor may run now.
     pub(super) fn of_executor(&self, executor: &Executor, now: Timestamp) -> u32 {
         let running = self.executors.get(&executor.id).copied().unwrap_or(0);
         executor.circuit.room(now, executor.registration.concurrency, running)
     }
 
-    /// This one is going to run.
+    /// A task of this row is going to run.
     pub(super) fn take(&mut self, executor: &Executor, row: &TaskRow) {
         self.add(executor.id, &row.queue_name, 1);
     }
@@ -75,10 +75,10 @@ impl Room {
     }
 }
 
-/// How many tasks run, by executor and queue.
+/// How many tasks run: executor, queue, number.
 type Counts = Vec<(i64, String, i64)>;
 
-/// By the index of what runs.
+/// Counts by the index of what runs.
 fn count_all(c: &mut SqliteConnection, limited: Vec<i64>, queues: Vec<String>) -> Result<Counts> {
     let running = tasks::table
         .filter(stage::is_running())
@@ -89,8 +89,8 @@ fn count_all(c: &mut SqliteConnection, limited: Vec<i64>, queues: Vec<String>) -
     Ok(running.load(c)?)
 }
 
-/// Looks at what ran at the last count and what was started since: in an index of what runs, all
-/// that has ended may lie, too.
+/// Looks at the tasks that ran at the last count, and at those that were started since. The index
+/// of what runs may also hold the dead entries of all that has ended.
 fn count_known(
     c: &mut PgConnection,
     floors: &mut Floors,

@@ -27,16 +27,16 @@ pub(super) fn time(microseconds: i64) -> Result<Timestamp> {
         .map_err(|_invalid| corrupt(format!("the time {microseconds}")))
 }
 
-/// The times that RFC 3339 can write, from the year 0 to 9999.
+/// The times that RFC 3339 can write, from the year 0 to 9999, in microseconds.
 const MICROS_MIN: i64 = -62_167_219_200_000_000;
 const MICROS_MAX: i64 = 253_402_207_200_000_000;
 
-/// A time that can be told, of which another one may have been stored.
+/// The nearest time that can be shown, for a stored one that cannot.
 pub(super) fn nearest_micros(microseconds: i64) -> i64 {
     microseconds.clamp(MICROS_MIN, MICROS_MAX)
 }
 
-/// The same where one bad row must not keep anybody from the others.
+/// Does the same, for rows of which a bad one must not hide the others.
 pub(super) fn nearest_time(microseconds: i64) -> Timestamp {
     let clamped = Timestamp::from_microsecond(nearest_micros(microseconds));
     clamped.unwrap_or(Timestamp::UNIX_EPOCH)
@@ -66,7 +66,7 @@ pub(super) fn count(number: i32) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }
 
-/// A task: what never changes, and what does.
+/// The row of a task: the columns that never change, and those that do.
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = tasks)]
 pub(super) struct TaskRow {
@@ -82,7 +82,7 @@ pub(super) struct TaskRow {
     pub(super) backoff: Option<String>,
     pub(super) unique_key: Option<String>,
     pub(super) idempotency_key: Option<String>,
-    /// Written by [`dialect::bulk::drop_old_errors`] alone.
+    /// Written only by [`dialect::bulk::drop_old_errors`].
     ///
     /// [`dialect::bulk::drop_old_errors`]: super::dialect::bulk::drop_old_errors
     pub(super) errors_dropped: i32,
@@ -121,7 +121,7 @@ impl TaskRow {
             .ok_or_else(|| corrupt(format!("the stage {}", self.now.stage)))
     }
 
-    /// The present attempt, or the last one; 0 before the first.
+    /// The number of the present attempt, or of the last one; 0 before the first.
     pub(super) fn attempt(&self) -> u32 {
         count(self.now.attempts)
     }
@@ -235,7 +235,7 @@ pub(super) struct InputRow<'a> {
     pub(super) traceparent: Option<&'a str>,
 }
 
-/// What a task was given, as it is read.
+/// The inputs of a task that its executor gets.
 #[derive(Debug, Queryable, Selectable)]
 #[diesel(table_name = task_inputs)]
 pub(super) struct Inputs {
@@ -252,7 +252,7 @@ pub(super) struct LabelRow {
     pub(super) value: String,
 }
 
-/// Labels of several tasks, by their places.
+/// Labels of several tasks, by their `seq`.
 pub(super) fn group_labels(rows: Vec<LabelRow>) -> BTreeMap<i64, BTreeMap<String, String>> {
     let mut grouped: BTreeMap<i64, BTreeMap<String, String>> = BTreeMap::new();
     for row in rows {

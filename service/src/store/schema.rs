@@ -1,5 +1,5 @@
-//! The tables of both engines, in types that both have: times are microseconds since 1970,
-//! enums are numbers, ids are sixteen bytes. The migrations say what each column is for.
+//! The tables of both engines, in types that both have. Times are microseconds since 1970, enums
+//! are numbers, ids are sixteen bytes. The migrations say what each column is for.
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 
@@ -227,8 +227,8 @@ table! {
 joinable!(task_inputs -> tasks (task_seq));
 allow_tables_to_appear_in_same_query!(tasks, task_inputs, task_labels, executors);
 
-/// The conditions of the partial indexes, written out: an engine uses such an index only where
-/// it sees the very numbers, not a parameter.
+/// The conditions of the partial indexes, written as text: an engine uses such an index only if the
+/// statement holds the number itself, not a parameter.
 pub(super) mod stage {
     use diesel::{dsl::sql, expression::SqlLiteral, sql_types::Bool};
 

@@ -1,4 +1,4 @@
-//! Encrypts what is stored of executors' secrets, when the service starts.
+//! Encrypts the stored secrets of executors when the service starts.
 
 use anyhow::Context;
 use diesel::prelude::*;
@@ -13,7 +13,7 @@ use crate::{
     vault::{Locked, Vault},
 };
 
-/// What is stored of one executor's secrets.
+/// The stored secrets of one executor.
 #[derive(Queryable)]
 struct Row {
     id: i64,
@@ -22,8 +22,8 @@ struct Row {
     previous_secret: Option<String>,
 }
 
-/// Encrypts secrets that are stored as they are, or with a key that is not the first any more.
-/// Refuses to go on without the key of one: nothing could be sent to that executor.
+/// Encrypts secrets that are stored in plain text, or with a key that is not the first any more.
+/// Fails if the key of a secret is missing: nothing could be sent to that executor.
 pub(super) fn renew(connection: &mut Connection, vault: &Vault) -> anyhow::Result<()> {
     let rows = connection.transaction(|mut link| rows(&mut link));
     let mut renewed = Vec::new();
@@ -58,7 +58,7 @@ fn renew_one(
     let Some(stored) = stored else {
         return Ok(None);
     };
-    // Such an executor is left alone by the registry, which says so; the others are not kept.
+    // The registry reports an executor whose row cannot be read, and leaves it out.
     let Ok(stored) = stored.parse::<StoredSecret>() else {
         return Ok(None);
     };
@@ -74,7 +74,7 @@ fn rows(link: &mut Link<'_>) -> Result<Vec<Row>> {
     Ok(on_engine!(link, c => all.load(c))?)
 }
 
-/// Leaves alone what another process has written meanwhile.
+/// Stores the new text of secrets, unless another process has changed them meanwhile.
 fn store(
     link: &mut Link<'_>,
     row: &Row,

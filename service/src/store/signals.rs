@@ -1,4 +1,8 @@
-//! What a commit tells the rest of the process, so that nobody has to poll.
+//! What a commit tells the rest of the process, so that no part of it has to poll.
+//!
+//! Transactions gather [`Effects`]; the writer publishes them after the commit, in the order of
+//! commits. Each waiting part registers its interest before it looks at the database, so that a
+//! change in between is not missed: it wakes the part, which looks again.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -18,19 +22,19 @@ use crate::{
     metrics::Observation,
 };
 
-/// Cancellations that may wait for the dispatcher. One that finds no room is not lost: the
-/// attempt is fenced off when its grace is over.
+/// How many cancellations may wait for the dispatcher. One that finds no room is dropped: then the
+/// attempt's lease ends when its grace is over.
 const CANCELS_MAX: usize = 10_000;
 
-/// A running attempt is not wanted any more.
+/// A running attempt has to stop.
 #[derive(Clone, Debug)]
 pub struct CancelSignal {
     pub token: LeaseToken,
-    /// Whom to tell, if that is this process's part and there is somebody to call.
+    /// The executor to tell, if it is called and this process has to do it.
     pub callee: Option<Callee>,
 }
 
-/// An executor that is to be told to stop an attempt.
+/// An executor that has to be told to stop an attempt.
 #[derive(Clone, Debug)]
 pub struct Callee {
     pub task_id: TaskId,
@@ -38,34 +42,35 @@ pub struct Callee {
     pub executor: Arc<Executor>,
 }
 
-/// What can be claimed that could not before.
+/// What can be claimed that could not be before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
-    /// For executors that are called.
+    /// There are tasks for executors that are called.
     pub(super) dispatcher: bool,
-    /// For workers: about how many tasks, by executor.
+    /// There are tasks for workers: about how many, by executor.
     pub(super) workers: BTreeMap<ExecutorId, u32>,
-    /// Whatever it is, for whomever.
+    /// There may be tasks for any executor.
     pub(super) everybody: bool,
 }
 
-/// Gathered within a transaction, published after its commit.
+/// What a transaction has brought. It is gathered in the transaction and published after its
+/// commit.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) work: Work,
     pub(super) finished: Vec<TaskId>,
     /// Events were written.
     pub(super) news: bool,
-    /// So many bytes of them.
+    /// How many bytes of events were written.
     pub(super) news_bytes: u64,
     pub(super) cancels: Vec<CancelSignal>,
-    /// Cancellations of before, in case this process has not heard of them.
+    /// Cancellations of earlier transactions, in case this process has not heard of them.
     pub(super) recalls: Vec<CancelSignal>,
     /// The earliest time at which the sweep has something to do.
     pub(super) sweep_at: Option<Timestamp>,
-    /// A sweep has looked at everything: times known before do not count any more.
+    /// A sweep has looked at everything, so times that were known before do not count any more.
     pub(super) swept: bool,
-    /// What metrics count.
+    /// What the metrics count.
     pub(super) observations: Vec<Observation>,
     /// Changes of executors' circuits, for the log.
     pub(super) turns: Vec<Turn>,
@@ -77,17 +82,17 @@ impl Effects {
     }
 }
 
-/// The listeners of one process.
+/// The parts of one process that wait for commits.
 #[derive(Debug)]
 pub(super) struct Signals {
     work: Notify,
-    /// Workers that wait for tasks, by executor; who has waited longest is first.
+    /// Workers that wait for tasks, by executor. The one that has waited longest is first.
     idle: Mutex<HashMap<ExecutorId, VecDeque<oneshot::Sender<()>>>>,
     sweep_at: watch::Sender<Option<Timestamp>>,
     cancels: mpsc::Sender<CancelSignal>,
     waiting: Mutex<HashMap<TaskId, Arc<Notify>>>,
     news: Notify,
-    /// Bytes of events that this process has written.
+    /// How many bytes of events this process has written.
     news_bytes: watch::Sender<u64>,
 }
 
@@ -106,7 +111,7 @@ impl Signals {
         (Arc::new(signals), receiver)
     }
 
-    /// Called by the writer only, in the order of its commits.
+    /// Publishes the effects of a commit. Only the writer calls it, in the order of its commits.
     pub(super) fn publish(&self, effects: &Effects) {
         self.set_alarm(effects);
         self.tell_work(&effects.work);
@@ -146,7 +151,7 @@ impl Signals {
         }
     }
 
-    /// These tasks have changed, so who waits for one is to look at it.
+    /// Wakes the requests and watchers that wait for one of these tasks, since it has changed.
     pub(super) fn tell_waiting(&self, changed: &[TaskId]) {
         if changed.is_empty() {
             return;
@@ -166,12 +171,12 @@ impl Signals {
         self.news.notified().await;
     }
 
-    /// Bytes of events that this process has written, as they grow.
+    /// How many bytes of events this process has written; the receiver sees the number grow.
     pub(super) fn news_bytes(&self) -> watch::Receiver<u64> {
         self.news_bytes.subscribe()
     }
 
-    /// Something may have been missed: everybody is to look for himself.
+    /// Wakes everything that waits, since signals may have been missed.
     pub(super) fn tell_everybody(&self) {
         self.tell_work(&Work { everybody: true, ..Work::default() });
         for waiting in locked(&self.waiting).values() {
@@ -180,7 +185,7 @@ impl Signals {
         self.tell_news();
     }
 
-    /// Returns once work may have come for the dispatcher since the last call.
+    /// Returns once there may be work for the dispatcher that was not there at the last call.
     pub(super) async fn work(&self) {
         self.work.notified().await;
     }
@@ -189,13 +194,13 @@ impl Signals {
         self.work.notify_one();
     }
 
-    /// A place in the line of an executor's idle workers. Take it before looking for tasks, so
-    /// that what comes in between is not missed.
+    /// Takes a place in the line of an executor's idle workers. It has to be taken before looking
+    /// for tasks, so that a task that comes in between is not missed.
     pub(super) fn idle(self: &Arc<Self>, executor: ExecutorId) -> Place {
         let (sender, receiver) = oneshot::channel();
         let mut idle = locked(&self.idle);
         let line = idle.entry(executor).or_default();
-        // Those who have gone are not to fill it.
+        // Requests that have ended must not fill the line.
         line.retain(|waiting| !waiting.is_closed());
         line.push_back(sender);
         Place { signals: Arc::clone(self), executor, called: receiver }
@@ -206,8 +211,8 @@ impl Signals {
         self.sweep_at.subscribe()
     }
 
-    /// In the order of commits, so that no time gets lost between a sweep and what was committed
-    /// after it.
+    /// Sets the sweep's alarm. Commits have to come here in their order: the result of a sweep
+    /// replaces the time, and a commit after it may make it earlier again.
     fn set_alarm(&self, effects: &Effects) {
         self.sweep_at.send_if_modified(|known| {
             let before = if effects.swept { None } else { *known };
@@ -218,8 +223,8 @@ impl Signals {
         });
     }
 
-    /// Notified when the task ends, and when it changes while somebody follows events; dropped by
-    /// the last waiter.
+    /// Is notified when the task ends, and also when it changes while events are being read. The
+    /// last waiter removes it.
     pub(super) fn ending(self: &Arc<Self>, id: TaskId) -> Ending {
         let mut waiting = locked(&self.waiting);
         let notify = Arc::clone(waiting.entry(id).or_default());
@@ -231,12 +236,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Wakes up to `count` of those who still wait, and returns the rest of the line.
+/// Wakes up to `count` of the workers that still wait, and returns the rest of the line.
 fn wake(mut line: VecDeque<oneshot::Sender<()>>, count: u32) -> VecDeque<oneshot::Sender<()>> {
     let mut left = count;
     while left > 0 {
         let Some(waiting) = line.pop_front() else { break };
-        // Who has gone away does not count.
+        // A request that has ended does not count.
         if waiting.send(()).is_ok() {
             left -= 1;
         }
@@ -252,8 +257,8 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Interest is registered when this is called and first polled or enabled, so call it before
-    /// looking at the task: an end in between is not missed.
+    /// A future that is notified of the next change. It has to be polled or enabled before the
+    /// caller looks at the task, so that an end in between is not missed.
     pub(super) fn notified(&self) -> tokio::sync::futures::Notified<'_> {
         self.notify.notified()
     }
@@ -262,15 +267,16 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         let mut waiting = locked(&self.signals.waiting);
-        // The map's, and this one.
+        // Two are the map's and this one, so no other waiter is left. The map is locked, so none
+        // comes now.
         if Arc::strong_count(&self.notify) <= 2 {
             waiting.remove(&self.id);
         }
     }
 }
 
-/// A place in a line of idle workers. If it is called when its worker has left or has found
-/// something else to do, the next in line is called instead.
+/// A place in a line of idle workers. If it is called after its worker has left or has found other
+/// tasks, the next in line is called instead.
 pub(super) struct Place {
     signals: Arc<Signals>,
     executor: ExecutorId,
@@ -279,13 +285,16 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) async fn called(&mut self) {
-        // A line that is gone calls nobody; it was called for everybody before.
+        // An error means that the line is gone. That happens only after all places in it were
+        // called.
         (&mut self.called).await.ok();
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Closed before the look: a call now either is seen here, or fails and goes to the next in
+        // line.
         self.called.close();
         if self.called.try_recv().is_ok() {
             let workers = BTreeMap::from([(self.executor, 1)]);

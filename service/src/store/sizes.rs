@@ -1,5 +1,5 @@
-//! How large records are, said by the database without reading them: both engines know the length
-//! of a text that lies elsewhere. So room is taken before a large one is in memory.
+//! The sizes of records, as the database says them without reading the texts: both engines know the
+//! length of a text that is stored apart. So room is taken before a large record is in memory.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::memory::{COPIES, Held, Lane, Share, TASK_BYTES};
 
-/// Bytes of all that belongs to a task but for its row, and of what each part takes beside its texts.
+/// Bytes of all that belongs to a task except its row, with what each part takes beside its texts.
 const RECORD_BYTES: &str = "CAST(octet_length(task_inputs.args) + octet_length(task_inputs.kwargs) \
      + coalesce((SELECT sum(octet_length(key) + octet_length(value) + 200) FROM task_labels \
      WHERE task_labels.task_seq = task_inputs.task_seq), 0) \
@@ -23,7 +23,7 @@ const RECORD_BYTES: &str = "CAST(octet_length(task_inputs.args) + octet_length(t
      + coalesce((SELECT octet_length(return_value) FROM task_results \
      WHERE task_results.task_seq = task_inputs.task_seq), 0) AS BIGINT)";
 
-/// Bytes of the records at these places.
+/// The bytes of the records of these tasks, by `seq`.
 pub(super) fn records(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, usize>> {
     if seqs.is_empty() {
         return Ok(HashMap::new());
@@ -36,7 +36,7 @@ pub(super) fn records(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, 
     Ok(sizes.into_iter().map(with_row).collect())
 }
 
-/// Bytes of the labels of tasks that have any.
+/// The bytes of the labels of tasks that have any, by `seq`.
 pub(super) fn labels(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, usize>> {
     let bytes = sql::<BigInt>("CAST(sum(octet_length(key) + octet_length(value) + 10) AS BIGINT)");
     let query = task_labels::table
@@ -47,11 +47,11 @@ pub(super) fn labels(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, u
     Ok(sizes.into_iter().map(|(seq, bytes)| (seq, usize::try_from(bytes).unwrap_or(0))).collect())
 }
 
-/// How room is taken.
+/// How room in memory is taken: as usual, or urgently.
 pub(super) type Take = fn(&Lane, usize) -> Option<Share>;
 
 impl Store {
-    /// Room for an answer that is made of so many bytes.
+    /// Takes room for an answer that is made of so many bytes.
     pub(super) fn room_for(&self, bytes: usize) -> Result<Share> {
         self.room_by(Lane::take, bytes)
     }
@@ -60,7 +60,7 @@ impl Store {
         take(&self.memory.requests, bytes.saturating_mul(COPIES)).ok_or(Error::NoRoom)
     }
 
-    /// Reads what belongs to a row once there is room for it.
+    /// Reads what belongs to a row after room was taken for it.
     pub(super) fn read_held<T>(
         &self,
         link: &mut Link<'_>,

@@ -1,5 +1,5 @@
-//! How large the database is, and what keeps PostgreSQL from cleaning up after tasks: transactions that
-//! are left open.
+//! How large the database is, and which open transactions keep PostgreSQL from cleaning up dead
+//! rows.
 
 use std::time::Duration;
 
@@ -11,13 +11,14 @@ use diesel::{
 
 use super::{error::Result, link::Link};
 
-/// Figures for the person who looks after the database.
+/// Figures for the operator of the database.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Upkeep {
+    /// The size of the database in bytes; on SQLite without the log beside the file.
     pub bytes: u64,
-    /// Rows that are dead and not yet cleaned away; none on SQLite.
+    /// Rows that are dead and not cleaned away yet; 0 on SQLite.
     pub dead_rows: u64,
-    /// Since when the oldest transaction that may still see them is open.
+    /// For how long the oldest transaction that may still see them has been open.
     pub oldest_transaction: Duration,
 }
 
@@ -50,12 +51,12 @@ pub(super) fn upkeep(link: &mut Link<'_>) -> Result<Upkeep> {
     })
 }
 
-/// A transaction that may still see what is dead.
+/// A transaction that may still see dead rows.
 #[derive(Clone, Debug)]
 pub struct Holder {
-    /// `session 4711 of alice (psql)`, say.
+    /// Its name for people, such as `session 4711 of alice (psql)`.
     pub who: String,
-    /// For how long it has been open; zero where that may not be seen.
+    /// For how long it has been open; zero if this role may not see that.
     pub open: Duration,
 }
 
@@ -67,10 +68,10 @@ struct HolderRow {
     seconds: f64,
 }
 
-/// So many are named.
+/// How many transactions are named.
 const HOLDERS_MAX: i64 = 5;
 
-/// The transactions that are open longest, prepared ones among them.
+/// The transactions that have been open longest, prepared ones among them.
 pub(super) fn holders(link: &mut Link<'_>) -> Result<Vec<Holder>> {
     let Link::Postgres(c) = link else {
         return Ok(Vec::new());
@@ -96,7 +97,7 @@ pub(super) fn holders(link: &mut Link<'_>) -> Result<Vec<Holder>> {
     Ok(rows.into_iter().map(open).collect())
 }
 
-/// Replication slots that keep what is dead, and from how many transactions ago.
+/// The replication slots that keep dead rows, each with its age in transactions.
 pub(super) fn slots(link: &mut Link<'_>) -> Result<Vec<(String, u64)>> {
     let Link::Postgres(c) = link else {
         return Ok(Vec::new());

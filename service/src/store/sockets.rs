@@ -1,9 +1,9 @@
 //! Finds the sockets that libpq keeps to itself, and shuts them down.
 //!
-//! Nothing that diesel shows of libpq ends a wait for an answer; a shutdown of the socket does, from
-//! any thread. A new connection's sockets are those that were not there before it and lead to one of
-//! the database's ports. Two connections that are made at the same moment may each take both for
-//! theirs: then both are made anew where one would do.
+//! Nothing that diesel shows of libpq ends a wait for an answer, but a shutdown of the socket does,
+//! from any thread. The sockets of a new connection are those that were not there before and lead
+//! to one of the database's ports. If two connections are made at the same moment, each may take
+//! both sockets for its own. Then both are made anew where one would do.
 
 use std::{collections::BTreeSet, fs, os::fd::RawFd, path::PathBuf};
 
@@ -16,7 +16,7 @@ const OPEN_FILES: &str = "/proc/self/fd";
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Socket {
     fd: RawFd,
-    /// `socket:[INODE]`, by which it is told from a later one of the same number.
+    /// `socket:[INODE]`, which tells it from a later socket of the same number.
     name: PathBuf,
 }
 
@@ -26,8 +26,8 @@ impl Socket {
         Some(Self { fd, name })
     }
 
-    /// Ends whatever waits for it. In the instant between the look and the shutdown libpq could close
-    /// it, and somebody get its number: then a connection that has just been made fails.
+    /// Ends all waits on the socket. Between the look and the shutdown libpq could close it, and a
+    /// new connection could get its number: then that connection fails.
     pub(super) fn shut_down(&self) {
         if Self::of(self.fd).as_ref() != Some(self) {
             return;
@@ -48,8 +48,8 @@ pub(super) fn leading_to(ports: &BTreeSet<u16>) -> BTreeSet<Socket> {
     leading.filter_map(Socket::of).collect()
 }
 
-/// Where a file leads, if it is a connected socket: PostgreSQL's own in the file system are named
-/// `.s.PGSQL.5432`.
+/// The port at the other end, if the file is a connected socket. Those of PostgreSQL in the file
+/// system are named `.s.PGSQL.5432`.
 fn port(fd: RawFd) -> Option<u16> {
     let peer: SockaddrStorage = getpeername(fd).ok()?;
     if let Some(address) = peer.as_sockaddr_in() {
@@ -69,7 +69,7 @@ pub(super) fn ports(url: &str) -> BTreeSet<u16> {
     let (place, query) = place.split_once('?').unwrap_or((place, ""));
     let hosts = place.split_once('/').map_or(place, |(hosts, _)| hosts);
     let said = query.split('&').filter_map(|pair| pair.strip_prefix("port=")).flat_map(commas);
-    // What follows the last bracket of an IPv6 address, or else the name.
+    // The port follows the last bracket of an IPv6 address, or the name of a host.
     let of_hosts = commas(hosts)
         .map(|host| host.rsplit_once(']').map_or(host, |(_, port)| port))
         .map(|host| host.rsplit_once(':').map_or("", |(_, port)| port));

@@ -1,4 +1,4 @@
-//! Counts everything, for people who look at the whole.
+//! Counts all tasks, for an overview.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use super::{
 };
 use crate::domain::{Timestamp, queue::QueueState, retention::EndedCounts};
 
-/// What there is, and how fast it ends.
+/// How many tasks there are, and how many have ended lately.
 #[derive(Clone, Debug)]
 pub struct Stats {
     pub queues: Vec<QueueState>,
-    /// Due tasks that nobody serves.
+    /// Due tasks that no executor serves.
     pub unrouted: u64,
-    /// All that have ended and are still kept.
+    /// All tasks that have ended and are still kept.
     pub ended: EndedCounts,
     pub ended_last_minute: EndedCounts,
     pub ended_last_hour: EndedCounts,

@@ -1,4 +1,4 @@
-//! What people ask of a task after it was enqueued: cancel, retry, delete.
+//! What users ask of a task after it was enqueued: cancel, retry, delete.
 
 use std::sync::Arc;
 
@@ -24,17 +24,17 @@ use crate::domain::{
 #[derive(Clone, Copy, Debug)]
 pub struct CancelRequest {
     pub id: TaskId,
-    /// End a running attempt at once instead of asking its executor to stop.
+    /// Ends a running attempt at once, instead of asking its executor to stop.
     pub force: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CancelAnswer {
-    /// It is CANCELLED, now or since before.
+    /// The task is CANCELLED, now or already before.
     Cancelled,
-    /// Its executor is asked to stop.
+    /// The task's executor is asked to stop.
     Requested,
-    /// It had ended otherwise.
+    /// The task had ended in another way.
     Finished,
     NotFound,
 }
@@ -54,7 +54,7 @@ fn cancel_one(tx: &mut Tx<'_>, request: CancelRequest) -> Result<CancelAnswer> {
     let signal = cancel_signal(tx, &row)?;
     let answer = match next {
         Next::Unchanged => return Ok(CancelAnswer::Cancelled),
-        // It was asked before, and its executor told.
+        // The request was made before, and the executor was told.
         Next::Stopping if row.now.cancel_requested_at.is_some() => {
             return Ok(CancelAnswer::Requested);
         }
@@ -78,12 +78,12 @@ fn cancel_one(tx: &mut Tx<'_>, request: CancelRequest) -> Result<CancelAnswer> {
     Ok(answer)
 }
 
-/// Whom to tell that the running attempt is not wanted any more.
+/// The signal that a running attempt has to stop, with the executor to tell.
 pub(super) fn cancel_signal(tx: &Tx<'_>, row: &TaskRow) -> Result<Option<CancelSignal>> {
     let Some(token) = token_of(row) else {
         return Ok(None);
     };
-    // A worker asks by itself.
+    // A worker hears of it when it reports.
     let is_called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
     let executor = row.executor_id().and_then(|id| tx.registry.get(id)).filter(is_called);
     let callee = match executor {
@@ -97,7 +97,7 @@ pub(super) fn cancel_signal(tx: &Tx<'_>, row: &TaskRow) -> Result<Option<CancelS
     Ok(Some(CancelSignal { token, callee }))
 }
 
-/// The token of the lease that a row is under.
+/// The token of the row's lease.
 pub(super) fn token_of(row: &TaskRow) -> Option<LeaseToken> {
     let secret = row.now.lease_secret.as_deref()?.try_into().ok()?;
     Some(LeaseToken { seq: row.seq, secret })
@@ -106,7 +106,7 @@ pub(super) fn token_of(row: &TaskRow) -> Option<LeaseToken> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAnswer {
     Retried,
-    /// It runs, waits, or succeeded.
+    /// The task runs, waits, or has succeeded.
     NotRetryable,
     /// Another live task has its unique key.
     UniqueKeyTaken,
@@ -180,8 +180,8 @@ pub(super) fn delete(tx: &mut Tx<'_>, ids: &[&TaskId]) -> Result<Vec<DeleteAnswe
         .collect()
 }
 
-/// The row, locked: as a rule since the batch began, but a task may have been enqueued by the
-/// same batch.
+/// The row of a task, locked. As a rule it was locked when the batch began, but the task may have
+/// been enqueued by the same batch.
 fn by_id(tx: &mut Tx<'_>, id: TaskId) -> Result<Option<TaskRow>> {
     let id = id.0.as_bytes();
     if tx.changes.row_by_id(id).is_none() {
