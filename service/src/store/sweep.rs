@@ -1,5 +1,6 @@
-//! What time does to tasks: makes them due, lets them expire, ends their leases. And what a
-//! change of executors leaves to do. In bounded steps, so that nobody waits long behind one.
+//! The sweep: what time does to tasks. It makes them due, lets them expire and ends their leases,
+//! and it brings waiting tasks to other executors after a change of executors. The reaper calls it.
+//! It works in bounded steps, so that no other command waits long behind one.
 
 use std::time::Duration;
 
@@ -26,22 +27,22 @@ use crate::{
     },
 };
 
-/// Rows changed by one step of each kind.
+/// How many rows one step of each kind changes.
 const STEP_ROWS: i64 = 500;
-/// Rows looked at by one step of routing anew.
+/// How many rows one step of routing anew looks at.
 const REROUTE_ROWS: i64 = 5_000;
 
 /// One round of the sweep.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SweepRequest;
 
-/// When a sweep that could do nothing, because somebody else has the rows, looks again.
+/// When a sweep looks again that could do nothing because other transactions have the rows.
 const BLOCKED_RETRY: Duration = Duration::from_millis(500);
 
 pub(super) fn sweep(tx: &mut Tx<'_>, requests: &[&SweepRequest]) -> Result<Vec<()>> {
     let mut changed = 0;
-    // One process does it for all. The lock goes with the transaction, so nobody has to take it
-    // over from one that died.
+    // One process sweeps for all. The lock goes with the transaction, so that a process that dies
+    // does not keep it.
     if dialect::try_lock_sweep(&mut tx.link)? {
         changed += promote(tx)?;
         changed += expire(tx)?;
@@ -62,14 +63,14 @@ pub(super) fn sweep(tx: &mut Tx<'_>, requests: &[&SweepRequest]) -> Result<Vec<(
     Ok(vec![(); requests.len()])
 }
 
-/// The rows at these places, unless somebody else is just changing them.
+/// The rows with these `seq`, except those that another transaction is changing.
 fn free_rows(tx: &mut Tx<'_>, seqs: &[i64]) -> Result<Vec<TaskRow>> {
     let rows = dialect::lock_free_tasks(&mut tx.link, seqs)?;
     tx.changes.hold(rows);
     Ok(seqs.iter().filter_map(|seq| tx.changes.row(*seq)).collect())
 }
 
-/// READY tasks whose time has come may be claimed.
+/// Makes READY tasks available whose time has come.
 fn promote(tx: &mut Tx<'_>) -> Result<usize> {
     let due = tasks::table
         .filter(stage::is_scheduled())
@@ -92,7 +93,7 @@ fn promote(tx: &mut Tx<'_>) -> Result<usize> {
     Ok(count)
 }
 
-/// Waiting tasks that nobody wants started any more have failed.
+/// Ends waiting tasks whose time to start has passed.
 fn expire(tx: &mut Tx<'_>) -> Result<usize> {
     let late = tasks::table
         .filter(stage::is_waiting())
@@ -112,7 +113,7 @@ fn expire(tx: &mut Tx<'_>) -> Result<usize> {
     Ok(count)
 }
 
-/// Attempts whose lease ran out are over.
+/// Ends attempts whose lease has run out.
 fn reap(tx: &mut Tx<'_>) -> Result<usize> {
     let now = micros(tx.now);
     let over = tasks::table
@@ -125,6 +126,7 @@ fn reap(tx: &mut Tx<'_>) -> Result<usize> {
     let rows = free_rows(tx, &seqs)?;
     let count = rows.len();
     for row in rows {
+        // A report may have come after the look, and before the row was locked.
         if row.stage()? != Stage::Running || row.now.lease_expires_at.is_none_or(|at| now < at) {
             continue;
         }
@@ -134,7 +136,7 @@ fn reap(tx: &mut Tx<'_>) -> Result<usize> {
         } else {
             Failure::new(FailureKind::Lost, "the lease ran out without a word from the executor")
         };
-        // Whoever still works on it ought to stop.
+        // The executor may still work on it, and has to stop.
         let signal = steer::cancel_signal(tx, &row)?;
         transition::end_attempt(tx, row, &Outcome::Failed(failure))?;
         tx.effects.cancels.extend(signal);
@@ -149,7 +151,7 @@ fn reroute(tx: &mut Tx<'_>) -> Result<usize> {
     if next_seq > end_seq {
         return Ok(0);
     }
-    // What is to be read has to be in the database.
+    // The statement below reads the database, so changes in memory have to be written first.
     tx.flush()?;
     let rows = tasks::table
         .filter(tasks::seq.between(next_seq, end_seq))
@@ -188,12 +190,12 @@ fn is_waiting(stage: i16) -> bool {
     stage == Stage::Scheduled as i16 || stage == Stage::Available as i16
 }
 
-/// The unreadable part of a waiting task.
+/// The part of a waiting task that cannot be read.
 fn flaw_of_waiting(tx: &Tx<'_>, row: &TaskRow) -> Option<String> {
     tx.changes.flaw(row.seq).filter(|_| is_waiting(row.now.stage)).map(str::to_owned)
 }
 
-/// No process reads these any more.
+/// Deletes the rewinds that no process reads any more.
 fn trim_rewinds(tx: &mut Tx<'_>) -> Result<()> {
     if let Link::Postgres(c) = &mut tx.link {
         let trimmed = &mut tx.floors.rewinds_trimmed;
@@ -202,7 +204,7 @@ fn trim_rewinds(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Executors that were held may be tried again.
+/// Wakes the dispatcher for executors whose hold is over, since they may be tried again.
 fn probe(tx: &mut Tx<'_>) {
     tx.effects.work.dispatcher |= tx
         .registry
@@ -210,7 +212,7 @@ fn probe(tx: &mut Tx<'_>) {
         .any(|executor| executor.circuit.held_until.is_some_and(|until| until <= tx.now));
 }
 
-/// What other processes have brought about, in case their word has not got here.
+/// Repeats what messages of other processes may have said, in case they did not arrive.
 fn look_for_news(tx: &mut Tx<'_>) -> Result<()> {
     let Link::Postgres(c) = &mut tx.link else {
         return Ok(());
@@ -232,13 +234,13 @@ fn look_for_news(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Whether every waiting task is with the executor that serves it now.
+/// Whether every waiting task belongs to the executor that serves it now.
 pub(super) fn is_routed(link: &mut Link<'_>) -> Result<bool> {
     let done = routing::table.select(routing::next_seq.gt(routing::end_seq));
     Ok(on_engine!(link, c => done.first(c))?)
 }
 
-/// The next time at which one of the above has something to do.
+/// The next time at which one of the steps above has something to do.
 fn next_at(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
     let horizon = tx.floors.find_horizon(&mut tx.link, tx.now)?;
     let Floors { due, leased, expiring, .. } = &mut *tx.floors;
@@ -261,11 +263,13 @@ fn next_at(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
     let times: [Option<i64>; 4] = on_engine!(&mut tx.link, c => [
         first_due.first(c)?, first_late.first(c)?, first_over.first(c)?, held.first(c)?
     ]);
+    // Nothing lies before these times but dead entries, which the next looks need not pass.
     if tx.link.is_shared() {
         for (floor, first) in [due, expiring, leased].into_iter().zip(&times) {
             *floor = first.map_or(horizon, |first| first.min(horizon));
         }
     }
     let soonest = times.into_iter().flatten().min().map(nearest_time);
+    // Tasks that have yet to be routed anew cannot wait.
     Ok(if routed { soonest } else { Some(tx.now) })
 }

@@ -1,9 +1,10 @@
-//! Notices that time did not go on as it should, and mends what is stored by it.
+//! Notices that the clock was set or that the process stood still, and mends the stored times that
+//! this makes wrong.
 //!
-//! Leases, timeouts and pauses before retries last for so long, but are stored as times of day. When
-//! somebody sets the clock, they are moved along with it, by the first transaction that sees it; a
-//! time of day that a caller has set stays. When nobody could report for a while, because the
-//! process or the database was away, the holder of a lease gets its full length to report now.
+//! Leases, timeouts and pauses before retries are durations, but they are stored as times of day.
+//! When the clock is set, the first transaction that sees it moves these times along; a time of day
+//! that a caller has chosen stays. When no report could be stored for a while, because the process
+//! or the database was away, each holder of a lease gets its full length from now on.
 
 use std::time::Duration;
 
@@ -21,11 +22,13 @@ use crate::{
     domain::{Timestamp, executor::LEASE_DEFAULT, limits::CANCEL_GRACE},
 };
 
-/// A clock that was set by less, in microseconds, changes nothing that matters.
+/// In microseconds: a clock that was set by less changes nothing that matters.
 const STEP_MIN: i64 = 250_000;
-/// How often the time is asked for at most where the answers take longer than that.
+/// How often the time is read at most, if answers are too slow to say by how much the clock was
+/// set.
 const READINGS_MAX: u32 = 5;
-/// Commits come every second at least, from the sweep: so long without one, no report could come.
+/// Commands come every second at least, from the sweep. After so long without a commit, no report
+/// can have come.
 const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// A process that wrote so shortly after our last commit may have been cut off together with us.
 const SLACK: Duration = Duration::from_secs(1);
@@ -33,23 +36,25 @@ const SLACK: Duration = Duration::from_secs(1);
 /// What a transaction learns of time as it begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
-    /// The time of day, as it was between `asked` and `told` on the clock that nobody sets.
+    /// The time of day, as it was between `asked` and `told`, which are times of the monotonic
+    /// clock.
     pub(super) now: Timestamp,
     pub(super) asked: Duration,
     pub(super) told: Duration,
+    /// The clock by which a standstill of this process is noticed.
     pub(super) pulse: Duration,
-    /// How often stored times have been moved so far.
+    /// How often stored times have been moved so far, by any process.
     pub(super) steps: i64,
 }
 
-/// What has become of time since the last commit.
+/// What has happened to time since the last commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moved {
     /// The clock was set, by so many microseconds.
     Set(i64),
-    /// For so long no report could come.
+    /// No report could be stored for so long.
     Silence(Duration),
-    /// This is the first transaction, and the process does not know since when there was none.
+    /// This is the first transaction, and the process does not know how long there was none.
     Start,
 }
 
@@ -57,9 +62,9 @@ pub(super) enum Moved {
 #[derive(Debug, Default)]
 pub(super) struct Timekeeper {
     known: Option<Known>,
-    /// When the last transaction began that shows that reports are stored; by the pulse.
+    /// When the last transaction began that shows that reports are stored; by [`Reading::pulse`].
     heard: Option<Duration>,
-    /// A transaction has failed since.
+    /// Whether a transaction has failed since.
     failed: bool,
 }
 
@@ -70,8 +75,8 @@ struct Known {
     steps: i64,
 }
 
-/// By how many microseconds the time of day is ahead of the clock that nobody sets: at least, and
-/// at most.
+/// By how many microseconds the time of day is ahead of the monotonic clock: at least, and at most.
+/// The slower the answer, the further these are apart.
 #[derive(Clone, Copy, Debug)]
 struct Ahead(i64, i64);
 
@@ -81,7 +86,7 @@ impl Ahead {
         Self(now - duration_micros(reading.told), now - duration_micros(reading.asked))
     }
 
-    /// By how much it has certainly changed.
+    /// By how much it has certainly changed; 0 if it may be the same.
     fn distance(self, to: Self) -> i64 {
         (to.0 - self.1).max(0) + (to.1 - self.0).min(0)
     }
@@ -96,7 +101,7 @@ impl Ahead {
 }
 
 impl Reading {
-    /// Asks for the time, and for the version of executors and queues.
+    /// Reads the time, and the version of executors and queues.
     fn take(link: &mut Link<'_>, clock: &dyn Clock) -> Result<(Self, i64)> {
         let asked = clock.elapsed();
         let Entered { version, steps, now } = enter(link)?;
@@ -110,8 +115,8 @@ impl Reading {
 }
 
 impl Timekeeper {
-    /// Asks for the time, and for the version of executors and queues. Where the clock was set and
-    /// the answer took too long to say by how much, asks again.
+    /// Reads the time, and the version of executors and queues. If the clock was set, and the
+    /// answer took too long to say by how much, reads again.
     pub(super) fn read(&self, link: &mut Link<'_>, clock: &dyn Clock) -> Result<(Reading, i64)> {
         self.until_clear(|| Reading::take(link, clock))
     }
@@ -137,7 +142,8 @@ impl Timekeeper {
 
     /// What has to be mended before anything is done at this time.
     pub(super) fn look(&self, reading: &Reading) -> Option<Moved> {
-        // Where times were moved since, by whoever noticed it first, they are right by now.
+        // If another process has moved the stored times since, they are right, whatever the clock
+        // says.
         if let Some(known) = self.known.filter(|known| known.steps == reading.steps) {
             let ahead = Ahead::of(reading);
             if known.ahead.distance(ahead).abs() >= STEP_MIN {
@@ -154,8 +160,9 @@ impl Timekeeper {
         self.known.is_some_and(|known| known.steps != reading.steps)
     }
 
-    /// A transaction that began so was committed. It was `heard` if it stored what somebody
-    /// reported: a database that is full may still commit what writes nothing.
+    /// A transaction that began with this reading was committed. `heard` says that it has stored
+    /// reports. After a failure only such a commit ends the silence, since a database that is full
+    /// may still commit a transaction that writes nothing.
     pub(super) fn committed(&mut self, reading: &Reading, heard: bool) {
         let ahead = Ahead::of(reading);
         let before = self.known.filter(|known| known.steps == reading.steps);
@@ -171,14 +178,15 @@ impl Timekeeper {
         self.failed = true;
     }
 
-    /// Mends what is stored by time, in a transaction that does nothing else.
+    /// Mends stored times, in a transaction that does nothing else.
     pub(super) fn mend(&self, link: &mut Link<'_>, reading: &Reading, moved: Moved) -> Result<()> {
         let now = micros(reading.now);
         let slack = duration_micros(SLACK);
         match moved {
             Moved::Set(by) => {
                 let since = self.known.map_or(now, |known| micros(known.now));
-                // Or this process stood still, and the clock that nobody sets with it.
+                // A jump ahead may also mean that this process stood still, and the monotonic clock
+                // with it. Then others have written in the first half of the time that is missing.
                 let stood_still = by > 0 && others_wrote(link, since + slack, since + by / 2)?;
                 if !stood_still && shift(link, reading.steps, by)? {
                     let milliseconds = by / 1_000;
@@ -187,7 +195,8 @@ impl Timekeeper {
             }
             Moved::Silence(silence) => {
                 let since = now - duration_micros(silence);
-                // Others came back at the same time as this process, or were never away.
+                // Writes of others in the first half show that reports could be stored. Those in
+                // the second half may be of processes that came back together with this one.
                 if !others_wrote(link, since + slack, now - duration_micros(silence / 2))? {
                     let leases = renew_all(link, now, "")?;
                     tracing::warn!(?silence, leases, "nobody could report; leases begin anew");
@@ -195,7 +204,8 @@ impl Timekeeper {
             }
             Moved::Start => {
                 if !others_wrote(link, now - duration_micros(SILENCE_MIN), now)? {
-                    // Of calls in a request the process has died that waited for the answer.
+                    // Only detached attempts: a process that waited for the answer to a request has
+                    // died.
                     let leases = renew_all(link, now, " AND detached")?;
                     tracing::debug!(leases, "leases begin anew");
                 }
@@ -205,7 +215,7 @@ impl Timekeeper {
     }
 }
 
-/// Whether some other process stored anything between these times.
+/// Whether another process has stored anything between these times.
 fn others_wrote(link: &mut Link<'_>, from: i64, until: i64) -> Result<bool> {
     let Link::Postgres(c) = link else { return Ok(false) };
     let told = events::table.filter(events::at.gt(from)).filter(events::at.le(until));
@@ -216,20 +226,23 @@ fn others_wrote(link: &mut Link<'_>, from: i64, until: i64) -> Result<bool> {
     Ok(select(exists(told)).get_result(*c)? || select(exists(renewed)).get_result(*c)?)
 }
 
-/// Moves what lasts for so long along with the clock, unless another process has done it; `steps`
-/// is what this one knows of. Waiting tasks that were tried before wait for a pause to end; all
-/// others, for a time of day.
+/// Moves all times that stand for durations along with the clock. Returns false if another process
+/// has done it; `steps` is what this process knows of. A scheduled task that was tried before waits
+/// for a pause to end, so its time is moved. All others wait for a time of day.
 fn shift(link: &mut Link<'_>, steps: i64, by: i64) -> Result<bool> {
     const PAUSED: &str = "stage = 0 AND deliveries > 0";
+    // Rows are locked as everywhere: tasks by `seq`, then executors by id.
     lock_tasks(link, &format!("stage = 2 OR {PAUSED}"))?;
     if let Link::Postgres(c) = link {
         c.batch_execute(
             "SELECT count(*) FROM (SELECT FROM executors ORDER BY id FOR UPDATE) AS e",
         )?;
     }
+    // Of several processes the first finds the number that it knows. The others have waited for its
+    // locks, find another number, and move nothing.
     let first = diesel::update(routing::table.filter(routing::clock_steps.eq(steps))).set((
         routing::clock_steps.eq(routing::clock_steps + 1),
-        // Executors are to be read again.
+        // All processes have to read executors again.
         routing::version.eq(routing::version + 1),
     ));
     if on_engine!(&mut *link, c => first.execute(c))? == 0 {
@@ -246,9 +259,9 @@ fn shift(link: &mut Link<'_>, steps: i64, by: i64) -> Result<bool> {
     Ok(true)
 }
 
-/// Gives leases their full length from now on, up to the attempt's deadline; a holder that could
-/// not report in time has a default lease for it, even past that. An attempt that began in the
-/// future, because the clock was set back meanwhile, has its whole time again.
+/// Gives leases their full length from now on, up to the attempt's deadline. A holder that could
+/// not report in time gets a default lease for that, even past the deadline. An attempt that began
+/// in the future, because the clock was set back meanwhile, gets its whole time again.
 fn renew_all(link: &mut Link<'_>, now: i64, which: &str) -> Result<usize> {
     lock_tasks(link, &format!("stage = 2{which}"))?;
     let default = duration_micros(LEASE_DEFAULT);
@@ -270,7 +283,7 @@ fn renew_all(link: &mut Link<'_>, now: i64, which: &str) -> Result<usize> {
     Ok(on_engine!(link, c => renewal.execute(c))?)
 }
 
-/// Locks rows in the order of their places, as everybody does.
+/// Locks rows in the order of `seq`, as all processes do.
 fn lock_tasks(link: &mut Link<'_>, which: &str) -> Result<()> {
     if let Link::Postgres(c) = link {
         c.batch_execute(&format!(
@@ -287,8 +300,8 @@ mod tests {
     use super::{Moved, READINGS_MAX, Reading, Timekeeper};
     use crate::domain::Timestamp;
 
-    /// So many milliseconds after the beginning, with the clock set forward by so many, and an
-    /// answer that took so many.
+    /// A reading `passed` milliseconds after the beginning, with the clock set forward by `set`,
+    /// and an answer that took `took`.
     fn reading(passed: u64, set: i64, took: u64) -> Reading {
         let passed = Duration::from_millis(passed);
         let now = i64::try_from(passed.as_micros()).unwrap() + set * 1_000;
@@ -350,7 +363,7 @@ mod tests {
     #[test]
     fn a_slow_answer_and_a_clock_that_drifts_are_no_steps() {
         let mut keeper = begun();
-        // Told at the end of a second, or at its beginning.
+        // The time was read at the end of the second that the answer took, or at its beginning.
         for slow in [reading(1_000, 0, 1_000), reading(2_000, 1_000, 1_000)] {
             assert_eq!(keeper.look(&slow), None);
             keeper.committed(&slow, true);

@@ -1,4 +1,4 @@
-//! Keeps tokens.
+//! Stores access tokens, and keeps the last one with all rights from being revoked.
 
 use diesel::prelude::*;
 
@@ -15,49 +15,49 @@ use crate::domain::{
     token::{Hash, NewToken, Scope, Token},
 };
 
-/// Stands for a name that is none.
+/// Stands for a name that cannot be read.
 const UNREADABLE: &str = "unreadable";
 
-/// Whether a configured token has all rights, so that none in the table needs to.
+/// Whether a token in the configuration has all rights, so that none in the table needs to.
 #[derive(Clone, Copy, Debug)]
 pub struct AdminElsewhere(pub bool);
 
-/// A token that is to be made.
+/// A token to create.
 #[derive(Clone, Debug)]
 pub struct CreateTokenRequest {
     pub token: NewToken,
     pub admin_elsewhere: AdminElsewhere,
 }
 
-/// What became of a wish for a token.
+/// The answer to a request to create a token.
 #[derive(Clone, Debug)]
 pub enum CreateTokenAnswer {
     Created(Token),
-    /// Another token has, or had, the name.
+    /// Another token has the name, or had it.
     NameTaken,
-    /// Nobody could give out tokens any more.
+    /// The table would have no lasting token with all rights, so that no more could be created.
     AdminNeeded,
 }
 
-/// A token that is not to hold any more.
+/// A token to revoke.
 #[derive(Clone, Debug)]
 pub struct RevokeTokenRequest {
     pub name: TokenName,
     pub admin_elsewhere: AdminElsewhere,
 }
 
-/// What became of a wish to revoke one.
+/// The answer to a request to revoke a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RevokeTokenAnswer {
     Revoked,
-    /// It was before.
+    /// It was revoked before.
     Unchanged,
     NotFound,
-    /// Nobody could give out tokens any more.
+    /// It is the last lasting token with all rights, and no more could be created without it.
     AdminNeeded,
 }
 
-/// All tokens, and the version that they are of.
+/// All tokens, and the version of the table.
 #[derive(Clone, Debug, Default)]
 pub struct TokenTable {
     pub version: i64,
@@ -96,8 +96,9 @@ impl TokenRow {
         })
     }
 
-    /// One that cannot be read lets nobody in, and keeps its place: where there is a token,
-    /// everybody else is asked for one.
+    /// The token of a row. A row that cannot be read gives a revoked token: it lets no client in,
+    /// and keeps its place in the table, because as soon as there is a token, every client has to
+    /// have one.
     fn token_or_revoked(self) -> Result<Token> {
         let (name, created_at) = (self.name.clone(), nearest_time(self.created_at));
         self.token().or_else(|error| {
@@ -108,7 +109,7 @@ impl TokenRow {
                     .parse()
                     .or_else(|_unreadable| UNREADABLE.parse())
                     .map_err(|_invalid| corrupt("a name"))?,
-                // Of nothing.
+                // The hash of no token.
                 hash: Hash([0; 32]),
                 scopes: Vec::new(),
                 queue_names: None,
@@ -200,15 +201,16 @@ fn revoke_one(tx: &mut Tx<'_>, request: &RevokeTokenRequest) -> Result<RevokeTok
     Ok(RevokeTokenAnswer::Revoked)
 }
 
-/// Moves the version on, by which others read the table again. Whoever else is about to do so
-/// waits, so that two of them do not each revoke what the other counts on.
+/// Makes a new version of the table, so that other processes read it again. The row is locked until
+/// the commit. So two transactions that revoke tokens come one after the other, and neither can
+/// revoke the token that the other one counts on.
 fn lock(tx: &mut Tx<'_>) -> Result<()> {
     let next = diesel::update(token_log::table).set(token_log::version.eq(token_log::version + 1));
     on_engine!(&mut tx.link, c => next.execute(c))?;
     Ok(())
 }
 
-/// When tokens were used last.
+/// When tokens were last used.
 pub(super) type Uses = Vec<(TokenName, Timestamp)>;
 
 pub(super) fn note_uses(tx: &mut Tx<'_>, all: &[&Uses]) -> Result<Vec<()>> {
@@ -226,7 +228,7 @@ pub(super) fn version(link: &mut Link<'_>) -> Result<i64> {
     Ok(on_engine!(link, c => token_log::table.select(token_log::version).first(c))?)
 }
 
-/// Those that cannot be read, with the reason.
+/// The tokens that cannot be read, each with the reason.
 pub(super) fn unreadable(link: &mut Link<'_>) -> Result<Vec<(String, Error)>> {
     let rows: Vec<TokenRow> = on_engine!(link, c => tokens::table.order(tokens::name).load(c))?;
     let unreadable = |row: TokenRow| {

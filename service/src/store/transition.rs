@@ -1,4 +1,5 @@
-//! Applies what [`next`] decides to a locked row.
+//! Applies to a locked row what [`next`] decides, which alone knows what may follow: sets the
+//! columns, records results and errors, and notes the events and signals.
 
 use std::time::Duration;
 
@@ -22,9 +23,9 @@ use crate::{
     metrics::outcome_name,
 };
 
-/// How often a task keeps its place in the order although its executor refused it.
+/// How often a task keeps its place in the order although its executor has refused it.
 const REFUSALS_IN_PLACE: u32 = 3;
-/// How long it waits after the next refusal; twice as long after each more.
+/// How long it waits after more refusals: this, doubled for each refusal beyond those.
 const REFUSED_WAIT_FIRST: Duration = Duration::from_millis(500);
 const REFUSED_WAIT_MAX: Duration = Duration::from_mins(1);
 
@@ -39,7 +40,7 @@ pub(super) fn state(tx: &Tx<'_>, row: &TaskRow) -> Result<State> {
     })
 }
 
-/// What holds for the task's attempts now.
+/// The terms of the task's attempts, as they are now.
 pub(super) fn terms(tx: &Tx<'_>, row: &TaskRow) -> Result<Terms> {
     let executor = row.executor_id().and_then(|id| tx.registry.get(id));
     Ok(row.options()?.resolve(executor.map(|executor| executor.defaults_for(&row.task_path))))
@@ -51,7 +52,7 @@ pub(super) fn task_id(id: &[u8]) -> Result<TaskId> {
         .map_err(|_error| Error::Corrupt("an id that is not sixteen bytes".to_owned()))
 }
 
-/// Ends the present attempt of a locked RUNNING row, and says where that has brought it.
+/// Ends the present attempt of a locked RUNNING row, saves the row, and returns its stage.
 pub(super) fn end_attempt(tx: &mut Tx<'_>, mut row: TaskRow, outcome: &Outcome) -> Result<Stage> {
     let next = next(state(tx, &row)?, outcome.event()).map_err(impossible)?;
     circuit::learn(tx, &row, outcome)?;
@@ -101,8 +102,9 @@ pub(super) fn expired(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     finish(tx, row, Stage::Failed, Some(Failure::new(FailureKind::Expired, message)))
 }
 
-/// A waiting task that cannot be read has failed, so that it keeps no place in line; and before its
-/// row is written for another reason, after which it would look as if it could be read.
+/// Makes a waiting row that cannot be read FAILED, so that its task keeps no place in the order.
+/// This has to come before the row is saved for another reason: a saved row holds the mended
+/// values, and then looks as if it could be read.
 pub(super) fn end_unreadable(tx: &mut Tx<'_>, mut row: TaskRow, flaw: &str) -> Result<()> {
     finish(tx, &mut row, Stage::Failed, Some(Failure::unreadable(flaw)))?;
     tx.changes.save(row)
@@ -136,9 +138,9 @@ fn wait_for_retry(tx: &mut Tx<'_>, row: &mut TaskRow, failure: Failure) -> Resul
     tx.tell(row, &Change::AttemptFailed { failure: Some(failure), run_after: Some(due_at) })
 }
 
-/// Puts the row back where it was before it was claimed. A task that its executor refuses again
-/// and again waits a little, since it may be the only one: as the first in line it would keep the
-/// executor from all others.
+/// Puts the row back where it was before it was claimed. A task that its executor refuses again and
+/// again waits a little: it may be the only one that is refused, and as the first in the order it
+/// would keep the executor from all others.
 fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow, outcome: &Outcome) -> Result<()> {
     let attempt = count(row.now.attempts);
     let mut worker_ids = row.worker_ids()?;
@@ -151,7 +153,7 @@ fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow, outcome: &Outcome) -> Result<()
     }
     drop_lease(&mut row.now);
     let refusals = count(row.now.deliveries - row.now.attempts);
-    // Its time had come, whatever the clock says by now.
+    // The task was due when it was claimed, even if the clock was set back since.
     let mut due_at = tx.now;
     if matches!(outcome, Outcome::Undelivered { .. }) && refusals > REFUSALS_IN_PLACE {
         let doublings = (refusals - REFUSALS_IN_PLACE).min(16);
@@ -168,7 +170,7 @@ fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow, outcome: &Outcome) -> Result<()
 pub(super) fn wait_from(tx: &mut Tx<'_>, row: &mut TaskRow, due_at: Timestamp) {
     let stage = first_stage(due_at, tx.now);
     row.now.stage = stage as i16;
-    // Even a later task frees the place that it had.
+    // A task that waits for a later time frees the place that it had, too.
     tx.room_after(row);
     if stage == Stage::Scheduled {
         tx.effects.sweep_by(due_at);
@@ -177,7 +179,8 @@ pub(super) fn wait_from(tx: &mut Tx<'_>, row: &mut TaskRow, due_at: Timestamp) {
     }
 }
 
-/// Asks a locked RUNNING row to stop; it is fenced off when the grace is over. The caller saves.
+/// Asks a locked RUNNING row to stop: its lease ends when the grace is over. The caller saves the
+/// row.
 pub(super) fn stopping(tx: &mut Tx<'_>, row: &mut TaskRow) -> Result<()> {
     row.now.cancel_requested_at = Some(micros(tx.now));
     let until = micros(later(tx.now, CANCEL_GRACE));

@@ -1,8 +1,8 @@
-//! Cleans PostgreSQL's dead rows away where they are many.
+//! Vacuums PostgreSQL's table of tasks when it has many dead rows.
 //!
-//! A claim begins to look where the last tasks were claimed, and has to step over what is left of
-//! them. Autovacuum comes once a minute at the earliest; in a minute a busy service leaves some
-//! hundred thousand of them, over which each claim would step.
+//! A claim begins to look where the last tasks were claimed, and has to step over the dead rows
+//! that they have left. Autovacuum comes once a minute at the earliest. In a minute a busy service
+//! leaves some hundred thousand of them, over which each claim would step.
 
 use std::{
     sync::mpsc::{Receiver, RecvTimeoutError},
@@ -22,14 +22,14 @@ use super::{
 
 /// How often to look.
 const PERIOD: Duration = Duration::from_secs(10);
-/// What is not worth a vacuum.
+/// With fewer dead rows, a vacuum is not worth its cost.
 const DEAD_ROWS_MIN: i64 = 20_000;
-/// It may take one part in so many of the time.
+/// A round may take at most one part in so many of the time.
 const SHARE: u32 = 10;
 
 pub(super) struct Vacuum {
     pub(super) connect: Box<dyn Fn() -> anyhow::Result<Connection> + Send>,
-    /// Closed when the store is.
+    /// Closed when the writer is gone.
     pub(super) closed: Receiver<()>,
 }
 
@@ -55,7 +55,8 @@ impl Vacuum {
         }
     }
 
-    /// Of several processes the first does it: the others find the table locked and skip it.
+    /// Vacuums if there are enough dead rows. Of several processes the first does it: the others
+    /// find the table locked, and skip it.
     fn round(&self) -> Result<()> {
         let connection = (self.connect)().map_err(|error| Error::Unavailable(error.into()))?;
         let Connection::Postgres(mut c) = connection else {
