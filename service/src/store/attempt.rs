@@ -1,4 +1,4 @@
-//! What the holder of a lease reports: heartbeats, that it goes on by itself, and the end of its
+//! The reports of a lease's holder: a heartbeat, that it goes on by itself, or the end of its
 //! attempt. Each report is checked against the lease in the row, so a holder of an old lease
 //! changes nothing.
 

@@ -18,7 +18,7 @@ use crate::domain::token::{Actor, AuditEntry};
 /// Entries deleted in one step.
 const TRIM_ROWS: i64 = 500;
 
-/// What a user asks for; it becomes an entry if it is done.
+/// A user's request, as the audit log names it. It becomes an entry if it is carried out.
 #[derive(Clone, Debug)]
 pub struct Note {
     pub actor: Actor,

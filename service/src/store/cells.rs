@@ -18,8 +18,8 @@ pub(super) struct Cells {
     floors: BTreeMap<i16, Place>,
 }
 
-/// The parts of the order that one look reads. Together they are the whole order, except for what
-/// lies below the floors.
+/// The parts of the order that one look reads. Together they are the whole order, without the parts
+/// below the floors.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
     /// One priority, from a place on.

@@ -1,5 +1,5 @@
-//! What the end of an attempt says about its executor. A failed delivery opens the executor's
-//! circuit, so that it is left alone for a while; an answer closes it.
+//! Learns from the end of an attempt whether its executor can be reached. A failed delivery opens
+//! the executor's circuit, so that it is left alone for a while; an answer closes it.
 
 use std::sync::Arc;
 

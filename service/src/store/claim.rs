@@ -62,7 +62,8 @@ pub struct Claims {
 }
 
 /// Claims the first due tasks for each request. The claim lock makes sure that only one process
-/// claims at a time, so that what runs can be counted against the limits of executors and queues.
+/// claims at a time, so that running tasks can be counted against the limits of executors and
+/// queues.
 pub(super) fn claim(tx: &mut Tx<'_>, requests: &[&ClaimRequest]) -> Result<Vec<Claims>> {
     let mut answers: Vec<Claims> = requests.iter().map(|_| Claims::default()).collect();
     if requests.iter().all(|request| request.limit == 0) {

@@ -85,7 +85,7 @@ fn run<I, O>(
         }
         pending.output = Some(output);
     }
-    // The next kind reads from the database what this one has changed.
+    // The next kind reads these changes from the database.
     tx.flush()
 }
 

@@ -22,7 +22,7 @@ use crate::domain::{
     task::{NewTask, Repeat, Task, TaskId, Terms, first_stage},
 };
 
-/// What has become of one task of a request.
+/// The result for one task of a request.
 #[derive(Clone, Debug)]
 pub enum Enqueued {
     Created(Box<Task>),
@@ -85,7 +85,7 @@ fn may_be_known(new: &NewTask) -> bool {
     new.repeat.by_id() || new.repeat.key().is_some() || new.content.unique_key.is_some()
 }
 
-/// The executor that a task belongs to, and what holds for its attempts.
+/// The executor that a task belongs to, and the terms of its attempts.
 struct Place {
     executor: Option<ExecutorName>,
     executor_id: Option<i64>,

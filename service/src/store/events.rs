@@ -1,5 +1,5 @@
-//! The log of what happens to tasks. Each transaction writes its events, readers that watch tasks
-//! read them in the order of `seq`, and old ones are deleted.
+//! The log of events of tasks. Each transaction writes its events, readers that watch tasks read
+//! them in the order of `seq`, and old ones are deleted.
 
 use std::{mem, sync::OnceLock};
 

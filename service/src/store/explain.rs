@@ -25,7 +25,7 @@ use crate::{
     memory::TASK_BYTES,
 };
 
-/// What only this process knows.
+/// Facts that only this process knows.
 pub(super) struct Here<'a, L> {
     pub(super) now: Timestamp,
     /// Why this process could not begin a call of an executor that carries so many bytes, if so.
@@ -115,7 +115,7 @@ fn available(
     Ok(reasons)
 }
 
-/// What holds the task back because of its executor, or because it has none.
+/// The reasons that lie with the task's executor, or with the lack of one.
 fn of_executor(row: &TaskRow, executor: Option<&Executor>, now: Timestamp) -> Vec<Reason> {
     let Some(executor) = executor else {
         return vec![Reason::Unrouted { task_path: row.task_path.clone() }];
@@ -156,7 +156,7 @@ fn of_workers<L>(
     }))
 }
 
-/// What holds the task back because of its queue.
+/// The reason that lies with the task's queue, if there is one.
 fn of_queue(link: &mut Link<'_>, row: &TaskRow) -> Result<Option<Reason>> {
     const HOLDERS_SHOWN: usize = 5;
     let settings = registry::load_queues(link)?.remove(&row.queue_name).unwrap_or_default();

@@ -28,7 +28,7 @@ use crate::domain::{
 
 /// How many bytes of events' texts are kept in memory.
 const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// The pause between two looks: under load, what happens meanwhile is read and sent together.
+/// The pause between two looks: under load, the events of that time are read and sent together.
 const PACE: Duration = Duration::from_millis(50);
 /// Readers are woken group after group, with pauses in between: a thousand readers woken at once
 /// would keep the threads from everything else until all of them were served.
@@ -39,7 +39,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// How often the loop looks although no signal has told it of events.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What the loop has read, and who reads it.
+/// The events that the loop has read, and their readers.
 pub(super) struct Feed {
     /// For each group of readers, the `seq` up to which it was told that all events can be read in
     /// order; `None` while the loop stands still.
@@ -201,8 +201,8 @@ struct Following<'a> {
     store: &'a Store,
     /// All events up to this `seq` are in the feed.
     last: i64,
-    /// No transaction can still commit an event up to this `seq`, so what is missing there stays
-    /// missing.
+    /// No transaction can still commit an event up to this `seq`, so a `seq` that is missing there
+    /// stays missing.
     settled: i64,
     /// Whether the last look ended before a gap.
     gap: bool,
@@ -279,7 +279,7 @@ impl Following<'_> {
     }
 }
 
-/// What a reader gets next.
+/// The next thing for a reader.
 #[derive(Clone, Debug)]
 pub enum Heard {
     /// The events after its place: the chunk without the first `skip`, which it has seen.
@@ -349,7 +349,8 @@ impl EventReader {
         beyond.map_err(|_closed| Error::Closed)?.ok_or(Error::Closed)
     }
 
-    /// Reads what the table has between this reader and the position; `None` if some of it is gone.
+    /// Reads the events in the table between this reader and the position; `None` if some of it is
+    /// gone.
     async fn read_table(&mut self, position: i64) -> Result<Option<EventChunk>> {
         let seq = self.seq;
         let store = self.store.clone();
@@ -386,8 +387,8 @@ impl TaskWatch {
         Self { _follower: store.feed.follow(), store, id }
     }
 
-    /// What has happened since `place`, once there is something to tell or the task has ended;
-    /// `None` if there is no such task.
+    /// The events since `place`, once there is something to tell or the task has ended; `None` if
+    /// there is no such task.
     pub async fn next(&self, place: TaskPlace) -> Result<Option<TaskNews>> {
         let ending = self.store.signals.ending(self.id);
         loop {

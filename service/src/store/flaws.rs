@@ -22,7 +22,7 @@ const CHUNK: usize = 20;
 /// How many flaws are reported at most.
 const SHOWN_MAX: usize = 20;
 
-/// What was found among executors, tokens, and tasks that have not ended.
+/// The flaws that were found in executors, tokens, and tasks that have not ended.
 #[derive(Debug, Default)]
 pub struct Flaws {
     /// How many tasks were looked at.

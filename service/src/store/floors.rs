@@ -1,9 +1,9 @@
 //! Floors: where a look into an index may begin.
 //!
-//! On PostgreSQL a task that was claimed or has ended leaves dead entries in the indexes of what
-//! waits and of what runs. They stay for as long as any transaction may see them, and a snapshot
-//! may be held open for hours. They lie where the next look would begin, and it would step over all
-//! of them. So a look begins at its *floor*: an earlier look has found that nothing lies before it.
+//! On PostgreSQL a task that was claimed or has ended leaves dead entries in the indexes of waiting
+//! and of running tasks. They stay for as long as any transaction may see them, and a snapshot may
+//! be held open for hours. They lie where the next look would begin, and it would step over all of
+//! them. So a look begins at its *floor*: an earlier look has found that nothing lies before it.
 //!
 //! No task may come to lie below a floor without being seen:
 //!
@@ -135,7 +135,8 @@ impl Floors {
         }
     }
 
-    /// Makes each look begin at the beginning. What a rolled-back transaction saw does not hold.
+    /// Makes each look begin at the beginning. The state that a rolled-back transaction saw does
+    /// not hold.
     pub(super) fn forget(&mut self) {
         *self = Self { last: self.last, ..Self::new() };
     }
@@ -248,7 +249,7 @@ impl Floors {
             let due_at = self.early.entry((executor, row.priority)).or_insert(i64::MAX);
             *due_at = row.now.due_at.min(*due_at);
         }
-        // What is due at the horizon or later lies above every floor.
+        // A task that is due at the horizon or later lies above every floor.
         if row.now.due_at < self.horizon {
             self.lower(executor, row);
         }

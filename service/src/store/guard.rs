@@ -3,9 +3,9 @@
 //! When a server is stopped, a machine hangs or a network swallows packets, connections stay open.
 //! The other side's kernel may go on acknowledging what it is sent, so that neither keepalives nor
 //! `tcp_user_timeout` end them, and libpq waits for an answer for ever. So one thread looks once a
-//! second at what is asked on all connections, which diesel reports by its instrumentation, and
-//! shuts the sockets of those that wait too long. For their users these connections are lost, and
-//! they make new ones.
+//! second at the questions that are open on all connections (diesel reports them by its
+//! instrumentation), and shuts the sockets of those that wait too long. For their users these
+//! connections are lost, and they make new ones.
 //!
 //! Where no connection gets an answer, the server is taken for gone, and all connections to it are
 //! shut together: each would otherwise wait for a deadline of its own. Only connections count that
@@ -308,7 +308,7 @@ impl Line {
     }
 }
 
-/// Hears from diesel what is asked and answered.
+/// Hears from diesel when a question is asked and when it is answered.
 struct Pulse(Arc<Line>);
 
 impl Instrumentation for Pulse {

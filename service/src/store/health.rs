@@ -22,8 +22,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// refuses large ones, so that its state changes all the time.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
-/// What the writer knows of the database. Readers ask here, so that they need not wait to find out.
-/// The log gets one line when the database goes and one when it is back, however much was refused.
+/// The state of the database, as the writer knows it. Readers ask here, so that they need not wait
+/// to find out. The log gets one line when the database goes and one when it is back, however much
+/// was refused.
 #[derive(Debug)]
 pub(super) struct Health {
     usable: AtomicBool,

@@ -1,4 +1,4 @@
-//! Tells what has happened to one task, from its row, its errors and its log.
+//! Puts the events of one task together, from its row, its errors and its log.
 //!
 //! Nothing else is stored for that, so it can be told from the beginning for as long as the task is
 //! kept.
@@ -24,7 +24,7 @@ use crate::domain::{
 /// How many log lines are read at once.
 const LOG_LINES: u32 = 500;
 
-/// What has happened to a task since a place.
+/// The events of a task since a place.
 #[derive(Debug)]
 pub struct TaskNews {
     /// In their order, each with the place after it.
@@ -35,7 +35,7 @@ pub struct TaskNews {
     pub ended: bool,
 }
 
-/// What has happened after `place`; `None` if there is no such task.
+/// The events after `place`; `None` if there is no such task.
 pub(super) fn since(link: &mut Link<'_>, id: TaskId, place: TaskPlace) -> Result<Option<TaskNews>> {
     // The row is read first. If it shows the end of an attempt, the log, which is read later, has
     // all lines of that attempt.
@@ -179,7 +179,7 @@ impl Telling<'_> {
         }
     }
 
-    /// Adds an event for the latest progress. What it was before is not stored.
+    /// Adds an event for the latest progress. Earlier progress is not stored.
     fn progress(&mut self) -> Result<()> {
         let Some(progress) = self.row.progress() else { return Ok(()) };
         let name = name_of(&progress);

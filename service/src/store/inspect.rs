@@ -29,7 +29,7 @@ use crate::{
     config::{Database, DatabaseUrl},
 };
 
-/// What was found.
+/// The result of an inspection.
 #[derive(Debug)]
 pub struct Inspection {
     /// The engine and its version, such as `SQLite 3.50.4`.

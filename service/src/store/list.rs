@@ -31,7 +31,7 @@ define_sql_function! {
     fn substr(text: diesel::sql_types::Text, from: diesel::sql_types::Integer, length: diesel::sql_types::Integer) -> diesel::sql_types::Text;
 }
 
-/// What lists filter by, instead of stages: READY is two of them.
+/// The phases by which lists filter, instead of by stages: READY is two stages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Waiting,

@@ -1,7 +1,7 @@
-//! Tells the other processes on one PostgreSQL what a commit has brought, and hears it from them.
+//! Tells the other processes on one PostgreSQL about the effects of a commit, and hears of theirs.
 //!
-//! It saves time and no more: what gets lost here is found a second later, by the sweep and by
-//! requests that wait. It has a connection of its own, so that no commit waits for it.
+//! This saves time and no more: if a message gets lost, the sweep and waiting requests find the
+//! change a second later. It has a connection of its own, so that no commit waits for it.
 
 use std::{
     sync::{
@@ -77,7 +77,8 @@ impl Listener {
                 None => self.listen(&mut reconnect),
             };
             let Ok(mut open) = open else {
-                // What cannot be sent now is not kept: the others find it by looking.
+                // Messages that cannot be sent now are dropped: the others find the changes by
+                // looking.
                 waiting = Waiting::default();
                 continue;
             };
@@ -135,7 +136,7 @@ impl Listener {
     }
 }
 
-/// What has yet to be sent.
+/// Messages that have yet to be sent.
 #[derive(Default)]
 struct Waiting {
     messages: Vec<String>,
@@ -149,7 +150,7 @@ impl Waiting {
         self.news |= effects.news;
     }
 
-    /// Takes out what is to be sent now, each message once.
+    /// Takes out the messages to be sent now, each of them once.
     fn take(&mut self) -> Vec<String> {
         if self.news && self.news_said.is_none_or(|said| said.elapsed() >= NEWS_PACE) {
             self.messages.push("news".to_owned());

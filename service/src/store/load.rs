@@ -1,4 +1,4 @@
-//! What one claim takes along: so much that its answer stays within bounds, and that there is room
+//! The load of one claim: so many tasks that its answer stays within bounds, and that there is room
 //! for it in memory. A task that does not fit stays where it is, and loses no attempt.
 
 use crate::{

@@ -17,7 +17,7 @@ use crate::domain::{
 const UNREADABLE: &str = "unreadable";
 const ID_BYTES: usize = 16;
 
-/// Makes the row readable, and returns what was wrong with it.
+/// Makes the row readable, and returns the first thing that was wrong with it.
 pub(super) fn mend(row: &mut TaskRow) -> Option<String> {
     let mut flaws = Flaws(None);
     if id(&mut row.id) {

@@ -148,7 +148,7 @@ pub struct Store {
     clock: Arc<dyn Clock>,
 }
 
-/// What [`Store::open`] returns: the store, and parts that have one user each.
+/// The result of [`Store::open`]: the store, and parts that have one user each.
 pub struct Opened {
     pub store: Store,
     /// Attempts that have to be stopped. The dispatcher receives them.
@@ -211,7 +211,7 @@ pub struct TaskEnd {
     pub finished_at: Option<Timestamp>,
 }
 
-/// What the store needs from the rest of the process.
+/// The parts of the process that the store uses.
 pub struct Surroundings {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,

@@ -42,7 +42,8 @@ use crate::{
     vital::Vital,
 };
 
-/// Brings the schema up to date without opening the store, and returns what migrations have run.
+/// Brings the schema up to date without opening the store, and returns the migrations that have
+/// run.
 pub fn migrate(database: &Database) -> anyhow::Result<Vec<String>> {
     let _lock = FileLock::take(&database.url)?;
     let guard = Guard::of(&database.url)?;
@@ -160,7 +161,7 @@ fn load_tokens(connection: &mut Connection) -> anyhow::Result<TokenTable> {
         .context("cannot read the tokens")
 }
 
-/// What is needed to connect to the same database again.
+/// The setting, file and guard that are needed to connect to the same database again.
 #[derive(Clone)]
 struct Way {
     database: Database,

@@ -20,7 +20,7 @@ use diesel::{
 use super::guard::{Guard, Patience};
 use crate::entropy::Entropy;
 
-/// What our sessions set, whatever the database's defaults are. `transaction_timeout` came with
+/// Settings of our sessions, whatever the database's defaults are. `transaction_timeout` came with
 /// PostgreSQL 17.
 const SESSION: &str = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED; \
      SELECT set_config('transaction_timeout', '0', false) FROM pg_settings \
@@ -175,7 +175,7 @@ pub(super) fn is_pooled(url: &str, guard: &Guard) -> anyhow::Result<bool> {
     Ok(found.yes)
 }
 
-/// What an operator is told of a pooler that the settings do not mention.
+/// The warning for an operator about a pooler that the settings do not mention.
 pub const UNSAID_POOLER: &str = "database_url leads to a pooler that gives each transaction \
      another connection, such as PgBouncer in transaction mode: set database_pooled = true, and \
      database_listen_url to PostgreSQL's own address";

@@ -19,7 +19,7 @@ pub(super) struct PruneRequest {
     pub(super) retention: Retention,
 }
 
-/// What one step has done.
+/// The result of one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pruned {
     pub deleted: EndedCounts,

@@ -1,5 +1,5 @@
-//! What the rest of the service can ask of the store. A read takes a connection from the pool and
-//! sees one snapshot.
+//! The questions that the rest of the service can ask of the store. A read takes a connection from
+//! the pool and sees one snapshot.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -285,7 +285,7 @@ impl Store {
         EventReader::open(self.clone(), place).await
     }
 
-    /// What has happened to a task since a place; `None` if there is no such task.
+    /// The events of a task since a place; `None` if there is no such task.
     pub async fn task_news(&self, id: TaskId, place: TaskPlace) -> Result<Option<TaskNews>> {
         self.read(move |mut link| history::since(&mut link, id, place)).await
     }

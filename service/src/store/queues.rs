@@ -1,4 +1,4 @@
-//! Sets queues' settings, and counts what lies in queues.
+//! Sets queues' settings, and counts the tasks in queues.
 
 use std::collections::BTreeMap;
 

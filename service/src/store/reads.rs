@@ -57,13 +57,13 @@ fn untold(flaw: &str, task: &Task) -> Option<RecordedFailure> {
     })
 }
 
-/// A record, and what only its executor is told.
+/// A record, and the part that only its executor gets.
 pub(super) struct Record {
     pub(super) task: Task,
     pub(super) traceparent: Option<String>,
 }
 
-/// What belongs to a task besides its row.
+/// The parts of a task that other tables hold.
 pub(super) struct Parts {
     args: JsonText,
     kwargs: JsonText,
@@ -103,7 +103,7 @@ impl Parts {
     }
 }
 
-/// What belongs to these tasks besides their rows.
+/// The parts of these tasks, by `seq`.
 pub(super) fn parts(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, Parts>> {
     if seqs.is_empty() {
         return Ok(HashMap::new());

@@ -111,7 +111,8 @@ impl Registry {
         self.queues.values().filter(|queue| **queue != QueueSettings::default()).count()
     }
 
-    /// Makes the next refresh read everything: what a rolled-back transaction saw does not hold.
+    /// Makes the next refresh read everything: the state that a rolled-back transaction saw does
+    /// not hold.
     pub(super) fn forget(&mut self) {
         self.version = None;
         self.learned.clear();

@@ -1,4 +1,4 @@
-//! Counts what runs, so that limits hold over all processes together.
+//! Counts running tasks, so that limits hold over all processes together.
 
 use std::collections::HashMap;
 
@@ -78,7 +78,7 @@ impl Room {
 /// How many tasks run: executor, queue, number.
 type Counts = Vec<(i64, String, i64)>;
 
-/// Counts by the index of what runs.
+/// Counts by the index of running tasks.
 fn count_all(c: &mut SqliteConnection, limited: Vec<i64>, queues: Vec<String>) -> Result<Counts> {
     let running = tasks::table
         .filter(stage::is_running())
@@ -90,7 +90,7 @@ fn count_all(c: &mut SqliteConnection, limited: Vec<i64>, queues: Vec<String>) -
 }
 
 /// Looks at the tasks that ran at the last count, and at those that were started since. The index
-/// of what runs may also hold the dead entries of all that has ended.
+/// of running tasks may also hold dead entries of all tasks that have ended.
 fn count_known(
     c: &mut PgConnection,
     floors: &mut Floors,

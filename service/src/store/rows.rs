@@ -261,7 +261,7 @@ pub(super) fn group_labels(rows: Vec<LabelRow>) -> BTreeMap<i64, BTreeMap<String
     grouped
 }
 
-/// What a task returned.
+/// The return value of a task.
 #[derive(Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = task_results)]
 pub(super) struct ResultRow {

@@ -1,4 +1,5 @@
-//! What a commit tells the rest of the process, so that no part of it has to poll.
+//! The signals by which a commit tells the rest of the process of changes, so that no part has to
+//! poll.
 //!
 //! Transactions gather [`Effects`]; the writer publishes them after the commit, in the order of
 //! commits. Each waiting part registers its interest before it looks at the database, so that a
@@ -42,7 +43,7 @@ pub struct Callee {
     pub executor: Arc<Executor>,
 }
 
-/// What can be claimed that could not be before.
+/// Tasks that can be claimed and could not be before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Work {
     /// There are tasks for executors that are called.
@@ -53,8 +54,7 @@ pub(super) struct Work {
     pub(super) everybody: bool,
 }
 
-/// What a transaction has brought. It is gathered in the transaction and published after its
-/// commit.
+/// The effects of a transaction on others. They are gathered in it and published after its commit.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     pub(super) work: Work,
@@ -70,7 +70,7 @@ pub(super) struct Effects {
     pub(super) sweep_at: Option<Timestamp>,
     /// A sweep has looked at everything, so times that were known before do not count any more.
     pub(super) swept: bool,
-    /// What the metrics count.
+    /// Events for the metrics to count.
     pub(super) observations: Vec<Observation>,
     /// Changes of executors' circuits, for the log.
     pub(super) turns: Vec<Turn>,

@@ -14,7 +14,8 @@ use super::{
 };
 use crate::memory::{COPIES, Held, Lane, Share, TASK_BYTES};
 
-/// Bytes of all that belongs to a task except its row, with what each part takes beside its texts.
+/// Bytes of all parts of a task except its row, with the room that each part takes beside its
+/// texts.
 const RECORD_BYTES: &str = "CAST(octet_length(task_inputs.args) + octet_length(task_inputs.kwargs) \
      + coalesce((SELECT sum(octet_length(key) + octet_length(value) + 200) FROM task_labels \
      WHERE task_labels.task_seq = task_inputs.task_seq), 0) \
@@ -60,7 +61,7 @@ impl Store {
         take(&self.memory.requests, bytes.saturating_mul(COPIES)).ok_or(Error::NoRoom)
     }
 
-    /// Reads what belongs to a row after room was taken for it.
+    /// Reads the parts of a task after room was taken for them.
     pub(super) fn read_held<T>(
         &self,
         link: &mut Link<'_>,

@@ -1,4 +1,4 @@
-//! What users ask of a task after it was enqueued: cancel, retry, delete.
+//! The requests of users about a task that was enqueued: cancel, retry, delete.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! The sweep: what time does to tasks. It makes them due, lets them expire and ends their leases,
-//! and it brings waiting tasks to other executors after a change of executors. The reaper calls it.
-//! It works in bounded steps, so that no other command waits long behind one.
+//! The sweep applies the passage of time to tasks. It makes them due, lets them expire and ends
+//! their leases, and it brings waiting tasks to other executors after a change of executors. The
+//! reaper calls it. It works in bounded steps, so that no other command waits long behind one.
 
 use std::time::Duration;
 

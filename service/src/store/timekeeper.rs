@@ -33,7 +33,7 @@ const SILENCE_MIN: Duration = Duration::from_secs(5);
 /// A process that wrote so shortly after our last commit may have been cut off together with us.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// What a transaction learns of time as it begins.
+/// The readings of the clocks with which a transaction begins.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     /// The time of day, as it was between `asked` and `told`, which are times of the monotonic
@@ -47,7 +47,7 @@ pub(super) struct Reading {
     pub(super) steps: i64,
 }
 
-/// What has happened to time since the last commit.
+/// An irregularity of time since the last commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moved {
     /// The clock was set, by so many microseconds.
@@ -58,7 +58,7 @@ pub(super) enum Moved {
     Start,
 }
 
-/// What one process remembers.
+/// The facts about time that a process remembers between transactions.
 #[derive(Debug, Default)]
 pub(super) struct Timekeeper {
     known: Option<Known>,
@@ -140,7 +140,7 @@ impl Timekeeper {
         most - least >= STEP_MIN && matches!(self.look(reading), Some(Moved::Set(_)))
     }
 
-    /// What has to be mended before anything is done at this time.
+    /// The irregularity that has to be mended before anything is done at this time.
     pub(super) fn look(&self, reading: &Reading) -> Option<Moved> {
         // If another process has moved the stored times since, they are right, whatever the clock
         // says.
@@ -227,8 +227,8 @@ fn others_wrote(link: &mut Link<'_>, from: i64, until: i64) -> Result<bool> {
 }
 
 /// Moves all times that stand for durations along with the clock. Returns false if another process
-/// has done it; `steps` is what this process knows of. A scheduled task that was tried before waits
-/// for a pause to end, so its time is moved. All others wait for a time of day.
+/// has done it; `steps` is the number that this process knows of. A scheduled task that was tried
+/// before waits for a pause to end, so its time is moved. All others wait for a time of day.
 fn shift(link: &mut Link<'_>, steps: i64, by: i64) -> Result<bool> {
     const PAUSED: &str = "stage = 0 AND deliveries > 0";
     // Rows are locked as everywhere: tasks by `seq`, then executors by id.

@@ -1,5 +1,5 @@
-//! Applies to a locked row what [`next`] decides, which alone knows what may follow: sets the
-//! columns, records results and errors, and notes the events and signals.
+//! Applies the decisions of [`next`] to locked rows: sets columns, records results and errors, and
+//! notes events and signals. Only `next` knows which stage may follow which.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ pub(super) fn end_attempt(tx: &mut Tx<'_>, mut row: TaskRow, outcome: &Outcome) 
     Ok(stage)
 }
 
-/// What the record says of an outcome that was no success.
+/// The failure that the record shows for an outcome that was no success.
 fn failure(outcome: &Outcome) -> Failure {
     match outcome {
         Outcome::Failed(failure) => failure.clone(),
@@ -198,7 +198,7 @@ pub(super) fn drop_lease(now: &mut Changing) {
     now.detached = false;
 }
 
-/// Adds to the errors of the record, and returns what an event says of it.
+/// Adds to the errors of the record, and returns the short form that an event shows.
 fn record_failure(tx: &mut Tx<'_>, row: &TaskRow, failure: Failure) -> Failure {
     let failure = failure.bounded();
     let brief = failure.brief();

@@ -30,7 +30,7 @@ use crate::{
     metrics::{AttemptEnd, Observation, Place},
 };
 
-/// What the commands of one batch share.
+/// The transaction and everything else that the commands of one batch share.
 pub(super) struct Tx<'a> {
     pub(super) link: Link<'a>,
     /// The time of the whole batch, read when its transaction begins.
@@ -43,7 +43,7 @@ pub(super) struct Tx<'a> {
     pub(super) news: News,
     /// The entries of this transaction for the audit log.
     pub(super) notes: Vec<Note>,
-    /// What the rest of the process, and other processes, are told after the commit.
+    /// Signals for the rest of the process, and for other processes, to be sent after the commit.
     pub(super) effects: &'a mut Effects,
     pub(super) deliveries_max: u32,
     /// A claim takes room in memory from here for the tasks that it hands out.

@@ -252,7 +252,7 @@ impl Writer {
         // its command was done.
         let committed =
             committed.and_then(|done| self.file.check().map_err(Failed::Unknown).map(|()| done));
-        // What a rolled-back transaction has read or written does not hold.
+        // Values that a rolled-back transaction has read or written do not hold.
         let (reading, reported) = committed.inspect_err(|_failed| {
             self.registry.forget();
             self.floors.forget();

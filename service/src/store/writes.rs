@@ -246,8 +246,7 @@ impl Store {
         Ok(false)
     }
 
-    /// Applies what time has brought about: tasks become due or expire, leases end. The reaper
-    /// calls it.
+    /// Applies the passage of time: tasks become due or expire, leases end. The reaper calls it.
     pub async fn sweep(&self) -> Result<()> {
         self.insist(Command::Sweep, SweepRequest).await
     }

@@ -19,7 +19,7 @@ use crate::store::{
 /// and the counter of `tasks.seq`, which is a sequence on PostgreSQL.
 const OTHERS: &str = "'__diesel_schema_migrations', 'task_seqs'";
 
-/// What a column holds. The engines declare the same kinds by different names.
+/// The kind of a column's values. The engines declare the same kinds by different names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Integer,

@@ -26,7 +26,7 @@ use self::{
 use super::link::{Link, on_engine};
 use crate::{config::Database, domain::state::Stage};
 
-/// What was copied; the same on both sides.
+/// The contents that were copied, which are the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
     pub tables: Vec<CopiedTable>,
@@ -163,7 +163,7 @@ impl Copying<'_, '_, '_> {
         Ok(digest.into_copied(&table.name))
     }
 
-    /// Reads the target's rows again, and compares them with what was read from the source.
+    /// Reads the target's rows again, and compares them with the rows of the source.
     fn compare(&mut self, copied: &[CopiedTable]) -> anyhow::Result<()> {
         for (table, copied) in self.tables.iter().zip(copied) {
             let mut digest = Digest::default();

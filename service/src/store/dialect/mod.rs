@@ -1,5 +1,5 @@
-//! What the two engines cannot say alike: each function has one contract, and a body for each
-//! engine.
+//! The statements that the two engines cannot share: each function has one contract, and a body for
+//! each engine.
 
 pub(super) mod bulk;
 mod heads;
@@ -37,10 +37,10 @@ const SWEEP_LOCK: i64 = 0x4e53_4854_0003;
 pub(super) const MIGRATION_LOCK: i64 = 0x4e53_4854_0004;
 const PRUNE_LOCK: i64 = 0x4e53_4854_0005;
 
-/// What each writing transaction sets on PostgreSQL: how long a statement may run or wait for a
-/// lock, and for how long a process that falls asleep in the middle of it keeps its locks. A commit
-/// is on the disk before it is answered, even if the default of the server or the database is
-/// `off`. Stricter values, such as `remote_apply`, stay.
+/// The settings of each writing transaction on PostgreSQL: how long a statement may run or wait for
+/// a lock, and for how long a process that falls asleep in the middle of it keeps its locks. A
+/// commit is on the disk before it is answered, even if the default of the server or the database
+/// is `off`. Stricter values, such as `remote_apply`, stay.
 const TERMS: &str = "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '15s'; \
                      SET LOCAL idle_in_transaction_session_timeout = '5s'; \
                      SELECT set_config('synchronous_commit', 'on', true) \
@@ -88,7 +88,7 @@ pub(super) fn last_seq(link: &mut Link<'_>) -> Result<i64> {
     Ok(last.number)
 }
 
-/// What a writing transaction learns as it begins.
+/// Facts that a writing transaction reads as it begins.
 pub(super) struct Entered {
     /// The version of executors and queues, which grows with each change of them.
     pub(super) version: i64,
@@ -109,8 +109,9 @@ pub(super) fn lock_routing(link: &mut Link<'_>, changes_routing: bool) -> Result
     Ok(())
 }
 
-/// Reads what holds as a transaction begins. On PostgreSQL it has to be a statement of its own
-/// after [`lock_routing`]: a statement does not see what was committed while it waited for a lock.
+/// Reads version, clock steps and time as a transaction begins. On PostgreSQL it has to be a
+/// statement of its own after [`lock_routing`]: a statement does not see what was committed while
+/// it waited for a lock.
 pub(super) fn enter(link: &mut Link<'_>) -> Result<Entered> {
     match link {
         Link::Sqlite(c) => {

@@ -1,4 +1,4 @@
-//! What a process on PostgreSQL has to know of other processes that write to the same database. On
+//! The facts that a process on PostgreSQL needs about others that write to the same database. On
 //! SQLite there are none.
 
 use std::collections::BTreeMap;
@@ -125,8 +125,9 @@ pub(in crate::store) struct RunningRow {
     pub(in crate::store) queue_name: String,
 }
 
-/// What runs of limited executors and queues: the tasks of the last count that still run, and those
-/// that were started since. The claim lock keeps other processes from starting any meanwhile.
+/// The running tasks of limited executors and queues: the tasks of the last count that still run,
+/// and those that were started since. The claim lock keeps other processes from starting any
+/// meanwhile.
 pub(in crate::store) fn running(c: &mut PgConnection, before: &Running) -> Result<Vec<RunningRow>> {
     let (executors, queues) = &before.limited;
     Ok(sql_query(RUNNING)
