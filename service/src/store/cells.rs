@@ -9,7 +9,8 @@ use crate::domain::limits::{PRIORITY_MAX, PRIORITY_MIN};
 pub(super) type Place = (i64, i64);
 
 /// How many priorities a look reads from their floors, beginning with the highest. The others are
-/// read from their beginning, as the gaps between these. It bounds the parts of the statement.
+/// read from their beginning, as the gaps between these. This bounds the number of parts of the
+/// statement.
 const CELLS_MAX: usize = 16;
 
 /// The floors that are known, by priority.
@@ -59,9 +60,9 @@ impl Cells {
         }
     }
 
-    /// Raises the floors after a look that has read all parts. `firsts` has the first task that was
-    /// found of each priority, and becomes its floor. But no floor is above the horizon, since
-    /// transactions of other processes may still commit tasks there.
+    /// Raises the floors after a look that has read all parts. The first task that was found of a
+    /// priority (`firsts`) becomes its floor. But no floor is above the horizon, since transactions
+    /// of other processes may still commit tasks there.
     pub(super) fn raise(&mut self, firsts: &BTreeMap<i16, Place>, horizon: Place) {
         let read: Vec<i16> = self.floors.keys().rev().take(CELLS_MAX).copied().collect();
         for priority in read.into_iter().chain(firsts.keys().copied()) {

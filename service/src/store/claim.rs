@@ -134,7 +134,7 @@ fn claim_to_call(
 ) -> Result<Claims> {
     let mut begun = Vec::new();
     let mut places = plugins.places.clone();
-    // A call holds its task once: the task is dropped when the message is made of it.
+    // A call has its task in memory only once: the task is dropped when the message is made.
     let mut load = Load::new(&tx.memory.calls, 1);
     let called = |executor: &&Arc<Executor>| !executor.registration.target.is_worker();
     let mut executors: Vec<Arc<Executor>> = tx.registry.all().filter(called).cloned().collect();

@@ -146,7 +146,7 @@ macro_rules! commands {
 
 impl Batch {
     /// Whether a command may change which executor serves which tasks. Such a batch takes the
-    /// routing lock alone, all others share it.
+    /// routing lock exclusively; all others share it.
     pub(super) fn changes_routing(&self) -> bool {
         !(self.put.is_empty()
             && self.change.is_empty()

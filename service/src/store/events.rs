@@ -1,5 +1,5 @@
-//! The log of events of tasks. Each transaction writes its events, readers that watch tasks read
-//! them in the order of `seq`, and old ones are deleted.
+//! The log of events. Each transaction writes its events, readers that watch tasks read them in the
+//! order of `seq`, and old ones are deleted.
 
 use std::{mem, sync::OnceLock};
 
@@ -25,7 +25,7 @@ use crate::{
     metrics::Observation,
 };
 
-/// A row of fewer bytes takes one event more.
+/// Events are added to a row until it has this many bytes.
 const ROW_BYTES: usize = 16 * 1024;
 /// About how many bytes a row takes beside its text.
 const ROW_EXTRA_BYTES: usize = 50;
@@ -62,7 +62,7 @@ impl Tx<'_> {
         self.tell_of_attempt(row, attempt, change)
     }
 
-    /// Does the same for an attempt that the row does not count any more.
+    /// Notes an event of an attempt that the row does not count any more.
     pub(super) fn tell_of_attempt(
         &mut self,
         row: &mut TaskRow,

@@ -101,7 +101,7 @@ pub(super) fn put_one(
     store(tx, &registration, version.as_ref()).map(Ok)
 }
 
-/// The version that the executor is to run; `None` inside if it runs no plugin.
+/// The version of a plugin that the executor is to run; the inner value is `None` if it runs none.
 fn version_of(
     tx: &mut Tx<'_>,
     registration: &Registration,

@@ -28,7 +28,7 @@ use crate::{
 /// Facts that only this process knows.
 pub(super) struct Here<'a, L> {
     pub(super) now: Timestamp,
-    /// Why this process could not begin a call of an executor that carries so many bytes, if so.
+    /// Why this process could not begin a call of this executor with this number of bytes, if so.
     pub(super) lack: L,
     pub(super) asks: &'a Asks,
 }

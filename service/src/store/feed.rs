@@ -118,7 +118,7 @@ impl Feed {
     }
 
     fn start(&self, at: i64) {
-        // Before the positions, so that a reader that hears of its position finds this start.
+        // Before the positions, so that a reader that is told of a position finds `recent` ready.
         self.recent(|recent| *recent = Recent { after: at, ..Recent::default() });
         for group in &self.positions {
             group.send_replace(Some(at));
@@ -243,8 +243,9 @@ impl Following<'_> {
         self.take(page);
         let behind_gap = found.is_some_and(|found| found > self.last);
         if behind_gap && self.gap {
-            // The transaction that was to fill the gap has had a whole look's time. Wait for those
-            // that are still open; if the gap is there afterwards, its transaction has failed.
+            // The transaction that was to fill the gap has had the time of a whole look. Wait for
+            // those that are still open; if the gap is there afterwards, its transaction has
+            // failed.
             self.settled = self.store.settled_seq().await?;
         }
         self.gap = behind_gap;
@@ -299,7 +300,7 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// Opens a reader of the events after `place`, or of those after now.
+    /// Opens a reader of the events after `place`, or of those that come from now on.
     pub(super) async fn open(store: Store, place: Option<EventPlace>) -> Result<Self> {
         let mut positions = store.feed.join();
         let position = positions.wait_for(Option::is_some);

@@ -8,9 +8,8 @@
 //! No task may come to lie below a floor without being seen:
 //!
 //! - A write of this process lowers its floors ([`Floors::note`]).
-//! - A write of another process lies at or after the begin of its transaction. No floor is above
-//!   the *horizon*, before which no transaction began that was still open when the horizon was
-//!   found.
+//! - A write of another process lies at or after the start of its transaction. No floor is above
+//!   the *horizon*: all transactions that began before that time had ended when it was found.
 //! - Another process may let a task wait that was due before its transaction began (its time has
 //!   come, it was handed back). It says so in the table `rewinds`, which each claim reads first.
 //! - Anything else may happen as well (a process of an older version, a row changed by hand). So
@@ -33,7 +32,7 @@ use crate::domain::{Timestamp, executor::ExecutorId, state::Stage};
 
 /// How often the looks begin at the beginning.
 const FULL_LOOK: Duration = Duration::from_mins(1);
-/// Such full looks may take at most one part in so many of the time.
+/// Such full looks take at most about 1 / `FULL_LOOK_SHARE` of the time.
 const FULL_LOOK_SHARE: u32 = 100;
 /// How old the horizon may be: each claim steps over the tasks that were claimed since then.
 const HORIZON_AGE: Duration = Duration::from_millis(100);
@@ -127,8 +126,8 @@ impl Floors {
         self.last = now;
     }
 
-    /// A transaction was committed after so long. The first one after the floors were forgotten has
-    /// made full looks, so its time says how often these may be made.
+    /// A transaction was committed; `took` is its duration. The first one after the floors were
+    /// forgotten has made full looks, so its duration says how often these may be made.
     pub(super) fn committed(&mut self, took: Duration) {
         if std::mem::take(&mut self.full_look.fresh) {
             self.full_look.period = FULL_LOOK.max(took * FULL_LOOK_SHARE);

@@ -88,7 +88,7 @@ impl Guard {
         Self::watched(url, &Vital::new().0)
     }
 
-    /// Does the same for a service, which ends if a thread of the guard does.
+    /// Looks after the connections of a service, which ends if a thread of the guard ends.
     pub(super) fn watched(url: &DatabaseUrl, vital: &Vital) -> std::io::Result<Arc<Self>> {
         let guard = Arc::new(Self {
             lines: Mutex::default(),
@@ -206,8 +206,8 @@ fn ask(guard: &Weak<Guard>, dropped: &Receiver<()>, url: &str) {
         let Some(guard) = guard.upgrade() else { return };
         let asked = match connection.take() {
             Some(connection) => Ok(connection),
-            // Not by a name of the service's: `nightshift copy` runs this thread as well, and goes
-            // on only while no session has such a name.
+            // The name must not look like the service's: `nightshift copy` runs this thread as
+            // well, and goes on only while no session has such a name.
             None => guard.connect(url, "asking", Patience::Prompt).and_then(|mut c| {
                 let named = c.batch_execute("SET application_name = 'asks for nightshift'");
                 named.map(|()| c).map_err(diesel::ConnectionError::CouldntSetupConfiguration)

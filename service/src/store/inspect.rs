@@ -41,7 +41,7 @@ pub struct Inspection {
     pub unsaid_pooler: bool,
     /// By how many seconds the database's clock is ahead of this machine's; `None` on SQLite.
     pub clock_ahead: Option<f64>,
-    /// The executors that are called.
+    /// The executors that are called by HTTP.
     pub executors: Vec<Called>,
     /// The transactions that have been open longest.
     pub holders: Vec<Holder>,
@@ -57,7 +57,7 @@ pub struct Inspection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schema {
     Current,
-    /// So many migrations have yet to run.
+    /// This number of migrations has yet to run.
     Pending(usize),
     /// It has a migration that this program does not know.
     Newer(String),

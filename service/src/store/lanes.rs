@@ -24,7 +24,7 @@ use crate::domain::{
     queue::{QueueFilter, QueueSettings},
 };
 
-/// With up to so many lanes, each is read as far as if all tasks came from it alone.
+/// With at most this many lanes, each is read as far as if all tasks came from it alone.
 const FEW_LANES: u32 = 4;
 /// How many tasks of each lane are read at least where there are more lanes.
 const HEADS_MIN: u32 = 8;
@@ -78,8 +78,8 @@ fn whole(tx: &mut Tx<'_>, executor: &Executor, except: &[QueueName], limit: u32)
     let cells = match tx.floors.cells(executor.id, &scan) {
         Some(cells) => cells.clone(),
         None if passed_over.is_empty() => Cells::default(),
-        // A look learns nothing of a priority all of whose first tasks are passed over, and would
-        // read it from its beginning each time. So all priorities get a floor here.
+        // A priority that has only tasks that are passed over would never get a floor, and each
+        // look would read it from its beginning. So all priorities are made known here.
         None => Cells::of(dialect::priorities(&mut tx.link, executor.id.0)?),
     };
     let parts = cells.parts();
@@ -90,7 +90,7 @@ fn whole(tx: &mut Tx<'_>, executor: &Executor, except: &[QueueName], limit: u32)
     Ok(Lane::new(heads, limit, u32::MAX))
 }
 
-/// A lane for each of these queues, which may start so many tasks.
+/// A lane for each of these queues, with the number of tasks that the queue may start.
 fn one_by_one(
     tx: &mut Tx<'_>,
     executor: &Executor,

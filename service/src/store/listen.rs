@@ -42,7 +42,7 @@ const NEWS_PACE: Duration = Duration::from_millis(50);
 /// How often, at least, the connection shows that it is alive. If it only listened, its loss would
 /// not be noticed.
 const PROOF: Duration = Duration::from_secs(3);
-/// How many ids one message has: PostgreSQL takes 8,000 bytes.
+/// How many ids one message has at most: PostgreSQL takes messages of 8,000 bytes.
 const IDS_MAX: usize = 150;
 const CHANNEL: &str = "nightshift";
 

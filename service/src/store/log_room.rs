@@ -15,7 +15,7 @@ const PIECE_BYTES_MAX: usize = 64 * 1024;
 /// How long a heartbeat's lines may wait for a permit. Lines that have none by then are dropped.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A permit for so many bytes of a log, for as long as this is kept.
+/// A permit to store `bytes` bytes of a log, until it is dropped.
 pub struct LogRoom<'a> {
     pub bytes: usize,
     /// `None` once the semaphore is closed, which does not happen.
@@ -23,7 +23,7 @@ pub struct LogRoom<'a> {
 }
 
 impl Store {
-    /// Waits for the permit to store the next piece of a log that has so many bytes.
+    /// Waits for the permit to store the next piece of a log of `bytes` bytes.
     pub async fn log_room(&self, bytes: usize) -> LogRoom<'_> {
         let bytes = bytes.min(PIECE_BYTES_MAX);
         let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(1);
@@ -50,7 +50,7 @@ impl Store {
         let until = Instant::now() + PATIENCE;
         let token = request.token;
         let mut log = mem::take(&mut request.log);
-        // One look without waiting: the lease must be renewed at once.
+        // This does not wait, since the lease must be renewed at once.
         let room = tokio::time::timeout(Duration::ZERO, self.log_room(log.bytes())).await;
         if let Ok(room) = &room {
             request.log = log.take(room.bytes);

@@ -51,7 +51,7 @@ pub fn migrate(database: &Database) -> anyhow::Result<Vec<String>> {
 }
 
 /// Runs the migrations. PostgreSQL needs another connection for that, since the guard cuts the
-/// writer's long before a large migration may be done.
+/// writer's connection long before a large migration is done.
 fn bring_up_to_date(
     database: &Database,
     guard: &Guard,

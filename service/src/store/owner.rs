@@ -40,7 +40,7 @@ pub fn check_owner(database: &Database) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Does the same for one file that is about to be made.
+/// Returns a warning if a service may not be able to use a file that is about to be made.
 pub fn check_folder(file: &Path) -> Option<String> {
     let file = std::path::absolute(file).ok()?;
     let folder = file.parent()?;

@@ -112,7 +112,7 @@ impl Store {
     }
 
     /// Where a task is, and why. `lack` says why this process could not begin a call of an executor
-    /// that carries so many bytes.
+    /// with a number of bytes, if so.
     pub async fn explain(
         &self,
         id: TaskId,

@@ -36,7 +36,7 @@ pub(super) fn nearest_micros(microseconds: i64) -> i64 {
     microseconds.clamp(MICROS_MIN, MICROS_MAX)
 }
 
-/// Does the same, for rows of which a bad one must not hide the others.
+/// The nearest time that can be shown, so that one bad row does not hide the others.
 pub(super) fn nearest_time(microseconds: i64) -> Timestamp {
     let clamped = Timestamp::from_microsecond(nearest_micros(microseconds));
     clamped.unwrap_or(Timestamp::UNIX_EPOCH)

@@ -223,8 +223,8 @@ impl Signals {
         });
     }
 
-    /// Is notified when the task ends, and also when it changes while events are being read. The
-    /// last waiter removes it.
+    /// A handle that is notified when the task ends, and also when it changes while events are
+    /// being read. The last waiter removes the task from the map.
     pub(super) fn ending(self: &Arc<Self>, id: TaskId) -> Ending {
         let mut waiting = locked(&self.waiting);
         let notify = Arc::clone(waiting.entry(id).or_default());

@@ -52,7 +52,7 @@ pub(super) fn labels(link: &mut Link<'_>, seqs: &[i64]) -> Result<HashMap<i64, u
 pub(super) type Take = fn(&Lane, usize) -> Option<Share>;
 
 impl Store {
-    /// Takes room for an answer that is made of so many bytes.
+    /// Takes room for an answer that is made of `bytes` bytes.
     pub(super) fn room_for(&self, bytes: usize) -> Result<Share> {
         self.room_by(Lane::take, bytes)
     }

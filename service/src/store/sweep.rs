@@ -212,7 +212,7 @@ fn probe(tx: &mut Tx<'_>) {
         .any(|executor| executor.circuit.held_until.is_some_and(|until| until <= tx.now));
 }
 
-/// Repeats what messages of other processes may have said, in case they did not arrive.
+/// Repeats the signals of other processes, in case their messages did not arrive.
 fn look_for_news(tx: &mut Tx<'_>) -> Result<()> {
     let Link::Postgres(c) = &mut tx.link else {
         return Ok(());

@@ -27,10 +27,11 @@ const STEP_MIN: i64 = 250_000;
 /// How often the time is read at most, if answers are too slow to say by how much the clock was
 /// set.
 const READINGS_MAX: u32 = 5;
-/// Commands come every second at least, from the sweep. After so long without a commit, no report
+/// Commands come every second at least, from the sweep. After this time without a commit, no report
 /// can have come.
 const SILENCE_MIN: Duration = Duration::from_secs(5);
-/// A process that wrote so shortly after our last commit may have been cut off together with us.
+/// A process that wrote within this time after our last commit may have been cut off together with
+/// this one.
 const SLACK: Duration = Duration::from_secs(1);
 
 /// The readings of the clocks with which a transaction begins.
@@ -50,9 +51,9 @@ pub(super) struct Reading {
 /// An irregularity of time since the last commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moved {
-    /// The clock was set, by so many microseconds.
+    /// The clock was set by this number of microseconds.
     Set(i64),
-    /// No report could be stored for so long.
+    /// No report could be stored for this time.
     Silence(Duration),
     /// This is the first transaction, and the process does not know how long there was none.
     Start,

@@ -24,7 +24,7 @@ use super::{
 const PERIOD: Duration = Duration::from_secs(10);
 /// With fewer dead rows, a vacuum is not worth its cost.
 const DEAD_ROWS_MIN: i64 = 20_000;
-/// A round may take at most one part in so many of the time.
+/// Rounds take at most about 1 / `SHARE` of the time.
 const SHARE: u32 = 10;
 
 pub(super) struct Vacuum {

@@ -256,7 +256,7 @@ impl Store {
         self.insist(Command::Prune, PruneRequest { retention }).await
     }
 
-    /// Does the same at a user's request, with an entry in the audit log.
+    /// Deletes some of these tasks at a user's request, with an entry in the audit log.
     pub async fn prune_now(&self, retention: Retention, note: Note) -> Result<Pruned> {
         let done = |pruned: &Pruned| pruned.deleted.total() > 0;
         self.ask_noted(Command::Prune, PruneRequest { retention }, note, done).await
@@ -297,7 +297,7 @@ impl Store {
         self.submit(command(Pending::new(input, waiter)), answer).await
     }
 
-    /// Does the same for a command that has an entry in the audit log.
+    /// Sends a command that has an entry in the audit log, and waits for its answer.
     async fn ask_noted<I, O>(
         &self,
         command: fn(Pending<I, O>) -> Command,

@@ -94,7 +94,8 @@ impl Side {
     }
 }
 
-/// Refuses two names of one SQLite file. Without this check the error would be that it is in use.
+/// Refuses two names of one SQLite file. Without this check the error would be that the file is in
+/// use.
 pub(super) fn refuse_same_file(from: &DatabaseUrl, to: &DatabaseUrl) -> anyhow::Result<()> {
     if let (DatabaseUrl::Sqlite(from), DatabaseUrl::Sqlite(to)) = (from, to)
         && let (Ok(from), Ok(to)) = (from.canonicalize(), to.canonicalize())

@@ -38,9 +38,9 @@ pub(super) const MIGRATION_LOCK: i64 = 0x4e53_4854_0004;
 const PRUNE_LOCK: i64 = 0x4e53_4854_0005;
 
 /// The settings of each writing transaction on PostgreSQL: how long a statement may run or wait for
-/// a lock, and for how long a process that falls asleep in the middle of it keeps its locks. A
-/// commit is on the disk before it is answered, even if the default of the server or the database
-/// is `off`. Stricter values, such as `remote_apply`, stay.
+/// a lock, and for how long a process that falls asleep in the middle of its transaction keeps its
+/// locks. A commit is on the disk before it is answered, even if the default of the server or the
+/// database is `off`. Stricter values, such as `remote_apply`, stay.
 const TERMS: &str = "SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '15s'; \
                      SET LOCAL idle_in_transaction_session_timeout = '5s'; \
                      SELECT set_config('synchronous_commit', 'on', true) \
@@ -99,8 +99,8 @@ pub(super) struct Entered {
 }
 
 /// Begins to write by taking the routing lock. Until the transaction ends, no other one changes
-/// which executor serves which task. A transaction that changes that itself takes the lock alone,
-/// and is then the only one that writes.
+/// which executor serves which task. A transaction that changes that itself takes the lock
+/// exclusively, and is then the only one that writes.
 pub(super) fn lock_routing(link: &mut Link<'_>, changes_routing: bool) -> Result<()> {
     // An SQLite file has one writer anyway.
     let Link::Postgres(c) = link else { return Ok(()) };
@@ -216,8 +216,8 @@ pub(super) fn settle_events(link: &mut Link<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The event up to which all have to be deleted so that the rest has at most `bytes_max` bytes;
-/// only events after `trimmed` are looked at. `None` if there is nothing to delete.
+/// The `seq` up to which events have to be deleted so that the rest has at most `bytes_max` bytes.
+/// Only events after `trimmed` are looked at. `None` if there is nothing to delete.
 pub(super) fn seq_of_bytes(
     link: &mut Link<'_>,
     trimmed: i64,

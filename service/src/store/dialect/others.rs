@@ -21,12 +21,12 @@ use crate::{
     },
 };
 
-/// The age, in microseconds, that is assumed of a transaction whose begin is hidden because its
+/// The age, in microseconds, that is assumed of a transaction whose start is hidden because its
 /// session has another role. No transaction of this program takes longer.
 const AGE_UNKNOWN: i64 = 60 * 1_000_000;
 
 /// How long ago, in microseconds, the oldest transaction of others began that is still writing; 0
-/// if there is none. All writers hold the routing lock from begin to end, by which they are found.
+/// if there is none. All writers hold the routing lock from start to end, by which they are found.
 /// A transaction that began earlier has ended, and the next statement sees what it has written.
 pub(in crate::store) fn oldest_writer_age(link: &mut Link<'_>) -> Result<i64> {
     let Link::Postgres(c) = link else {
