@@ -26,7 +26,8 @@ struct Held {
     row: TaskRow,
     /// The part of the row that cannot be read.
     flaw: Option<String>,
-    /// The stage that the row had when it was read. If it has changed since, the row is not written.
+    /// The stage that the row had when it was read. If it has changed since, the row is not
+    /// written.
     stored: i16,
     changed: bool,
 }
