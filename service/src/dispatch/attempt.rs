@@ -1,3 +1,11 @@
+//! One attempt, from its claim to its recorded end: calls the executor and meanwhile renews the
+//! lease and stores log lines and progress.
+//!
+//! The attempt ends by whichever comes first: the executor's answer, a cancellation, the shutdown,
+//! the loss of the lease, or the deadline. The end is then stored under the lease's token. The
+//! store accepts it only while the lease is valid, so that one end of each attempt is recorded,
+//! even if another process has recorded the attempt as lost meanwhile.
+
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
@@ -12,34 +20,35 @@ use crate::{
     store::{self, LeaseLost, RenewRequest},
 };
 
-/// Renewals in the life of a lease: two may fail before it runs out.
+/// How many renewals fit into the life of a lease: two of them may fail before it expires.
 const RENEWALS_PER_LEASE: u32 = 3;
 
-/// How long what an attempt says may wait until it is stored.
+/// How long log lines and progress of an attempt are gathered before they are stored.
 const JOURNAL_PERIOD: Duration = Duration::from_millis(250);
 
-/// How long before its deadline what an attempt has said is stored without delay: after it, nothing
-/// is.
+/// In the last moments before the deadline, log lines and progress are stored without that delay,
+/// because the store accepts nothing after it.
 const LAST_CALL: Duration = Duration::from_millis(100);
 
-/// A process that wakes up so late has stood still: it was stopped, or had no processor.
+/// If a sleep lasts this much longer than asked for, the process stood still: it was stopped, or it
+/// had no processor.
 const STOOD_STILL: Duration = Duration::from_secs(1);
 
-/// What it takes then to read an answer that has come meanwhile.
+/// After such a standstill, the time allowed to read an answer that arrived during it.
 const LATE_ANSWER: Duration = Duration::from_secs(2);
 
-/// How often the end of an attempt is stored again while the database is away, and after what
-/// time: about as long as a lease lasts.
+/// If the database is away, the end of an attempt is sent to the store this many times, with this
+/// pause in between: together about as long as a lease lasts.
 const FINISH_TRIES_MAX: u32 = 60;
 const FINISH_RETRY: Duration = Duration::from_millis(500);
 
-/// How long a service that stops takes to tell an executor so.
+/// How long a stopping service tries to tell an executor that its attempt is over.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The answer to a heartbeat.
+/// The store's answer to a heartbeat.
 type Renewed = store::Result<std::result::Result<Renewal, LeaseLost>>;
 
-/// Stops an attempt from outside.
+/// Stops an attempt from outside: because its task was cancelled, or because the service stops.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Stop {
     cancelled: CancellationToken,
@@ -60,11 +69,11 @@ impl Stop {
 pub(super) struct Attempt<'a> {
     dispatcher: &'a Dispatcher,
     claimed: Claimed,
-    /// When that was, by the clock that nobody sets.
+    /// When the task was claimed, by the monotonic clock, which cannot be set.
     claimed_at: Duration,
     stop: Stop,
     journal: Arc<Journal>,
-    /// Kept until the end is stored.
+    /// Memory for the executor's answer. Kept until the end is stored.
     room: AnswerRoom,
     trace: AttemptTrace,
 }
@@ -74,7 +83,7 @@ enum End {
     Answered(Answer),
     Cancelled,
     Shutdown,
-    /// The lease ran out, or the deadline came: the reaper records it.
+    /// The lease was lost, or the deadline has passed. The reaper records the end.
     Over,
 }
 
@@ -87,11 +96,13 @@ impl<'a> Attempt<'a> {
         Self { dispatcher, claimed, claimed_at, stop, journal, room, trace }
     }
 
+    /// Runs the attempt and stores its end.
     pub(super) async fn run(mut self) {
         let inputs = self.claimed.assignment.take_inputs();
         let end = self.wait(inputs).await;
         let answer = if let End::Answered(answer) = &end { Some(answer) } else { None };
         self.trace.called(answer, self.dispatcher.clock.now());
+        // Before the end is stored: with the lease, the right to store log lines goes, too.
         self.store_last_words().await;
         let Self { dispatcher, claimed, stop, trace, .. } = self;
         let Claimed { lease, assignment, executor } = claimed;
@@ -100,6 +111,8 @@ impl<'a> Attempt<'a> {
             End::Answered(Answer::Ended(outcome)) => dispatcher.finish(lease, outcome, &stop).await,
             End::Cancelled => dispatcher.finish(lease, Outcome::Cancelled, &stop).await,
             End::Shutdown => {
+                // The executor is told at the same time as the task is handed back, since a
+                // stopping service has little time.
                 let notice = CancelNotice::of(&assignment);
                 let telling = dispatcher.executor.cancel(&executor, notice, dispatcher.clock.now());
                 let telling = tokio::time::timeout(FAREWELL_TIMEOUT, telling);
@@ -115,7 +128,7 @@ impl<'a> Attempt<'a> {
                 task.id = %assignment.task.id,
                 "an answer came after the attempt was over"
             ),
-            // The lease will run out, and the task is tried again.
+            // The lease will expire, and the task is tried again.
             Err(error) => tracing::error!(
                 error = &error as &dyn std::error::Error,
                 task.id = %assignment.task.id,
@@ -124,7 +137,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Whichever comes first; dropping the call closes its connection.
+    /// Calls the executor and waits until the attempt ends in one of the ways of [`End`]. When this
+    /// returns without an answer, the call's future is dropped, which closes its connection.
     async fn wait(&self, inputs: Inputs) -> End {
         let Claimed { assignment, executor, .. } = &self.claimed;
         let Dispatcher { executor: by, clock, metrics, .. } = self.dispatcher;
@@ -132,6 +146,8 @@ impl<'a> Attempt<'a> {
         let journal = Arc::clone(&self.journal);
         let work = Work { executor, assignment, inputs, room: &self.room, journal };
         let call = by.execute(work, clock.now());
+        // `biased`, with the call first: if the answer is there at the same moment as a
+        // cancellation or the deadline, the answer counts.
         tokio::select! {
             biased;
             answer = call => End::Answered(answer),
@@ -143,25 +159,27 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Returns when the attempt has had its time.
+    /// Returns when the time of the attempt is over.
     async fn overtime(&self) {
         let Dispatcher { clock, .. } = self.dispatcher;
         let asleep = clock.pulse();
         let left = self.time_left();
         clock.sleep(left).await;
-        // A process that stood still meanwhile has yet to read what the executor said in time.
+        // If the process stood still during the sleep, the executor's answer may have arrived in
+        // time without having been read. So the call gets some more time to read it.
         if clock.pulse().saturating_sub(asleep).saturating_sub(left) >= STOOD_STILL {
             clock.sleep(LATE_ANSWER).await;
         }
     }
 
+    /// How much time of the attempt is left.
     fn time_left(&self) -> Duration {
         let passed = self.dispatcher.clock.elapsed().saturating_sub(self.claimed_at);
         self.claimed.assignment.time().saturating_sub(passed)
     }
 
-    /// Renews the lease as long as it is ours, at fixed times, so that a slow answer does not
-    /// push the next renewal away.
+    /// Renews the lease until the attempt ends. The times of the renewals are fixed, so that a slow
+    /// answer from the store does not delay the next renewal.
     async fn keep_alive(&self) -> End {
         let clock = &self.dispatcher.clock;
         let period = self.claimed.executor.registration.lease / RENEWALS_PER_LEASE;
@@ -175,7 +193,8 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Stores what the attempt says. Beside the heartbeats, which do not wait for the log's turn.
+    /// Stores log lines and progress as the attempt reports them. Runs beside `keep_alive`: a log
+    /// line may have to wait for room (`Store::log_room`), and a heartbeat must not wait for that.
     async fn keep_journal(&self) -> End {
         loop {
             self.news().await;
@@ -191,13 +210,13 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Whether the answer to a heartbeat says that the attempt is.
+    /// How the store's answer to a heartbeat ends the attempt, if it does.
     fn is_over(&self, renewed: &Renewed) -> Option<End> {
         match renewed {
-            // Asked through another process, whose word did not get here.
+            // Cancelling may have been requested in another process, whose signal did not get here.
             Ok(Ok(renewal)) => renewal.cancel_requested.then_some(End::Cancelled),
             Ok(Err(LeaseLost)) => Some(End::Over),
-            // Said once already, by whoever lost the database.
+            // The code that found the database away has logged that already.
             Err(error) => {
                 tracing::debug!(
                     error = error as &dyn std::error::Error,
@@ -211,14 +230,15 @@ impl<'a> Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    /// Returns when the attempt has said something, and had time to say more.
+    /// Returns a moment after the attempt has reported something, so that more can be stored with
+    /// it.
     async fn news(&self) {
         self.journal.news().await;
         let last_call = self.time_left().saturating_sub(LAST_CALL);
         self.dispatcher.clock.sleep(JOURNAL_PERIOD.min(last_call)).await;
     }
 
-    /// A heartbeat, with what the attempt has said.
+    /// Sends a heartbeat, with log lines and progress if there are any.
     async fn renew(&self, said: Said) -> Renewed {
         let request = RenewRequest {
             token: self.claimed.lease.token(),
@@ -228,8 +248,11 @@ impl Attempt<'_> {
         self.dispatcher.store.renew(request).await
     }
 
-    /// Stores the next piece of what was said. If it does not get through, the next one takes it
-    /// along. Nothing is taken before there is room for it: a future that waits may be dropped.
+    /// Stores the next piece of the log, and the progress. If that fails, the piece goes back into
+    /// the journal and is stored with the next one.
+    ///
+    /// The future of this function may be dropped while it waits for room. Therefore nothing is
+    /// taken out of the journal before there is room: it would be lost.
     async fn store_piece(&self) -> Renewed {
         let room = self.dispatcher.store.log_room(self.journal.log_bytes()).await;
         let said = self.journal.take(room.bytes);
@@ -241,7 +264,7 @@ impl Attempt<'_> {
         renewed
     }
 
-    /// What was said last is stored while the lease still holds.
+    /// Stores what is left in the journal after the call has ended, while the lease is still valid.
     async fn store_last_words(&self) {
         while !self.journal.is_empty() {
             match self.store_piece().await {
@@ -267,10 +290,10 @@ impl Attempt<'_> {
 }
 
 impl Dispatcher {
-    /// Stores the end of an attempt. While the database is away it is said again: the work was
-    /// done, and nobody else knows how it ended. If it was stored the first time after all, the
-    /// lease is gone, and saying it twice changes nothing. A service that has waited long enough to
-    /// stop says it once.
+    /// Stores the end of an attempt, and repeats that while the database is away: the work was
+    /// done, and no other process knows how it ended. If the first try did store it, the lease is
+    /// gone, and a repetition changes nothing. Once the service is told to hand back its attempts,
+    /// the end is sent no more than once again.
     async fn finish(
         &self,
         lease: Lease,
@@ -294,8 +317,9 @@ impl Dispatcher {
     }
 }
 
-/// A deploy costs no attempt. But nobody knows how far the executor came, so a task that must
-/// not be started twice is not.
+/// The end of an attempt that the shutdown interrupts. It normally does not count as an attempt, so
+/// that a deploy costs none. But how far the executor came is unknown, so a task that allows only
+/// one attempt is recorded as lost instead of being started a second time.
 fn handed_back(assignment: &Assignment) -> Outcome {
     if assignment.max_attempts > 1 {
         return Outcome::HandedBack;

@@ -1,3 +1,12 @@
+//! The loop that claims tasks for executors that are called (HTTP) or run in this process
+//! (plugins), and starts one [`Attempt`] for each claimed task.
+//!
+//! Three limits bound what runs at once: a semaphore of permits (one per attempt), the places for
+//! plugins, and the memory for task inputs (see [`Capacity`]). The loop never claims more than
+//! these allow, since a claimed task whose attempt cannot start would use up its lease. Each claim
+//! is woken by a commit that made work claimable, or by an ended attempt that freed one of the
+//! three (the comments in `Dispatcher::step` say how).
+
 use std::{
     collections::HashMap,
     pin::pin,
@@ -20,15 +29,15 @@ use crate::{
     traces::Traces,
 };
 
-/// How long to leave the database alone after a claim failed.
+/// How long the dispatcher leaves the database alone after a claim failed.
 const CLAIM_RETRY: Duration = Duration::from_secs(1);
-/// Executors that are told at once to stop an attempt.
+/// How many executors are sent a cancel notice at once.
 const NOTICES_AT_ONCE: usize = 64;
 
-/// Claims what may start, exactly as much as there is room for, and runs it.
+/// Claims tasks, never more than there is room for, and runs their attempts.
 ///
-/// It keeps nothing that could not be read again after a crash: the attempts in flight are
-/// leases in the store, which run out by themselves.
+/// It keeps no state that could not be read again after a crash: the attempts in flight are leases
+/// in the store, which expire by themselves.
 pub struct Dispatcher {
     pub(super) store: Store,
     pub(super) executor: Executors,
@@ -36,26 +45,29 @@ pub struct Dispatcher {
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
     pub(super) capacity: Capacity,
+    // Limits how many cancel notices are sent at once.
     notices: Semaphore,
+    // To stop an attempt of this process when its task is cancelled, or at shutdown.
     in_flight: Mutex<HashMap<LeaseToken, Stop>>,
+    // All spawned tasks: attempts and cancel notices. Shutdown waits for them.
     attempts: TaskTracker,
 }
 
-/// By what people see what a dispatcher does.
+/// Metrics and traces of the dispatcher.
 #[derive(Clone)]
 pub struct Seen {
     pub metrics: Arc<Metrics>,
     pub traces: Traces,
 }
 
-/// How a dispatcher comes to rest.
+/// How the dispatcher stops at shutdown.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    /// Claim no more.
+    /// When cancelled, the dispatcher claims no more tasks.
     pub stop_claiming: CancellationToken,
-    /// Stop waiting for what runs.
+    /// When cancelled, it stops waiting for running attempts and hands them back.
     pub hurry: CancellationToken,
-    /// How long to wait for it otherwise.
+    /// How long it waits for running attempts if nothing tells it to hurry.
     pub grace: Duration,
 }
 
@@ -86,14 +98,16 @@ impl Dispatcher {
         }
     }
 
-    /// Works until told to stop, then waits for what runs and hands back what does not end.
+    /// Claims and runs tasks until told to stop, then waits for the attempts that run, and hands
+    /// back the tasks of those that do not end within the grace period.
     ///
-    /// Cancellations are taken by the same loop that claims, so that one that comes right after
-    /// the claim finds the attempt.
+    /// One loop both claims and handles cancel signals. A signal that is sent right after the claim
+    /// committed is therefore read only when `step` has entered the attempt in `in_flight`.
     pub async fn run(self: Arc<Self>, mut cancels: mpsc::Receiver<CancelSignal>, drain: Drain) {
-        // What became claimable before this process began has told nobody.
+        // Tasks that became claimable before this process started have caused no wake-up in it.
         self.store.wake_dispatcher();
         loop {
+            // `biased`, so that neither a stop nor a cancel waits behind a steady stream of work.
             tokio::select! {
                 biased;
                 () = drain.stop_claiming.cancelled() => break,
@@ -104,11 +118,11 @@ impl Dispatcher {
         self.come_to_rest(cancels, &drain).await;
     }
 
-    /// Claims once and starts what was claimed.
+    /// Claims once and starts an attempt for each claimed task.
     async fn step(self: &Arc<Self>) {
         let free = u32::try_from(self.capacity.permits.available_permits()).unwrap_or(u32::MAX);
         if free == 0 {
-            // The permit that comes free next wakes this loop again.
+            // The end of the attempt that frees the next permit wakes this loop again (see below).
             return;
         }
         let plugins = self.capacity.places.room();
@@ -128,6 +142,8 @@ impl Dispatcher {
                 return;
             }
         };
+        // The order matters: the attempt has to be in `in_flight` before the loop can read the next
+        // cancel signal.
         for Held { value: claimed, share } in begun {
             let stop = Stop::default();
             let token = claimed.lease.token();
@@ -138,23 +154,29 @@ impl Dispatcher {
             self.attempts.spawn(async move {
                 Attempt::new(&this, claimed, stop).run().await;
                 this.in_flight().remove(&token);
+                // First give back permit and memory, then look whether a claim lacked memory: in
+                // the other order, a claim that is refused between the two would wake nothing.
                 drop((permit, share));
                 let has_room = this.capacity.memory.calls.was_refused();
                 let someone_waits = place.is_some_and(PluginPlace::give_back) || has_room;
-                // The end itself told that there is work. But without a permit it could not be
-                // claimed, nor without a place, or room for what it carries.
+                // Recording the end has already woken the dispatcher. But its claim may have come
+                // before permit, place and memory were free again, and have got less than it could
+                // use now.
                 if someone_waits || this.capacity.permits.available_permits() <= 1 {
                     this.store.wake_dispatcher();
                 }
             });
         }
-        // Places that were given back while the claim was made woke nobody for its sake.
+        // A place that was given back during this claim caused no wake-up, because the claim had
+        // not yet said that it was short of places. So compare now, and claim again if places have
+        // come free since.
         if self.capacity.places.is_to_claim_again(&plugins) {
             self.store.wake_dispatcher();
         }
     }
 
-    /// Stops the attempt if it is in a request of this process, and tells its executor.
+    /// Stops the attempt if this process runs it, and sends a cancel notice to its executor if the
+    /// signal names one.
     fn cancel(self: &Arc<Self>, signal: CancelSignal) {
         let stop = self.in_flight().get(&signal.token).cloned();
         if let Some(stop) = stop {
@@ -171,11 +193,14 @@ impl Dispatcher {
         });
     }
 
+    /// Waits for the running attempts, at most for the grace period, then hands the rest back.
+    /// Cancel signals are still handled meanwhile, since users may cancel tasks that run on.
     async fn come_to_rest(
         self: &Arc<Self>,
         mut cancels: mpsc::Receiver<CancelSignal>,
         drain: &Drain,
     ) {
+        // A closed tracker still takes new tasks; `wait` returns once it is closed and empty.
         self.attempts.close();
         let mut grace = pin!(self.clock.sleep(drain.grace));
         loop {

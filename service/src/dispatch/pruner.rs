@@ -1,3 +1,6 @@
+//! Deletes finished tasks, events and entries of the audit log that are older than their retention
+//! allows. It works in short transactions, so that requests come in between.
+
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
@@ -8,17 +11,18 @@ use crate::{
     store::{self, Store},
 };
 
-/// How often to look for tasks that ended long ago.
+/// How often the pruner looks for records that are too old.
 const PERIOD: Duration = Duration::from_secs(30);
-/// The pause between two steps of one round, in which others get on.
+/// The pause between two steps of one round, in which other commands get their turn.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// So many times goes what is written of events between two looks into what may be kept of them.
+/// Events are also pruned whenever this process has written 1/8 of the bytes that may be kept of
+/// them, so that their table does not exceed its limit by much before the next round.
 const EVENT_GROWTH_PART: u64 = 8;
-/// But it is no less than this.
+/// The least growth that causes such an extra round.
 const EVENT_GROWTH_MIN: u64 = 64 * 1024;
 
-/// What is kept, and for how long.
+/// How much of each kind of record is kept, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Keep {
     pub tasks: Retention,
@@ -27,13 +31,14 @@ pub struct Keep {
     pub audit: Duration,
 }
 
-/// Deletes what ended long ago, old events and old entries of the audit log, round by round; and
-/// sooner where many events are written.
+/// Deletes finished tasks, old events and old entries of the audit log: every 30 seconds, and
+/// sooner if many events are written.
 pub async fn prune(store: Store, clock: Arc<dyn Clock>, keep: Keep, shutdown: CancellationToken) {
     let mut events_written = store.event_bytes();
     let growth = (keep.events.bytes / EVENT_GROWTH_PART).max(EVENT_GROWTH_MIN);
     loop {
-        // From the beginning of the round, so that no time and no event gets lost in it.
+        // Both marks are taken at the beginning of the round, so that neither the time that it
+        // takes nor events that are written during it are left out of the count.
         let next = clock.elapsed() + PERIOD;
         let grown = events_written.borrow_and_update().saturating_add(growth);
         let tasks = store.prune(keep.tasks).await.map(|pruned| pruned.more);
@@ -49,7 +54,7 @@ pub async fn prune(store: Store, clock: Arc<dyn Clock>, keep: Keep, shutdown: Ca
     }
 }
 
-/// Whether a step has left something; one that failed is tried again in the next round.
+/// Whether a step has left records to delete. A step that failed is tried again in the next round.
 fn is_more(step: store::Result<bool>) -> bool {
     match step {
         Ok(more) => more,

@@ -1,3 +1,6 @@
+//! The trace of one attempt: a span for the attempt, and within it a span for the call of the
+//! executor or the run of the plugin.
+
 use crate::{
     domain::{
         Timestamp,
@@ -10,7 +13,7 @@ use crate::{
     traces::{Span, SpanKind, Traces},
 };
 
-/// The spans of one attempt: of all of it, and of the call within.
+/// The spans of one attempt: one for the attempt, one for the call within it.
 #[derive(Debug)]
 pub(super) struct AttemptTrace {
     attempt: Span,
@@ -18,7 +21,8 @@ pub(super) struct AttemptTrace {
 }
 
 impl AttemptTrace {
-    /// From here on the assignment names the call's span, so that what the executor does is below it.
+    /// Begins both spans. From here on the assignment carries the call's span as `traceparent`, so
+    /// that the executor's own spans appear below it.
     pub(super) fn begin(traces: &Traces, claimed: &mut Claimed, now: Timestamp) -> Self {
         let Claimed { assignment, executor, .. } = claimed;
         traces.waited(assignment, executor);
@@ -38,7 +42,8 @@ impl AttemptTrace {
         Self { attempt, call: Some(call) }
     }
 
-    /// The executor answered, or nobody waits for it any more.
+    /// Ends the call's span: with the executor's answer, or without one if the attempt ended before
+    /// it.
     pub(super) fn called(&mut self, answer: Option<&Answer>, now: Timestamp) {
         let Some(mut call) = self.call.take() else { return };
         let (outcome, well) = match answer {
@@ -57,7 +62,7 @@ impl AttemptTrace {
         call.end(now);
     }
 
-    /// The end of the attempt is recorded.
+    /// Ends the attempt's span, once its end is recorded.
     pub(super) fn end(self, now: Timestamp) {
         self.attempt.end(now);
     }
