@@ -159,9 +159,9 @@ impl Dispatcher {
                 drop((permit, share));
                 let has_room = this.capacity.memory.calls.was_refused();
                 let someone_waits = place.is_some_and(PluginPlace::give_back) || has_room;
-                // Recording the end has already woken the dispatcher. But its claim may have come
-                // before permit, place and memory were free again, and have got less than it could
-                // use now.
+                // If the executor or the queue has a limit, recording the end has already woken
+                // the dispatcher. But its claim may have come before permit, place and memory were
+                // free again, and have got less than it could use now.
                 if someone_waits || this.capacity.permits.available_permits() <= 1 {
                     this.store.wake_dispatcher();
                 }

@@ -1,3 +1,6 @@
+//! How attempts end ([`Outcome`], [`Failure`]), and what they report while they run: progress and
+//! log lines.
+
 use std::time::Duration;
 
 use super::{
@@ -15,18 +18,20 @@ use super::{
 pub enum Outcome {
     Succeeded(JsonText),
     Failed(Failure),
-    /// The work certainly did not start: the executor could not be reached, or said "not now".
+    /// The work certainly did not start: the executor could not be reached, or it answered that it
+    /// takes no task now.
     Undelivered {
         reason: String,
         retry_after: Option<Duration>,
     },
-    /// Given back by whoever holds it; no attempt is counted.
+    /// The executor, or this service at its shutdown, gave the attempt back; it is not counted.
     HandedBack,
-    /// Stopped because cancelling was asked for.
+    /// Stopped because cancelling was requested.
     Cancelled,
 }
 
 impl Outcome {
+    /// The event that this outcome is for the task's state.
     pub fn event(&self) -> Event {
         match self {
             Self::Succeeded(_) => Event::Succeeded,
@@ -37,7 +42,7 @@ impl Outcome {
         }
     }
 
-    /// About how much it takes.
+    /// Bytes of its texts, about.
     pub fn bytes(&self) -> usize {
         match self {
             Self::Succeeded(value) => value.as_str().len(),
@@ -53,6 +58,7 @@ impl Outcome {
 /// Why an attempt, or a task, ended without a return value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
+    // Whether the task may be tried again.
     pub kind: FailureKind,
     pub exception_class_path: Option<String>,
     pub message: String,
@@ -61,6 +67,7 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// A failure with the `retryable` that its kind has unless the executor states it.
     pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
         let retryable = match kind {
             FailureKind::Exception | FailureKind::Timeout | FailureKind::Lost => true,
@@ -79,13 +86,14 @@ impl Failure {
         }
     }
 
-    /// Of a task that cannot be run, because its row in the database holds `flaw`.
+    /// The failure of a task that cannot be run because its row in the database holds `flaw`.
     pub fn unreadable(flaw: &str) -> Self {
         let message = format!("the task cannot be run: the database holds {flaw}");
         Self::new(FailureKind::Rejected, message)
     }
 
-    /// The same failure with its texts as the store can hold them, cut to their bounds.
+    /// The same failure, with its texts cut to their limits and in a form that both engines can
+    /// store.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         self.message = cut_end(&storable(&self.message), MESSAGE_BYTES_MAX).to_owned();
@@ -98,7 +106,7 @@ impl Failure {
     }
 }
 
-/// The kind of trouble. The numbers are stored; they never change their meaning.
+/// The kind of a failure. The numbers are stored, so they never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i16)]
 pub enum FailureKind {
@@ -129,7 +137,7 @@ impl FailureKind {
     }
 }
 
-/// A failure as the record keeps it.
+/// A failure as it is recorded with the task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedFailure {
     pub attempt: u32,
@@ -137,8 +145,9 @@ pub struct RecordedFailure {
     pub at: Timestamp,
 }
 
-/// How far an attempt is, in its executor's words.
+/// How far an attempt has come, as its executor reports it.
 #[derive(Clone, Debug, Default, PartialEq)]
+// From 0 to 1.
 pub struct Progress {
     pub fraction: Option<f64>,
     pub message: Option<String>,
@@ -154,7 +163,7 @@ impl Progress {
     }
 }
 
-/// How much a log line matters. The numbers are stored.
+/// The level of a log line. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i16)]
 pub enum LogLevel {
@@ -172,7 +181,7 @@ impl LogLevel {
     }
 }
 
-/// A line of a task's log.
+/// A line of a task's log, as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLine {
     pub at: Timestamp,

@@ -1,4 +1,4 @@
-//! What happens to tasks, as those are told who watch.
+//! Events: what happens to tasks, as it is reported to clients that watch.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{
     task::TaskId,
 };
 
-/// Bytes of an error's message in an event; the record has all of it.
+/// Bytes of an error's message in an event. The task's record has the whole message.
 pub const EVENT_MESSAGE_BYTES_MAX: usize = 1_024;
 
 /// Something that happened to a task.
@@ -20,9 +20,9 @@ pub struct TaskEvent {
     pub task_id: TaskId,
     pub task_path: String,
     pub queue_name: String,
-    /// Where that has brought the task.
+    /// The task's stage after the event.
     pub stage: Stage,
-    /// The attempt concerned; 0 before the first.
+    /// The attempt that the event belongs to; 0 if the first one has not begun.
     pub attempt: u32,
     pub at: Timestamp,
     pub change: Change,
@@ -43,7 +43,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// Its name in metrics.
+    /// The name of the event's type in metrics.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Enqueued { .. } => "enqueued",
@@ -59,7 +59,7 @@ impl Change {
         }
     }
 
-    /// The step of the task's history that this is, if it is one.
+    /// The step that this event adds to the task's history, if it adds one.
     pub fn step(&self, stage: Stage) -> Option<StepKind> {
         match self {
             Self::Started { .. } => Some(StepKind::Started),
@@ -74,7 +74,7 @@ impl Change {
 }
 
 impl Failure {
-    /// What an event says of it.
+    /// The failure as an event reports it: with a shortened message and no traceback.
     #[must_use]
     pub fn brief(&self) -> Self {
         let message = cut_end(&self.message, EVENT_MESSAGE_BYTES_MAX).to_owned();
@@ -82,7 +82,7 @@ impl Failure {
     }
 }
 
-/// A place in the order of all events: whoever has it has seen everything up to it.
+/// A position in the order of all events. A reader that holds it has seen every event up to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EventPlace {
     pub seq: i64,
@@ -90,27 +90,27 @@ pub struct EventPlace {
 }
 
 impl EventPlace {
-    /// The index of the last event of a seq, however many there are.
+    /// Stands for the index of the last event with a `seq`, however many there are.
     pub const LAST: u32 = u32::MAX;
 
-    /// After everything up to `seq`.
+    /// The position after all events up to `seq`.
     pub fn after(seq: i64) -> Self {
         Self { seq, index: Self::LAST }
     }
 }
 
-/// How far somebody has followed one task.
+/// How far a reader has followed one task.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TaskPlace {
-    /// Steps seen, counting the enqueuing as the first.
+    /// How many steps of its history were seen. The enqueuing counts as the first.
     pub steps: u64,
     /// The last log line seen.
     pub log: i64,
-    /// Names the progress seen last.
+    /// A number that stands for the progress seen last.
     pub progress: u32,
 }
 
-/// How long events are kept for those who come back, and how much of them.
+/// How long, and up to how many bytes, events are kept for readers that reconnect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventRetention {
     pub age: Duration,

@@ -1,3 +1,9 @@
+//! Executors: programs that run tasks. There are three kinds: HTTP servers that the service calls,
+//! workers that ask the service for tasks, and plugins that the service runs itself.
+//!
+//! A [`Registration`] is set by the operator; an [`Executor`] adds what the service knows about it,
+//! such as the [`Circuit`] that pauses deliveries while it cannot be reached.
+
 use std::{fmt, net::IpAddr, str::FromStr, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -14,20 +20,21 @@ use super::{
     task::Options,
 };
 
-/// Tasks of one executor that is not asked for them that run at once, unless it says otherwise.
+/// How many tasks of one executor run at once, unless its registration says otherwise. Not for
+/// workers, which ask for as many tasks as they want.
 pub const CONCURRENCY_DEFAULT: u32 = 10;
-/// How long a lease lasts, unless the executor says otherwise.
+/// How long a lease lasts, unless the executor's registration says otherwise.
 pub const LEASE_DEFAULT: Duration = Duration::from_secs(30);
 
-/// Names a registered executor within the store.
+/// The key of a registered executor in the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExecutorId(pub i64);
 
-/// What somebody registered.
+/// An executor as it was registered.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Registration {
     pub name: ExecutorName,
-    /// Empty for an executor of kind wasm: whatever its plugin describes.
+    /// Empty for an executor of kind wasm, which serves the tasks that its plugin describes.
     pub task_paths: Vec<Pattern>,
     /// How many of its tasks may run at once; `None`: no limit.
     pub concurrency: Option<u32>,
@@ -38,7 +45,7 @@ pub struct Registration {
 }
 
 impl Registration {
-    /// Checks the numbers; the rest is checked by the types.
+    /// Checks the numbers. All else is checked when its types are made.
     pub fn checked(self) -> Result<Self, Invalid> {
         let paths = self.task_paths.len();
         let least = if let Target::Wasm { .. } = self.target { 0 } else { 1 };
@@ -54,20 +61,22 @@ impl Registration {
     }
 }
 
-/// How the executor gets its tasks. The numbers of [`Target::kind_number`] are stored.
+/// The kind of an executor, and what is needed to reach it. The numbers of [`Target::kind_number`]
+/// are stored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
-    /// The service calls it.
+    /// The service calls it over HTTP.
     Http {
         url: CallUrl,
         secret: StoredSecret,
         previous_secret: Option<StoredSecret>,
-        /// Its answers carry the task's id; others at its address are not its own.
+        /// Whether it sends the task's id with each answer. Then an answer without the id comes
+        /// from another server at its address.
         echoes_task_id: bool,
     },
-    /// It asks the service.
+    /// It asks the service for tasks.
     Worker,
-    /// The service runs it itself, in a sandbox.
+    /// The service runs it itself, as a plugin in a sandbox.
     Wasm { plugin: PluginName, memory_mib: u32, grants: Grants },
 }
 
@@ -88,7 +97,7 @@ impl Target {
         }
     }
 
-    /// Whether its tasks wait until they are asked for.
+    /// Whether its tasks wait until a worker asks for them.
     pub fn is_worker(&self) -> bool {
         match self {
             Self::Http { .. } | Self::Wasm { .. } => false,
@@ -96,14 +105,15 @@ impl Target {
         }
     }
 
-    /// How many of its tasks run at once where nothing is said: as many as workers ask for.
+    /// The limit of tasks that run at once if the registration has none: none for workers, since
+    /// they ask for as many as they want.
     pub fn concurrency_default(&self) -> Option<u32> {
         (!self.is_worker()).then_some(CONCURRENCY_DEFAULT)
     }
 }
 
-/// An address that the service may call: http or https, with a host, without credentials, and
-/// not one of those that are never called.
+/// A URL that the service may call: http or https, with a host, without user name and password, and
+/// not at an address that is never called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallUrl(Url);
 
@@ -144,21 +154,21 @@ impl FromStr for CallUrl {
 }
 
 impl CallUrl {
-    /// One that was accepted before. What is never called may have grown since then, and is
-    /// looked at for each call.
+    /// Reads a URL that was accepted when it was stored. Newer versions of the service may refuse
+    /// more addresses; each call checks that again.
     pub fn from_stored(text: &str) -> Option<Self> {
         Url::parse(text).ok().filter(Url::has_host).map(Self)
     }
 }
 
-/// A signing secret by Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes.
+/// A signing secret as Standard Webhooks defines it: `whsec_` and the base64 of 24 to 64 bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
     pub const PREFIX: &str = "whsec_";
 
-    /// For the store and the signer only; never for an answer or a log.
+    /// The secret itself. For the store and the signing code only, never for an answer or a log.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -182,7 +192,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// A secret as it is stored: itself, or encrypted by a key of the operator's.
+/// A secret as it is stored: in plain text, or encrypted with the operator's key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredSecret(String);
 
@@ -197,12 +207,12 @@ impl StoredSecret {
         Self(format!("{}{base64}", Self::ENCRYPTED))
     }
 
-    /// For the store and whoever opens it only.
+    /// For the store, and for the code that decrypts it.
     pub fn as_text(&self) -> &str {
         &self.0
     }
 
-    /// The base64 of what is encrypted, if it is.
+    /// The base64 of the encrypted secret, if it is encrypted.
     pub fn as_encrypted(&self) -> Option<&str> {
         self.0.strip_prefix(Self::ENCRYPTED)
     }
@@ -225,12 +235,12 @@ impl fmt::Debug for StoredSecret {
     }
 }
 
-/// A registered executor.
+/// A registered executor, and its present state.
 #[derive(Clone, Debug)]
 pub struct Executor {
     pub id: ExecutorId,
     pub registration: Registration,
-    /// What it runs, if it is of kind wasm.
+    /// The active version of its plugin, if it is of kind wasm.
     pub version: Option<ActiveVersion>,
     pub circuit: Circuit,
     pub created_at: Timestamp,
@@ -238,22 +248,26 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// What holds for its tasks of this path: its own word, else its plugin's.
+    /// The default options of its tasks with this path. Each option is the executor's own, or else
+    /// its plugin's.
     pub fn defaults_for(&self, task_path: &str) -> Options {
         let described = self.version.as_ref().and_then(|version| version.defaults.get(task_path));
         self.registration.defaults.or(described.copied().unwrap_or_default())
     }
 }
 
-/// Whether an executor may be called. It opens when a delivery fails and stays open for longer
-/// with each failure in a row; then tasks go out one by one as probes, and when the executor
-/// answers one, all is well again.
+/// Whether tasks are delivered to an executor (a circuit breaker).
+///
+/// It opens when a delivery fails: no task is sent for some time, which grows with each failure in
+/// a row. Then tasks are sent one at a time, as probes. When the executor answers a probe,
+/// deliveries go on as usual.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Circuit {
-    /// Deliveries that failed in a row.
+    /// How many deliveries have failed in a row.
     pub failures: u32,
-    /// When the last of them failed.
+    /// When the last of these failures happened.
     pub failed_at: Option<Timestamp>,
+    /// Until then, no task is sent.
     pub held_until: Option<Timestamp>,
     pub reason: Option<String>,
 }
@@ -266,12 +280,12 @@ impl Circuit {
         self.held_until.is_some_and(|until| now < until)
     }
 
-    /// Whether what is sent now is a probe.
+    /// Whether a task that is sent now is a probe.
     pub fn is_probing(&self) -> bool {
         self.failures > 0
     }
 
-    /// How many tasks may be sent beside those in flight.
+    /// How many more tasks may be sent while `in_flight` run.
     pub fn room(&self, now: Timestamp, concurrency: Option<u32>, in_flight: u32) -> u32 {
         let room = concurrency.map_or(u32::MAX, |limit| limit.saturating_sub(in_flight));
         if self.is_open(now) {
@@ -283,8 +297,9 @@ impl Circuit {
         }
     }
 
-    /// After a delivery failed that began at `started_at`. One that was on its way before the
-    /// last failure tells nothing new, so it is not counted.
+    /// The circuit after a delivery failed that began at `started_at`. A delivery that was already
+    /// on its way when the last failure happened says nothing new, so it does not count as one more
+    /// in a row.
     #[must_use]
     pub fn after_failure(
         &self,
@@ -304,8 +319,8 @@ impl Circuit {
         after.held_for(now, hold)
     }
 
-    /// After a probe was sent: the next one waits for its answer, or for as long as a failure
-    /// would have held.
+    /// The circuit after a probe was sent. The next probe waits for the answer to this one, but at
+    /// most for as long as a failure would have held it back.
     #[must_use]
     pub fn after_probe(&self, now: Timestamp) -> Self {
         self.clone().held_for(now, self.backoff())

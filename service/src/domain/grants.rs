@@ -1,3 +1,6 @@
+//! What a plugin may reach from its sandbox: hosts, directories and environment variables, as an
+//! executor's registration grants them.
+
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
 use url::{Host, Url};
@@ -9,7 +12,8 @@ use super::{
     reach::is_refused_address,
 };
 
-/// What an executor's plugin may reach; by default nothing.
+/// The hosts, directories and environment variables that an executor grants its plugin. By default
+/// there are none.
 #[derive(Clone, Default, PartialEq)]
 pub struct Grants {
     pub http: Vec<HttpHost>,
@@ -45,6 +49,7 @@ impl Grants {
     }
 }
 
+// Without the values of the environment, which may be secrets.
 impl fmt::Debug for Grants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grants")
@@ -55,20 +60,21 @@ impl fmt::Debug for Grants {
     }
 }
 
-/// Where a plugin may send HTTP requests: `api.example.org`, `*.example.org`,
-/// `example.org:8443`, `127.0.0.1:8000`. Without a port, the scheme's own.
+/// A host that a plugin may send HTTP requests to: `api.example.org`, `*.example.org`,
+/// `example.org:8443`, `127.0.0.1:8000`. Without a port, the default port of the scheme is granted.
 ///
-/// A name must lead to public addresses, since its owner decides where it leads; one of a private
-/// network has to be granted as an address.
+/// A host name is used only if it resolves to public addresses, since the owner of its domain
+/// decides where it points. A host in a private network has to be granted by its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpHost {
-    /// Below the host, not the host itself.
+    /// Grants hosts below this one, but not this one itself.
     below: bool,
     host: Host,
     port: Option<u16>,
 }
 
 impl HttpHost {
+    /// Whether a request to this URL is granted.
     pub fn allows(&self, url: &Url) -> bool {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
             return false;
@@ -117,7 +123,8 @@ impl FromStr for HttpHost {
         if below && address.is_some() {
             return refused("has no hosts below it");
         }
-        // The parser leaves out the scheme's own port, which it may well name.
+        // The parser drops a port that is the default of `http`, but `:80` was written on purpose:
+        // it grants port 80 for `https`, too.
         let named = rest.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
         let port = named.and_then(|(_, port)| port.parse().ok()).or_else(|| url.port());
         Ok(Self { below, host, port })

@@ -1,17 +1,21 @@
-//! The steps that a task has taken, in a text that is short enough to be written with each.
+//! The steps that a task has taken, as a text that is short enough to be rewritten with each step.
+//!
+//! A step is written as `LETTER ATTEMPT @ MICROSECONDS` without spaces, such as
+//! `s1@1764000000000001`; steps are separated by spaces, and `+N` at the start counts older steps
+//! that were dropped.
 
 use super::{Timestamp, state::Stage};
 
-/// Steps of one task that are kept; of more, the older half goes.
+/// How many steps of one task are kept; when there would be more, the older half is dropped.
 pub const STEPS_MAX: usize = 100;
 
-/// What happened to a task after it was enqueued. The letters are stored.
+/// What happened to a task after it was enqueued. The letters of `ALL` are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
     Started,
     /// An attempt failed, and another one follows.
     AttemptFailed,
-    /// An attempt did not begin after all, or was given back.
+    /// An attempt did not begin, or was given back.
     Released,
     CancelRequested,
     Ended(Stage),
@@ -38,7 +42,7 @@ impl StepKind {
         Self::ALL.iter().find(|(_, known)| *known == letter).map(|(kind, _)| *kind)
     }
 
-    /// Whether no more is heard of the attempt.
+    /// Whether the attempt is over after this step.
     pub fn ends_attempt(self) -> bool {
         match self {
             Self::AttemptFailed | Self::Released | Self::Ended(_) => true,
@@ -57,13 +61,13 @@ pub struct Step {
 /// A task's steps, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// Steps before these, which are forgotten.
+    /// How many older steps were dropped.
     pub dropped: u64,
     pub steps: Vec<Step>,
 }
 
 impl History {
-    /// Reads what [`History::note`] has written.
+    /// Reads a text that [`History::note`] has written. `None` if the text has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let mut history = Self::default();
         for word in text.split_ascii_whitespace() {
@@ -80,7 +84,7 @@ impl History {
         Some(history)
     }
 
-    /// Adds a step to a history's text.
+    /// Adds a step to the text of a history.
     pub fn note(text: &mut String, step: Step) {
         if text.bytes().filter(|byte| *byte == b'@').count() >= STEPS_MAX {
             *text = Self::halved(text);
@@ -92,6 +96,7 @@ impl History {
         }
     }
 
+    /// The text without the older half of its steps.
     fn halved(text: &str) -> String {
         let mut history = Self::parse(text).unwrap_or_default();
         let gone = history.steps.len() / 2;

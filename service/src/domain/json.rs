@@ -1,17 +1,21 @@
+//! JSON that is kept as text: arguments and return values are checked and passed on, and never
+//! built into a tree.
+
 use std::{borrow::Cow, sync::Arc};
 
 use super::limits::JSON_DEPTH_MAX;
 
-/// Text that is known to be one JSON value of bounded depth; never parsed into a tree.
+/// The text of one valid JSON value that is nested at most [`JSON_DEPTH_MAX`] deep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JsonText(Arc<str>);
 
-/// Nested deeper than [`JSON_DEPTH_MAX`].
+/// The value is nested deeper than [`JSON_DEPTH_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooDeep;
 
 impl JsonText {
-    /// Takes the text of one JSON value that a parser has already accepted.
+    /// Takes the text of one JSON value that a parser has accepted already; only its depth is
+    /// checked.
     pub fn from_valid(text: &str) -> Result<Self, TooDeep> {
         if depth(text) > JSON_DEPTH_MAX {
             return Err(TooDeep);
@@ -36,8 +40,9 @@ impl JsonText {
     }
 }
 
-/// Counts open brackets outside strings. In valid JSON a quote inside a string is escaped, so
-/// one flag and one look at the byte before are enough.
+/// The greatest number of brackets that are open at once, outside of strings. The text is valid
+/// JSON, where a quote inside a string is escaped, so it is enough to remember whether the scan is
+/// inside a string and whether the byte before was an escaping backslash.
 fn depth(text: &str) -> usize {
     let (mut deepest, mut open, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
     for byte in text.bytes() {
@@ -63,8 +68,8 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-/// JSON may hold half a surrogate pair, text in Rust may not: such a half becomes U+FFFD, so that
-/// one odd character does not lose the whole report.
+/// Replaces each lone half of a surrogate pair (`\ud800` to `\udfff`) by U+FFFD. JSON may hold such
+/// halves, but a Rust string cannot, and one odd character should not lose a whole report.
 pub fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     let mut mended = String::new();
     let mut rest = text;
@@ -79,7 +84,7 @@ pub fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
                 rest = escape.get(6..).unwrap_or_default();
                 continue;
             }
-            // A backslash and what it escapes.
+            // A backslash and the character that it escapes.
             (None, _) => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
         };
         let (kept, after) = escape.split_at(taken);
@@ -93,7 +98,7 @@ pub fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
     Cow::Owned(mended)
 }
 
-/// The surrogate that `text` begins with, if it does.
+/// The UTF-16 surrogate whose escape `text` begins with, if it begins with one.
 fn surrogate(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     let unit = u16::from_str_radix(digits, 16).ok()?;

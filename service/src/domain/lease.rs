@@ -1,16 +1,24 @@
+//! Leases: the right to run one attempt for a limited time. A claim makes a lease and its token;
+//! heartbeats extend it, and the report of the attempt's end uses it up. If it expires first, the
+//! attempt is recorded as lost.
+//!
+//! Each report carries the lease's token, and the store compares it with the token in the task's
+//! row. So a process that has lost its lease, and reports late, cannot change an attempt that
+//! another one has begun since.
+
 use std::{fmt, mem, str::FromStr, sync::Arc, time::Duration};
 
 use super::{Timestamp, executor::Executor, json::JsonText, task::Task};
 
-/// The right to run one attempt. Made by the store's claim, and spent by value when the attempt
-/// is finished; after that, or once it ran out, its token opens nothing.
+/// The right to run one attempt. It is made by the store's claim and consumed when the attempt is
+/// finished. After that, or after it expired, its token gives access to nothing.
 #[derive(Debug)]
 pub struct Lease {
     token: LeaseToken,
 }
 
 impl Lease {
-    /// For the store's claim only.
+    /// Makes a lease. Only the store's claim may call this.
     pub(crate) fn claimed(token: LeaseToken) -> Self {
         Self { token }
     }
@@ -26,15 +34,16 @@ impl From<Lease> for LeaseToken {
     }
 }
 
-/// Names a lease to whoever is outside. It says where the task lies (`seq`) and proves the right
-/// to it (`secret`), so that it is found without an index and cannot be guessed.
+/// The token that executors and workers send with their reports. It says in which row the task is
+/// (`seq`), so that the row is found without another index, and it proves the right to report
+/// (`secret`), since 128 random bits cannot be guessed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LeaseToken {
     pub(crate) seq: i64,
     pub(crate) secret: [u8; 16],
 }
 
-/// Not a lease token: the attempt it might have named is over.
+/// The text is not a lease token. Callers treat it as the token of an attempt that is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAToken;
 
@@ -58,19 +67,19 @@ impl fmt::Display for LeaseToken {
     }
 }
 
-/// Without the secret, since this ends in logs.
+/// Leaves out the secret, since debug output gets into logs.
 impl fmt::Debug for LeaseToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "LeaseToken({})", self.seq)
     }
 }
 
-/// An attempt that somebody is to run.
+/// All that an executor or worker is told about the attempt that it is to run.
 #[derive(Clone, Debug)]
 pub struct Assignment {
-    /// The record as it is now that the attempt has begun.
+    /// The task's record as it is once the attempt has begun.
     pub task: Task,
-    /// Attempts that the task has in all, those before a retry by hand included.
+    /// The most attempts that the task has, including those made before it was retried by hand.
     pub max_attempts: u32,
     pub deadline: Timestamp,
     pub expires_at: Timestamp,
@@ -79,8 +88,8 @@ pub struct Assignment {
 }
 
 impl Assignment {
-    /// Takes the inputs out, which may be large: the code that runs the attempt drops them once
-    /// they are on their way.
+    /// Takes out args and kwargs, which may be large. The code that runs the attempt drops them as
+    /// soon as they are sent.
     pub fn take_inputs(&mut self) -> Inputs {
         let content = &mut self.task.content;
         Inputs {
@@ -89,19 +98,19 @@ impl Assignment {
         }
     }
 
-    /// The number of this attempt, from 1.
+    /// The number of this attempt, counted from 1.
     pub fn attempt(&self) -> u32 {
         self.task.attempts
     }
 
-    /// How long it may take from its claim on.
+    /// The time that the attempt has, from its claim to its deadline.
     pub fn time(&self) -> Duration {
         let claimed_at = self.task.times.last_attempted_at.unwrap_or(self.deadline);
         Duration::try_from(self.deadline.duration_since(claimed_at)).unwrap_or_default()
     }
 }
 
-/// What an attempt is given to work on.
+/// The task's inputs, args and kwargs.
 #[derive(Debug)]
 pub struct Inputs {
     pub args: JsonText,
@@ -114,7 +123,7 @@ impl Inputs {
     }
 }
 
-/// One claimed attempt: the right to run it, what to run, and where.
+/// A claimed attempt: the right to run it, what to run, and the executor.
 #[derive(Debug)]
 pub struct Claimed {
     pub lease: Lease,
@@ -122,10 +131,12 @@ pub struct Claimed {
     pub executor: Arc<Executor>,
 }
 
-/// What a heartbeat answers.
+/// The answer to a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Renewal {
+    /// When the lease now expires, unless it is renewed again.
     pub expires_at: Timestamp,
+    /// Whether the attempt is to stop.
     pub cancel_requested: bool,
 }
 

@@ -1,4 +1,5 @@
-//! Every bound that is not a setting, with its name.
+//! The fixed limits that are not settings, each with its name, and the functions that cut texts to
+//! them.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -33,89 +34,96 @@ pub const TASK_PATHS_MAX: usize = 1_000;
 pub const EXECUTORS_MAX: usize = 1_000;
 /// Task paths of all executors together.
 pub const TASK_PATHS_IN_ALL_MAX: usize = 10_000;
-/// Queues that are paused or limited at once. A claim looks at each of them.
+/// Queues that are paused or limited at once. The number is bounded because each claim looks at all
+/// of them.
 pub const QUEUES_SET_MAX: usize = 1_000;
 /// Tasks of one executor that run at once.
 pub const CONCURRENCY_MAX: u32 = 10_000;
 /// Seconds that a lease may last.
 pub const LEASE_SECONDS_MAX: u32 = 3_600;
-/// MiB that one run of a plugin may have. A component for 32 bits cannot use more.
+/// MiB of memory that one run of a plugin may use. A component addresses memory with 32 bits, so it
+/// cannot use more than 4 GiB.
 pub const MEMORY_MIB_MIN: u32 = 1;
 pub const MEMORY_MIB_MAX: u32 = 4_096;
-/// Characters of the line that a plugin says of a task.
+/// Characters of the one-line summary that a plugin gives of a task.
 pub const SUMMARY_CHARS_MAX: usize = 200;
-/// Bytes of the help that a plugin gives for a task.
+/// Bytes of the description that a plugin gives of a task.
 pub const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of the help for all tasks of a plugin.
+/// Bytes of the descriptions of all tasks of a plugin together.
 pub const DESCRIPTIONS_BYTES_MAX: usize = 256 * 1024;
 /// Hosts, directories and variables that one executor grants its plugin.
 pub const GRANTS_MAX: usize = 100;
-/// Characters of the name of a variable that is granted.
+/// Characters of the name of an environment variable that is granted.
 pub const ENVIRONMENT_NAME_CHARS_MAX: usize = 100;
-/// Bytes of its value.
+/// Bytes of the value of such a variable.
 pub const ENVIRONMENT_BYTES_MAX: usize = 16 * 1024;
-/// Versions of a plugin that are kept beside the active one, to go back to.
+/// How many earlier versions of a plugin are kept beside the active one, so that it can be rolled
+/// back.
 pub const OLD_VERSIONS_MAX: usize = 4;
 /// Characters of an executor's URL.
 pub const URL_CHARS_MAX: usize = 2_048;
-/// Bytes of what is wrong with a request: it quotes the request, which may be large.
+/// Bytes of the text that says what is wrong with a request. It quotes the request, which may be
+/// large.
 pub const DETAIL_BYTES_MAX: usize = 1_024;
-/// Bytes of a field's name that is wrong with a request.
+/// Bytes of a field's name in the pointer to the wrong part of a request.
 pub const POINTER_KEY_BYTES_MAX: usize = 1_024;
-/// Bytes of an error's message; longer ones are cut at a character.
+/// Bytes of an error's message. A longer one is cut between two characters.
 pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of a traceback; the start of a longer one is cut away, since its end says what happened.
+/// Bytes of a traceback. The start of a longer one is cut off, since its end says what happened.
 pub const TRACEBACK_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an exception's class path.
 pub const CLASS_PATH_BYTES_MAX: usize = 512;
-/// Errors kept of one task: of those that a retry by hand has let pile up, the newest.
+/// How many errors of one task are kept. A task that is retried by hand again and again may have
+/// more; then the newest are kept.
 pub const ERRORS_PER_TASK_MAX: i64 = 100;
-/// Bytes of errors kept of one task. The newest is kept however large it is.
+/// Bytes of errors that are kept of one task. The newest is always kept, however large it is.
 pub const ERROR_BYTES_PER_TASK_MAX: i64 = 1024 * 1024;
-/// Workers kept of one task, that of the last attempt being the last.
+/// How many worker ids are kept of one task. The last one is that of the last attempt.
 pub const WORKER_IDS_PER_TASK_MAX: usize = 100;
 /// Bytes of a progress message.
 pub const PROGRESS_BYTES_MAX: usize = 4_000;
 /// Log lines of one heartbeat.
 pub const LOG_LINES_PER_RENEWAL_MAX: usize = 1_000;
-/// Bytes of the lines of one heartbeat, and of those that wait for one; of more, the newest stay.
+/// Bytes of the log lines of one heartbeat, and of the lines that wait for one. If there are more,
+/// the newest are kept.
 pub const LOG_BYTES_PER_RENEWAL_MAX: usize = 1024 * 1024;
 /// Bytes of one log line.
 pub const LOG_LINE_BYTES_MAX: usize = 8 * 1024;
-/// Log lines kept of one task.
+/// How many log lines are kept of one task.
 pub const LOG_LINES_PER_TASK_MAX: i64 = 10_000;
-/// Bytes of log kept of one task.
+/// Bytes of log that are kept of one task.
 pub const LOG_BYTES_PER_TASK_MAX: i64 = 4 * 1024 * 1024;
-/// Bytes of tasks that one claim takes along, be it a worker's or for calls; a task that is larger
-/// goes alone.
+/// Bytes of the tasks that one claim takes, for a worker or for calls. A task that is larger is
+/// claimed alone.
 pub const CLAIM_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Tasks that a worker takes at once, and ends that it reports at once.
+/// Tasks that a worker takes at once, and results that it reports at once.
 pub const LEASES_MAX: u32 = 1_000;
-/// Queues that a worker names when it asks for tasks.
+/// Queues that a worker may name when it asks for tasks.
 pub const QUEUES_ASKED_MAX: usize = 100;
-/// The longest retention of tasks that have ended.
+/// The longest time for which finished tasks can be kept.
 pub const RETENTION_MAX: Duration = Duration::from_hours(100 * 365 * 24);
 /// Rows of one page of a list.
 pub const PAGE_MAX: u32 = 1_000;
-/// Bytes of one page, about: it ends earlier where its rows are large.
+/// Bytes of one page, about: a page with large rows ends earlier.
 pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Bytes of log that a watcher of a task is told at once, about.
+/// Bytes of log, about, that a client watching one task is sent at once.
 pub const LOG_PIECE_BYTES_MAX: usize = 64 * 1024;
-/// Rows of one page unless asked otherwise.
+/// Rows of one page unless the request asks for another number.
 pub const PAGE_DEFAULT: u32 = 100;
-/// How far `explain` counts the tasks ahead of one.
+/// The largest number of tasks ahead of one that `explain` counts.
 pub const AHEAD_COUNTED_MAX: u32 = 1_000;
-/// How long a request waits for a task to end, or a worker for one to begin: less than the minute
-/// after which proxies give up on an answer (nginx's `proxy_read_timeout`).
+/// How long a request may wait for a task to end, or a worker for a task to begin. Less than the
+/// minute after which proxies give up on an answer (nginx's `proxy_read_timeout`).
 pub const WAIT_MAX: Duration = Duration::from_secs(50);
-/// A worker that has room asks again and again; one that has not asked for so long has none, or is not
-/// there. Other processes' knowledge of it may be some seconds old.
+/// If a worker has not asked for tasks for this long, it is counted as busy or absent, since a
+/// worker with room asks again and again. The time is longer than its longest wait, because other
+/// processes learn of a question some seconds late.
 pub const ASKS_LATELY: Duration = Duration::from_secs(75);
-/// How long a worker may ask to wait.
+/// The longest wait that a worker may ask for.
 pub const WAIT_ASKED_MAX: Duration = Duration::from_mins(1);
-/// How long a cancelled attempt may take to stop.
+/// How long a cancelled attempt may take to stop before it is ended without its executor.
 pub const CANCEL_GRACE: Duration = Duration::from_secs(10);
-/// The longest time an executor can ask to be left alone.
+/// The longest time for which an executor can ask to get no tasks.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
 /// The longest start of `text` that fits into `bytes_max` without splitting a character.
@@ -129,8 +137,8 @@ pub fn cut_start(text: &str, bytes_max: usize) -> &str {
     text.get(text.ceil_char_boundary(start)..).unwrap_or(text)
 }
 
-/// The text as both engines can hold it: PostgreSQL has no NUL, so one is written out as JSON
-/// would.
+/// The text in a form that both engines can store: PostgreSQL cannot store a NUL character, so it
+/// is written as JSON's escape `\u0000`.
 pub fn storable(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { Cow::Owned(text.replace('\0', "\\u0000")) } else { text.into() }
 }

@@ -1,4 +1,5 @@
-//! Log lines on their way into the store.
+//! Log lines on their way into the store. A [`NewLog`] holds a bounded number of bytes; if an
+//! executor writes faster than lines are stored, the oldest ones are dropped and counted.
 
 use std::collections::VecDeque;
 
@@ -8,10 +9,11 @@ use super::{
     limits::{LOG_BYTES_PER_RENEWAL_MAX, LOG_LINE_BYTES_MAX, cut_end, storable},
 };
 
-/// Bytes that a line counts beside its text: many short ones cost what few long ones do.
+/// Bytes that each line counts in addition to its text, since many short lines cost as much as a
+/// few long ones.
 const LINE_EXTRA_BYTES: usize = 256;
 
-/// A line as the executor sent it.
+/// A log line as the executor sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewLogLine {
     pub at: Option<Timestamp>,
@@ -25,7 +27,7 @@ impl NewLogLine {
     }
 }
 
-/// Lines that wait to be stored; of too many, the newest.
+/// Log lines that wait to be stored. If there are too many, the newest are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NewLog {
     lines: VecDeque<NewLogLine>,
@@ -34,7 +36,8 @@ pub struct NewLog {
 }
 
 impl NewLog {
-    /// Adds a line, as the store can hold it.
+    /// Adds a line, cut to its limit and in a form that both engines can store. Drops the oldest
+    /// lines if there are now too many bytes.
     pub fn push(&mut self, line: NewLogLine) {
         let NewLogLine { at, level, message } = line;
         let text = storable(cut_end(&message, LOG_LINE_BYTES_MAX));
@@ -53,7 +56,8 @@ impl NewLog {
         Some(oldest)
     }
 
-    /// Takes the oldest lines, about so many bytes of them, and how many there were before.
+    /// Takes out the oldest lines, about `bytes` of them, together with the number of lines dropped
+    /// before.
     #[must_use]
     pub fn take(&mut self, bytes: usize) -> Self {
         let mut taken = Self { dropped: std::mem::take(&mut self.dropped), ..Self::default() };
@@ -66,7 +70,7 @@ impl NewLog {
         taken
     }
 
-    /// Takes back what could not be stored, before what came meanwhile.
+    /// Puts lines that could not be stored back in front of those that came meanwhile.
     pub fn put_back(&mut self, earlier: Self) {
         let meanwhile = std::mem::replace(self, earlier);
         self.dropped += meanwhile.dropped;
@@ -75,7 +79,7 @@ impl NewLog {
         }
     }
 
-    /// Drops all lines, and counts them.
+    /// Drops all lines and counts them as dropped.
     pub fn drop_all(&mut self) {
         self.dropped += self.lines.len() as u64;
         self.lines.clear();
@@ -86,17 +90,17 @@ impl NewLog {
         &self.lines
     }
 
-    /// How much they take.
+    /// Bytes of all lines, with the extra bytes of each.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Lines that were left out.
+    /// How many lines were dropped since the last `take`.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// There is nothing to store.
+    /// Whether there is nothing to store: neither lines nor a number of dropped ones.
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty() && self.dropped == 0
     }
@@ -118,7 +122,7 @@ mod tests {
         assert!(log.bytes() <= LOG_BYTES_PER_RENEWAL_MAX);
         assert_eq!(log.lines().len() as u64 + log.dropped(), 10_000);
         assert_eq!(log.lines().back(), Some(&line(9_999)));
-        // A piece takes the number along, so that it is said once.
+        // `take` takes the number of dropped lines along, so that it is stored once.
         let dropped = log.dropped();
         let piece = log.take(64 * 1024);
         assert_eq!((piece.dropped(), log.dropped()), (dropped, 0));

@@ -1,6 +1,9 @@
-//! What a task is and what may happen to it, without any input or output.
+//! The rules of tasks, executors, queues, plugins and tokens: pure types and functions without
+//! input or output.
 //!
-//! Nothing here knows a database, a socket, a clock or a random number: those come in as values.
+//! Nothing here uses a database, a socket, a clock or a random number generator: times and random
+//! numbers come in as values. Constructors check their input and return [`Invalid`]; transitions of
+//! a task's state are in [`state::next`].
 
 pub mod attempt;
 pub mod event;
@@ -29,13 +32,13 @@ use thiserror::Error;
 /// An instant in UTC; the store keeps microseconds.
 pub type Timestamp = jiff::Timestamp;
 
-/// A value that cannot be accepted.
+/// A value from outside that is refused.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{field}: {reason}")]
 pub struct Invalid {
     /// The field, as the API names it.
     pub field: &'static str,
-    /// Why not, for the caller.
+    /// Why it is refused, in words for the caller.
     pub reason: String,
 }
 

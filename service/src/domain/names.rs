@@ -1,3 +1,6 @@
+//! Checked names: task paths, queues, executors, plugins, tokens and directories. A value of such a
+//! type is always valid, since it can be made only by parsing.
+
 use std::{fmt, str::FromStr};
 
 use super::{
@@ -5,7 +8,7 @@ use super::{
     limits::{EXECUTOR_NAME_CHARS_MAX, NAME_CHARS_MAX},
 };
 
-/// Stamps out a checked text type whose only way in is `FromStr`.
+/// Declares a text type that is made only by its `FromStr`, which checks the text.
 macro_rules! name_type {
     ($(#[$doc:meta])* $name:ident, $field:literal, $check:ident) => {
         $(#[$doc])*
@@ -36,40 +39,40 @@ macro_rules! name_type {
 }
 
 name_type! {
-    /// Names the work, such as `myapp.tasks.extract_sources`.
+    /// Names the code that a task runs, such as `myapp.tasks.extract_sources`.
     TaskPath, "task_path", check_name
 }
 name_type! {
-    /// Names the line that a task waits in.
+    /// Names the queue in which a task waits.
     QueueName, "queue_name", check_name
 }
 name_type! {
-    /// Names an executor; it is part of an address, so its alphabet is small.
+    /// Names an executor. It is part of a URL path, so few characters are allowed.
     ExecutorName, "name", check_executor_name
 }
 
 name_type! {
-    /// Names a plugin; it is part of an address as well.
+    /// Names a plugin. It is part of a URL path, too.
     PluginName, "name", check_executor_name
 }
 name_type! {
-    /// Names a token; it is part of an address as well.
+    /// Names an access token. It is part of a URL path, too.
     TokenName, "name", check_executor_name
 }
 name_type! {
-    /// Names a directory of this machine that the settings share with plugins.
+    /// Names a directory of this machine that the settings offer to plugins.
     DirectoryName, "grants/directories", check_executor_name
 }
 
 impl QueueName {
-    /// The queue of tasks that name none.
+    /// The queue of tasks that do not name one.
     pub fn default_queue() -> Self {
         Self("default".to_owned())
     }
 }
 
-/// Names are shown, compared and typed, so they hold visible characters only; `*` belongs to
-/// patterns.
+/// Checks a task path or queue name. Names are shown, compared and typed, so only visible
+/// characters are allowed. `*` is reserved for patterns.
 fn check_name(text: &str) -> Result<(), String> {
     let count = text.chars().count();
     if count == 0 || count > NAME_CHARS_MAX {
@@ -81,6 +84,7 @@ fn check_name(text: &str) -> Result<(), String> {
     }
 }
 
+/// Checks a name that is part of a URL path.
 fn check_executor_name(text: &str) -> Result<(), String> {
     if text.is_empty() || text.len() > EXECUTOR_NAME_CHARS_MAX {
         return Err(format!("needs 1 to {EXECUTOR_NAME_CHARS_MAX} characters"));

@@ -1,4 +1,5 @@
-//! How many plugins one process runs at once, and which executor may begin another.
+//! How many plugins one process runs at once, and which executor may begin another run. Runs are
+//! limited by their number and by the sum of their memory.
 
 use std::{
     collections::HashMap,
@@ -10,20 +11,20 @@ use std::{
 
 use super::executor::ExecutorId;
 
-/// An executor may hold at most so many times what is left for the others.
+/// An executor may hold at most this many times what is left for the others.
 const SHARE: u64 = 3;
 
-/// The places for runs of plugins, and who holds them.
+/// The free places for runs of plugins, and how many each executor holds.
 ///
-/// A run cannot be moved, so that an executor with all places would keep the others waiting for as
-/// long as it likes. So the more an executor holds, the more it leaves: alone it may take three
-/// quarters, the next one three quarters of the rest, and so on.
+/// A run cannot be moved or stopped to make room, so an executor that held all places could keep
+/// the others waiting for any length of time. Therefore each executor has to leave a part: alone it
+/// may take three quarters of the places, the next one three quarters of the rest, and so on.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     free: Amount,
     all_mib: u64,
     held: HashMap<ExecutorId, Amount>,
-    /// How often something was given back.
+    /// How often a place was given back. Tells a claim whether its copy is out of date.
     returns: u64,
 }
 
@@ -39,18 +40,18 @@ impl Places {
         Self { free, all_mib: mib.into(), held: HashMap::new(), returns: 0 }
     }
 
-    /// How many runs more, with so much memory each, an executor may begin.
+    /// How many more runs an executor may begin, with `mib` of memory each.
     pub fn room(&self, executor: ExecutorId, mib: u32) -> u32 {
         let held = self.held.get(&executor).copied().unwrap_or_default();
         let mib = self.counted(mib);
         let of_memory = share(held.mib, self.free.mib).checked_div(mib).unwrap_or(u64::MAX);
         let room = share(held.runs, self.free.runs).min(of_memory);
-        // The first one needs nothing but a place.
+        // An executor without any run may use even the last free place.
         let first = held.runs == 0 && self.free.runs > 0 && self.free.mib >= mib;
         u32::try_from(room.max(first.into())).unwrap_or(u32::MAX)
     }
 
-    /// An executor begins runs.
+    /// An executor begins `runs` runs.
     pub fn take(&mut self, executor: ExecutorId, mib: u32, runs: u32) {
         let taken = self.amount(mib, runs);
         let held = self.held.entry(executor).or_default();
@@ -58,7 +59,7 @@ impl Places {
         self.free = self.free.less(taken);
     }
 
-    /// One of them has ended.
+    /// One of its runs has ended.
     pub fn give_back(&mut self, executor: ExecutorId, mib: u32) {
         let given = self.amount(mib, 1);
         if let Some(held) = self.held.get_mut(&executor) {
@@ -75,7 +76,8 @@ impl Places {
         Amount { runs: runs.into(), mib: self.counted(mib) * u64::from(runs) }
     }
 
-    /// A run that may have more than there is gets a place, where it is told so.
+    /// The MiB that a run counts for. A run that may use more memory than all runs together counts
+    /// as 0, so that it gets a place; the sandbox then reports why it cannot run.
     fn counted(&self, mib: u32) -> u64 {
         Some(mib.into()).filter(|mib| *mib <= self.all_mib).unwrap_or(0)
     }
@@ -88,16 +90,19 @@ impl Amount {
     }
 }
 
-/// How much more of what is free somebody may take, so that he holds no more than his share.
+/// How many more of the free places an executor that holds `held` may take, so that afterwards it
+/// holds no more than `SHARE` times what is left.
 fn share(held: u64, free: u64) -> u64 {
     (SHARE * free).saturating_sub(held) / (SHARE + 1)
 }
 
-/// What a dispatcher that claims has for plugins.
+/// The places for plugins as a claim of the dispatcher sees them, and the claim's note that it had
+/// too few.
 #[derive(Clone, Debug, Default)]
 pub struct PluginRoom {
     pub places: Places,
-    /// Set where an executor could have begun more with more places.
+    /// Set by the claim if an executor could have begun more runs with more places. Shared with the
+    /// dispatcher's clone, since the claim runs in the writer thread.
     short: Arc<AtomicBool>,
 }
 
@@ -110,12 +115,12 @@ impl PluginRoom {
         self.short.store(true, Ordering::Relaxed);
     }
 
-    /// Whether to claim again as soon as there are more places than these.
+    /// Whether the dispatcher has to claim again once there are more places.
     pub fn is_short(&self) -> bool {
         self.short.load(Ordering::Relaxed)
     }
 
-    /// Whether there are, by now.
+    /// Whether places were given back since this copy was made.
     pub fn is_outdated(&self, now: &Places) -> bool {
         self.places.returns != now.returns
     }

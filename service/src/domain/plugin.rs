@@ -1,3 +1,5 @@
+//! Plugins: the components that are installed under a name, and the tasks that each describes.
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,
@@ -14,10 +16,10 @@ use super::{
     task::Options,
 };
 
-/// Memory of one run, unless the executor says otherwise.
+/// MiB of memory that one run may use, unless the executor's registration says otherwise.
 pub const MEMORY_MIB_DEFAULT: u32 = 128;
 
-/// SHA-256 of a component: what is the same has the same.
+/// SHA-256 of a component. Names its version: equal components have equal digests.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
@@ -53,7 +55,7 @@ impl FromStr for Digest {
     }
 }
 
-/// A task that a plugin runs, in its own words, checked.
+/// A task that a plugin runs, as the plugin describes it, checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginTask {
     pub path: TaskPath,
@@ -61,12 +63,12 @@ pub struct PluginTask {
     pub summary: String,
     /// Markdown.
     pub description: Option<String>,
-    /// What holds where neither the task nor its executor says otherwise.
+    /// Options for the task's attempts. They apply if neither the task nor its executor sets them.
     pub defaults: Options,
 }
 
 impl PluginTask {
-    /// With its texts as the store can hold them.
+    /// Checks the texts, and brings them into a form that both engines can store.
     pub fn checked(self) -> Result<Self, Invalid> {
         let summary = storable(&self.summary).into_owned();
         let characters = summary.chars().count();
@@ -83,10 +85,11 @@ impl PluginTask {
     }
 }
 
-/// What a plugin says it can do: 1 to 1,000 tasks, each once.
+/// The tasks that a plugin runs: 1 to 1,000, none of them twice.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Description(Vec<PluginTask>);
 
+/// Refuses too few, too many or repeated tasks, and descriptions that are too long together.
 impl Description {
     pub fn new(tasks: Vec<PluginTask>) -> Result<Self, Invalid> {
         let number = tasks.len();
@@ -112,14 +115,14 @@ impl Description {
     }
 }
 
-/// A component that was installed under a plugin's name.
+/// One component that was installed under a plugin's name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PluginVersion {
     pub digest: Digest,
     pub bytes: u64,
     pub description: Description,
     pub installed_at: Timestamp,
-    /// When it was made the active one last.
+    /// When it last became the active version.
     pub activated_at: Timestamp,
 }
 
@@ -127,7 +130,7 @@ pub struct PluginVersion {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plugin {
     pub name: PluginName,
-    /// The one that new attempts run, then those that were active before it, newest first.
+    /// The active version, which new attempts run, then the earlier ones, latest first.
     pub versions: Vec<PluginVersion>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -139,7 +142,7 @@ impl Plugin {
     }
 }
 
-/// A component and what it says of itself, ready to be stored.
+/// A component with its description, ready to be stored.
 #[derive(Clone)]
 pub struct NewPlugin {
     pub name: PluginName,
@@ -148,11 +151,11 @@ pub struct NewPlugin {
     pub component: bytes::Bytes,
 }
 
-/// What an executor runs of its plugin.
+/// The version of its plugin that an executor runs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ActiveVersion {
     pub digest: Digest,
-    /// Of each task that the plugin describes, by its path.
+    /// The plugin's default options of each task, by task path.
     pub defaults: HashMap<String, Options>,
 }
 
@@ -166,7 +169,7 @@ impl From<&PluginVersion> for ActiveVersion {
     }
 }
 
-/// Checks how much memory a run may have.
+/// Checks how many MiB of memory a run may use, if that came from outside.
 pub fn memory_mib(number: i64) -> Result<u32, Invalid> {
     u32::try_from(number)
         .ok()

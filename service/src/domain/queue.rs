@@ -1,17 +1,19 @@
+//! Queues: their settings and present state, and the filter by which workers choose between them.
+
 use std::collections::HashSet;
 
 use super::{Invalid, Timestamp, limits::CONCURRENCY_MAX, names::QueueName};
 
-/// What somebody set for a queue. One that nobody has touched has the default.
+/// The settings of a queue. A queue that was never set has the defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueSettings {
-    /// Starts nothing while true; what runs goes on.
+    /// While true, no task of the queue starts; running ones go on.
     pub paused: bool,
-    /// How many of its tasks may run at once, over all executors; `None`: no limit.
+    /// How many tasks of the queue may run at once, over all executors. `None`: no limit.
     pub concurrency: Option<u32>,
 }
 
-/// Checks a concurrency from outside.
+/// Checks a concurrency that came from outside: 1 to `CONCURRENCY_MAX`.
 pub fn concurrency(number: i64) -> Result<u32, Invalid> {
     u32::try_from(number)
         .ok()
@@ -19,24 +21,25 @@ pub fn concurrency(number: i64) -> Result<u32, Invalid> {
         .ok_or_else(|| Invalid::new("concurrency", format!("must be 1 to {CONCURRENCY_MAX}")))
 }
 
-/// Which queues a worker takes tasks from.
+/// The queues from which a worker takes tasks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct QueueFilter {
-    /// Only these; `None`: all.
+    /// Take tasks from these queues only. `None`: from all.
     pub only: Option<Vec<QueueName>>,
-    /// But not these.
+    /// Take no tasks from these queues.
     pub except: Vec<QueueName>,
 }
 
 impl QueueFilter {
-    /// Whether tasks of this queue are taken.
+    /// Whether the worker takes tasks from the queue `name`.
     pub fn passes(&self, name: &str) -> bool {
         let is = |other: &QueueName| other.as_str() == name;
         !self.except.iter().any(is) && self.only.as_ref().is_none_or(|only| only.iter().any(is))
     }
 
-    /// The queues of `names` that pass.
+    /// Those of `names` from which the worker takes tasks.
     pub fn pass(&self, mut names: Vec<String>) -> Vec<String> {
+        // By sets, since both lists may be long.
         let set = |names: &[QueueName]| -> HashSet<String> {
             names.iter().map(|name| name.as_str().to_owned()).collect()
         };
@@ -49,7 +52,7 @@ impl QueueFilter {
     }
 }
 
-/// A queue as it is now.
+/// A queue in its present state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueState {
     pub name: String,
@@ -59,12 +62,12 @@ pub struct QueueState {
     /// READY tasks that are due later.
     pub scheduled: u64,
     pub running: u64,
-    /// Since when the first of the due ones has been waiting.
+    /// The time at which its first due task became due.
     pub oldest_due_at: Option<Timestamp>,
 }
 
 impl QueueState {
-    /// A queue in which nothing is.
+    /// An empty queue with default settings.
     pub fn new(name: String) -> Self {
         Self {
             name,

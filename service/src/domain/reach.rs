@@ -1,4 +1,7 @@
-//! Where executors may be called: what is never called, and what a setting allows.
+//! Which addresses executors may have: some are never called, and the setting
+//! `executor_hosts_allowed` can restrict the others. Without that check, a registered URL could
+//! make the service send requests to places that only the service can reach, such as a cloud's
+//! credentials.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -9,30 +12,30 @@ use ipnet::IpNet;
 use thiserror::Error;
 use url::{Host, Url};
 
-/// Why an executor is not called.
+/// Why an executor's address is not called.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// Nothing that changes can make it right.
+    /// The address is never called, whatever the settings.
     #[error("{0} is an address that is never called")]
     Never(IpAddr),
-    /// The operator has not listed it, but may.
+    /// The operator has not listed it in the setting, and could do so.
     #[error("{0} is not in executor_hosts_allowed")]
     NotAllowed(String),
 }
 
-/// The hosts of `executor_hosts_allowed`; where none is listed, all may be called but for
-/// [`is_refused_address`].
+/// The entries of `executor_hosts_allowed`. If there are none, every address may be called except
+/// those of [`is_refused_address`].
 #[derive(Clone, Debug, Default)]
 pub struct Reach(Vec<HostRule>);
 
-/// One entry: each allows something, none takes anything away.
+/// One entry of the list. Each entry allows more; none forbids anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostRule {
-    /// This name, wherever it leads.
+    /// This host name, whatever addresses it resolves to.
     Name(String),
-    /// The names below it, wherever they lead.
+    /// The host names below this one, whatever addresses they resolve to.
     Below(String),
-    /// These addresses, and every name that leads to nothing else.
+    /// The addresses of this network, and each host name that resolves to such addresses only.
     Network(IpNet),
 }
 
@@ -41,8 +44,8 @@ impl Reach {
         Self(rules)
     }
 
-    /// As far as the address of the executor tells. Where a name leads is asked by
-    /// [`Reach::check_address`].
+    /// Checks the URL of an executor as far as it can be done without resolving its host name. The
+    /// addresses to which the name resolves are checked by [`Reach::check_address`] at each call.
     pub fn check_url(&self, url: &Url) -> Result<(), Refusal> {
         match url.host() {
             Some(Host::Ipv4(address)) => self.check_address("", address.into()),
@@ -53,7 +56,8 @@ impl Reach {
         }
     }
 
-    /// An address to which a name leads, or which stands in place of a name.
+    /// Checks an address to which `name` resolves. `name` is empty if the URL holds the address
+    /// itself.
     pub fn check_address(&self, name: &str, address: IpAddr) -> Result<(), Refusal> {
         if is_refused_address(address) {
             return Err(Refusal::Never(address));
@@ -91,13 +95,13 @@ impl Reach {
     }
 }
 
-/// Whether `name` has a label or more before `parent`.
+/// Whether `name` is `parent` with one or more labels in front.
 pub fn is_below(name: &str, parent: &str) -> bool {
     name.strip_suffix(parent).is_some_and(|below| below.len() > 1 && below.ends_with('.'))
 }
 
 impl FromStr for HostRule {
-    /// What is wrong, for whoever wrote the setting.
+    /// What is wrong with the entry, for the operator.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -122,21 +126,21 @@ impl FromStr for HostRule {
     }
 }
 
-/// Where clouds hand out credentials, beside the link-local addresses: Alibaba, Azure's host, and
-/// Oracle.
+/// Addresses, beside the link-local ones, at which clouds hand out a machine's credentials:
+/// Alibaba's, Azure's, and Oracle's.
 const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(100, 100, 100, 200),
     Ipv4Addr::new(168, 63, 129, 16),
     Ipv4Addr::new(192, 0, 0, 192),
 ];
-/// The same of Google and Scaleway.
+/// The same for IPv6: Google's and Scaleway's.
 const METADATA_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd20, 0x00ce, 0, 0, 0, 0, 0, 0x0254),
     Ipv6Addr::new(0xfd00, 0x0042, 0, 0, 0, 0, 0, 0x0042),
 ];
 
-/// Addresses that are never called: link-local ones (RFC 3927, RFC 4291) and others behind which
-/// clouds keep the machine's credentials, and those that name no single machine.
+/// Whether an address is never called: link-local addresses (RFC 3927, RFC 4291) and others at
+/// which clouds hand out a machine's credentials, and addresses that do not name a single machine.
 pub fn is_refused_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(v4) => is_refused_v4(v4),
@@ -162,13 +166,15 @@ fn is_refused_v4(v4: Ipv4Addr) -> bool {
         || METADATA_V4.contains(&v4)
 }
 
-/// AWS keeps credentials of machines, containers and pods at several addresses of one network.
+/// AWS hands out credentials of machines, containers and pods at several addresses of this network.
 fn is_of_aws(v6: Ipv6Addr) -> bool {
     matches!(v6.segments(), [0xfd00, 0x0ec2, ..])
 }
 
-/// The address that NAT64 (RFC 6052, RFC 8215), its translators (RFC 2765), 6to4 (RFC 3056) or
-/// the form that was given up (RFC 4291, section 2.5.5.1) makes of it, if it is one of theirs.
+/// The IPv4 address inside an IPv6 address that a translator would send on to it, if it is one: of
+/// NAT64 (RFC 6052, RFC 8215), of stateless translators (RFC 2765), of 6to4 (RFC 3056), or in the
+/// deprecated IPv4-compatible form (RFC 4291, section 2.5.5.1). Otherwise a refused IPv4 address
+/// could be called in one of these forms.
 fn inner_v4(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     if v6.is_loopback() || v6.is_unspecified() {
         return None;
@@ -241,7 +247,7 @@ mod tests {
             "http://[::ffff:10.9.8.7]/",
             "http://[fd00::1]/",
             "http://[::1]/",
-            // Where it leads is seen when it is called.
+            // Its addresses are checked when it is called.
             "http://other.example/",
         ] {
             assert_eq!(url(&all, allowed), Ok(()), "{allowed}");

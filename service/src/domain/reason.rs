@@ -1,26 +1,26 @@
-//! Why a task is where it is.
+//! Why a task is in its present state, as `explain` reports it.
 
 use super::Timestamp;
 
-/// Something of which a process has none left for another call.
+/// Why a process cannot begin another call: it has none of this left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// Attempts at once.
+    /// Permits: the process runs as many attempts as it may.
     Attempts,
-    /// Places for runs of plugins, by their number or their memory.
+    /// Places for runs of plugins, limited by number and by memory.
     Places,
-    /// Memory for what calls carry.
+    /// Memory for the inputs of tasks.
     Memory,
 }
 
-/// Why a waiting or running task is where it is.
+/// Why a waiting or running task is in its present state.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
-    /// Its row holds what cannot be read, so it fails when its turn comes.
+    /// The task's row holds a value that cannot be read, so the task fails when its turn comes.
     Unreadable {
         what: String,
     },
-    /// The row of its executor does.
+    /// The row of the task's executor holds a value that cannot be read.
     UnreadableExecutor,
     Finished,
     Leased {
@@ -52,17 +52,17 @@ pub enum Reason {
     QueuePaused {
         queue_name: String,
     },
-    /// `holders`: the first few of the tasks that run.
+    /// `holders` are the first few of the tasks that run.
     QueueFull {
         queue_name: String,
         concurrency: u32,
         holders: Vec<String>,
     },
-    /// The process that was asked cannot call any executor for it; another one may.
+    /// The process that was asked has no room for another call; another process may have some.
     ProcessFull {
         lack: Lack,
     },
-    /// No worker has asked for tasks of this queue lately, or none at all. Some may be busy: so many
+    /// No worker has asked for tasks of this queue lately, or ever. Workers may be busy: `running`
     /// tasks of the executor run.
     NoWorker {
         executor: String,

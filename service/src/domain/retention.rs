@@ -1,13 +1,15 @@
+//! How long finished tasks are kept before the pruner deletes them.
+
 use std::time::Duration;
 
 use super::Timestamp;
 
-/// How long tasks are kept after they have ended.
+/// How long tasks are kept after their end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// SUCCESSFUL and CANCELLED ones.
+    /// For SUCCESSFUL and CANCELLED tasks.
     pub ended: Duration,
-    /// FAILED ones, which somebody may want to look at.
+    /// For FAILED tasks. Longer by default, since their errors may have to be examined.
     pub failed: Duration,
 }
 
@@ -15,14 +17,15 @@ impl Retention {
     pub const ENDED_DEFAULT: Duration = Duration::from_hours(7 * 24);
     pub const FAILED_DEFAULT: Duration = Duration::from_hours(30 * 24);
 
-    /// What ended before these times is over: SUCCESSFUL and CANCELLED tasks, and FAILED ones.
+    /// Tasks that ended before these times are deleted: the first is for SUCCESSFUL and CANCELLED
+    /// tasks, the second for FAILED ones.
     pub fn cutoffs(self, now: Timestamp) -> (Timestamp, Timestamp) {
         let before = |age: Duration| now.saturating_sub(age).unwrap_or(Timestamp::MIN);
         (before(self.ended), before(self.failed))
     }
 }
 
-/// Tasks by how they have ended.
+/// How many tasks ended in which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndedCounts {
     pub successful: u64,

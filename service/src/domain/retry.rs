@@ -1,3 +1,5 @@
+//! How long to wait between attempts ([`Backoff`]), and the check of timeouts.
+
 use std::time::Duration;
 
 use super::{
@@ -5,7 +7,9 @@ use super::{
     limits::{BACKOFF_FACTOR_MAX, DURATION_MAX},
 };
 
-/// How long to wait between attempts.
+/// How long a task waits between attempts: `initial` after the first failure, then `factor` times
+/// as long after each further one, at most `max`. `jitter` is the fraction by which the wait varies
+/// in either direction at random.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     pub initial: Duration,
@@ -26,7 +30,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Checks what came from outside; what is left out keeps its default.
+    /// Checks values from outside. Each one that is left out has its default.
     pub fn new(
         initial_seconds: Option<f64>,
         factor: Option<f64>,
@@ -59,8 +63,8 @@ impl Backoff {
         })
     }
 
-    /// The wait after the `failed`-th failure in a row (from 1). `chance` is a random number of
-    /// 0 to 1 that places the wait within its jitter.
+    /// The wait after the `failed`-th failure in a row, counted from 1. `chance` is a random number
+    /// between 0 and 1 that chooses the wait within its jitter.
     pub fn delay(&self, failed: u32, chance: f64) -> Duration {
         let exponent = i32::try_from(failed.saturating_sub(1)).unwrap_or(i32::MAX);
         let grown = self.initial.as_secs_f64() * self.factor.powi(exponent);
@@ -70,10 +74,10 @@ impl Backoff {
     }
 }
 
-/// Checks a timeout from outside.
+/// Checks a timeout from outside, in seconds.
 pub fn timeout(seconds: f64) -> Result<Duration, Invalid> {
     if seconds > 0.0 && seconds <= DURATION_MAX.as_secs_f64() {
-        // A timeout below the store's resolution would be none at all.
+        // The store keeps microseconds, so a smaller timeout would be stored as 0.
         return Ok(Duration::from_secs_f64(seconds).max(Duration::from_micros(1)));
     }
     Err(Invalid::new(

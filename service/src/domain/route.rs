@@ -1,8 +1,10 @@
+//! Which executor serves a task: patterns of task paths, and the table that finds the best match.
+
 use std::{collections::HashMap, fmt, str::FromStr};
 
 use super::{Invalid, names::TaskPath};
 
-/// Which task paths an executor serves: one, all with a prefix (`myapp.*`), or all (`*`).
+/// The task paths that an executor serves: one, all with a prefix (`myapp.*`), or all (`*`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Pattern {
     Exact(TaskPath),
@@ -33,14 +35,14 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Finds the executor of a task path; `T` names executors.
+/// Finds the executor for a task path. `T` is an executor's name or id.
 ///
-/// The most specific pattern wins: an exact one before any prefix, a longer prefix before a
-/// shorter one. Of two executors with the same pattern the first that was added wins.
+/// The most specific pattern wins: an exact path before any prefix, and a longer prefix before a
+/// shorter one. If two executors have the same pattern, the one that was added first wins.
 #[derive(Clone, Debug)]
 pub struct Routes<T> {
     exact: HashMap<String, T>,
-    /// Longest first.
+    /// Longest prefix first.
     prefixes: Vec<(String, T)>,
 }
 
@@ -55,7 +57,7 @@ impl<T: Copy> Routes<T> {
                 Pattern::Prefix(prefix) => routes.prefixes.push((prefix.clone(), target)),
             }
         }
-        // Stable, so that the first added stays first among equals.
+        // The sort is stable, so among equal prefixes the first added stays first.
         routes.prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         routes
     }

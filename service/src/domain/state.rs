@@ -1,4 +1,4 @@
-//! The life of a task, in one function.
+//! The states of a task and the transitions between them, all in one function, [`next`].
 //!
 //! ```text
 //! enqueue -> READY -> claim -> RUNNING -> finish -> SUCCESSFUL
@@ -11,9 +11,10 @@
 
 use thiserror::Error;
 
-/// Where a task is. READY is two stages, so that a claim never meets a task that is not due.
+/// The state of a task as it is stored. READY is two stages, so that a claim, which looks at
+/// available tasks only, never reads a task that is not due.
 ///
-/// The numbers are stored; they never change their meaning.
+/// The numbers are stored, so they never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(i16)]
 pub enum Stage {
@@ -49,58 +50,58 @@ impl Stage {
     }
 }
 
-/// What [`next`] needs to know of a task.
+/// The facts about a task that [`next`] needs.
 #[derive(Clone, Copy, Debug)]
 pub struct State {
     pub stage: Stage,
-    /// Whether an attempt may follow the present one.
+    /// Whether another attempt may follow the present one.
     pub attempts_left: bool,
-    /// Whether the executor may be tried again with the present attempt.
+    /// Whether a delivery that fails may be repeated within the present attempt.
     pub deliveries_left: bool,
     pub cancel_requested: bool,
 }
 
-/// What happens to a task.
+/// An event in the life of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Its time has come.
+    /// The time at which the task is due has come.
     Due,
     Claimed,
     Succeeded,
-    /// The attempt failed, timed out or was lost.
+    /// The attempt failed, timed out, or was lost.
     Failed {
         retryable: bool,
     },
     /// The work certainly did not start.
     Undelivered,
-    /// The executor gives the attempt back unstarted.
+    /// The attempt was given back, and is not counted.
     HandedBack,
     CancelRequested,
-    /// The executor stopped, its grace is over, or the caller insists.
+    /// The executor stopped the attempt, its grace period is over, or the caller forces the end.
     CancelForced,
     Expired,
     Retried,
 }
 
-/// Where a task goes.
+/// The state that follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     Available,
     Running,
     Successful,
-    /// READY again after a backoff.
+    /// READY again, after a backoff.
     RetryLater,
     /// READY again at once; the attempt does not count.
     Returned,
     Failed,
     Cancelled,
-    /// RUNNING still, but asked to stop.
+    /// Still RUNNING, and asked to stop.
     Stopping,
-    /// Nothing changes and nothing is wrong.
+    /// Nothing changes, and that is no error.
     Unchanged,
 }
 
-/// The event has no meaning at this stage.
+/// The event is not possible at this stage.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("{event:?} has no meaning for a task that is {stage:?}")]
 pub struct Illegal {
@@ -108,10 +109,10 @@ pub struct Illegal {
     pub event: Event,
 }
 
-/// The only place that knows what may follow what.
+/// Returns the state that follows an event. No other code decides that.
 ///
-/// Once cancelling was asked for, every end of the attempt is CANCELLED: which of two racing
-/// answers came first is settled by which was committed first, and everybody sees the same.
+/// Once cancelling was requested, every end of the attempt is CANCELLED. If a success and a
+/// cancellation race, the one that is committed first wins, and all readers see the same result.
 pub fn next(state: State, event: Event) -> Result<Next, Illegal> {
     match state.stage {
         Stage::Scheduled | Stage::Available => waiting(state.stage, event),

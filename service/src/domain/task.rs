@@ -1,3 +1,6 @@
+//! Tasks: [`NewTask`] is a checked request to enqueue one, [`Task`] the full record of one, and
+//! [`TaskSummary`] its entry in a list.
+
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
@@ -16,7 +19,7 @@ use super::{
     state::Stage,
 };
 
-/// Names a task for ever.
+/// Names a task. It is unique for all time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId(pub Uuid);
 
@@ -26,8 +29,8 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// What a task, or an executor for its tasks, says about attempts; what it leaves out is
-/// decided by the next one in line.
+/// How the attempts of a task are made, as far as the task, its executor or its plugin sets it. An
+/// option that is not set is taken from the next of these, and finally from the service's defaults.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Options {
     pub timeout: Option<Duration>,
@@ -39,7 +42,7 @@ impl Options {
     pub const MAX_ATTEMPTS_DEFAULT: u32 = 3;
     pub const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 
-    /// The task's own word, else its executor's, else the service's.
+    /// The options that apply: the task's own, else its executor's, else the service's.
     pub fn resolve(self, executor: Option<Self>) -> Terms {
         let Self { timeout, max_attempts, backoff } = self.or(executor.unwrap_or_default());
         Terms {
@@ -49,7 +52,7 @@ impl Options {
         }
     }
 
-    /// With the word of the next in line for what is left out.
+    /// These options, with those of `next` where one is not set.
     #[must_use]
     pub fn or(self, next: Self) -> Self {
         Self {
@@ -60,7 +63,7 @@ impl Options {
     }
 }
 
-/// Options with nothing left out.
+/// Options that are all set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Terms {
     pub timeout: Duration,
@@ -68,33 +71,34 @@ pub struct Terms {
     pub backoff: Backoff,
 }
 
-/// A task that somebody wants done, checked.
+/// A checked request to enqueue a task.
 #[derive(Clone, Debug)]
 pub struct NewTask {
     pub id: TaskId,
     pub content: Content,
-    /// What makes saying it twice harmless.
+    /// How a repetition of this request is recognised, so that it does not enqueue a second task.
     pub repeat: Repeat,
-    /// W3C trace context of the request that brought it.
+    /// The W3C trace context of the request.
     pub traceparent: Option<String>,
-    /// The queues whose tasks the caller may see; `None`: all.
+    /// The queues whose tasks the caller may read. `None`: all.
     pub visible: Option<Arc<[QueueName]>>,
 }
 
 impl NewTask {
-    /// Whether the caller may be shown a task of this queue that is there already.
+    /// Whether the caller may read a task in this queue. Asked if the task of a repeated request
+    /// exists.
     pub fn may_show(&self, queue_name: &str) -> bool {
         let is = |name: &QueueName| name.as_str() == queue_name;
         self.visible.as_ref().is_none_or(|names| names.iter().any(is))
     }
 
-    /// About how much room it takes.
+    /// Bytes that it takes in memory, about.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.content.args.as_str().len() + self.content.kwargs.as_str().len()
     }
 }
 
-/// What the caller said of the task; two requests with equal content ask for the same.
+/// The task as the caller described it. Two requests with equal content are the same request.
 #[derive(Clone, Debug)]
 pub struct Content {
     pub task_path: TaskPath,
@@ -109,16 +113,16 @@ pub struct Content {
     pub unique_key: Option<String>,
 }
 
-/// How a repeated request is recognised.
+/// By what a repeated request is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// The id was made here: each request is a new task.
+    /// By nothing: the service chose the id, so each request is a new task.
     Never,
-    /// The caller chose the id.
+    /// By the id, which the caller chose.
     ById,
-    /// The caller sent an `Idempotency-Key`.
+    /// By the `Idempotency-Key` that the caller sent.
     ByKey(String),
-    /// Both.
+    /// By both.
     ByIdAndKey(String),
 }
 
@@ -148,9 +152,11 @@ impl Repeat {
 }
 
 impl Content {
-    /// A digest that differs whenever the content does, and stays the same from version to
-    /// version. Each part is preceded by its length, so that no two contents run into the same
-    /// bytes; what was left out is a part of its own.
+    /// A digest of the content, to see whether two requests are the same. It must stay the same
+    /// from version to version, since it is stored.
+    ///
+    /// Each part is preceded by its length, so that different contents cannot produce the same
+    /// bytes. A part that is left out is written with the length `u64::MAX`.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
         let mut part = |text: Option<&str>| {
@@ -209,7 +215,7 @@ pub fn max_attempts(number: i64) -> Result<u32, Invalid> {
         .ok_or_else(|| Invalid::new("max_attempts", format!("must be 1 to {ATTEMPTS_MAX}")))
 }
 
-/// Checks a key from outside: visible text of bounded length.
+/// Checks a key from outside: 1 to `NAME_CHARS_MAX` characters, none of them a control character.
 pub fn key(field: &'static str, text: String) -> Result<String, Invalid> {
     let count = text.chars().count();
     if count == 0 || count > NAME_CHARS_MAX || text.chars().any(char::is_control) {
@@ -219,7 +225,7 @@ pub fn key(field: &'static str, text: String) -> Result<String, Invalid> {
     Ok(text)
 }
 
-/// Checks labels from outside.
+/// Checks labels from outside: their number, and the length and characters of keys and values.
 pub fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
     if labels.len() > LABELS_MAX {
         return Err(Invalid::new("labels", format!("has more than {LABELS_MAX} entries")));
@@ -241,7 +247,7 @@ pub fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, Strin
     Ok(labels)
 }
 
-/// The whole record of a task.
+/// The full record of a task.
 #[derive(Clone, Debug)]
 pub struct Task {
     pub id: TaskId,
@@ -252,14 +258,14 @@ pub struct Task {
     pub attempts: u32,
     pub deliveries: u32,
     pub worker_ids: Vec<String>,
-    /// When a waiting task is due.
+    /// When a waiting task becomes due, or became due.
     pub due_at: Timestamp,
     pub times: Times,
     pub lease: Option<LeaseTimes>,
     pub progress: Option<Progress>,
     pub return_value: Option<JsonText>,
     pub errors: Vec<RecordedFailure>,
-    /// How many were left out before them.
+    /// How many older errors are not kept.
     pub errors_dropped: u32,
 }
 
@@ -292,7 +298,7 @@ impl Task {
     }
 }
 
-/// Where a task begins, or begins again.
+/// The stage of a task that begins to wait: available if it is due, else scheduled.
 pub fn first_stage(due_at: Timestamp, now: Timestamp) -> Stage {
     if due_at <= now { Stage::Available } else { Stage::Scheduled }
 }
@@ -319,7 +325,7 @@ impl Times {
     }
 }
 
-/// What the record shows of a running attempt's lease.
+/// The times of a running attempt's lease, as the record shows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseTimes {
     pub renewed_at: Timestamp,

@@ -1,4 +1,4 @@
-//! Tokens: who may ask for what.
+//! Access tokens with their scopes, and entries of the audit log.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -11,17 +11,17 @@ use super::{
     names::{QueueName, TokenName},
 };
 
-/// Begins each token, so that one in a log or a repository is known for what it is.
+/// Every token begins with this, so that a token in a log or a repository can be recognised.
 const PREFIX: &str = "nst_";
 
-/// What a token is good for.
+/// The operations that a token allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
     /// Enqueue, cancel and retry tasks.
     Enqueue,
-    /// Ask for everything there is to know.
+    /// Read everything.
     Read,
-    /// Take tasks as a worker, and register executors of that kind.
+    /// Take tasks as a worker, and register executors of kind worker.
     Work,
     /// Everything.
     Admin,
@@ -49,11 +49,11 @@ impl FromStr for Scope {
     }
 }
 
-/// What callers show. Never stored, never logged.
+/// The token itself, as callers send it. It is never stored and never logged.
 pub struct Secret(String);
 
 impl Secret {
-    /// The token that these random bits make.
+    /// Makes a token from random bytes.
     pub fn new(random: [u8; 32]) -> Self {
         Self(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random)))
     }
@@ -73,8 +73,9 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The SHA-256 of a token. Whoever measures how long it takes to find it in a table learns something
-/// of the hash, from which nothing follows for the token.
+/// The SHA-256 of a token, by which tokens are looked up. An attacker who measures how long a
+/// look-up takes may learn something about the hash, but the token cannot be computed from its
+/// hash.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hash(pub [u8; 32]);
 
@@ -83,7 +84,7 @@ impl Hash {
         Self(Sha256::digest(token).into())
     }
 
-    /// Whether they are the same, in a time that does not tell where they differ.
+    /// Whether both hashes are equal, compared in constant time.
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -95,18 +96,18 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// A token that is to be.
+/// A token that is to be created.
 #[derive(Clone, Debug)]
 pub struct NewToken {
     pub name: TokenName,
     pub hash: Hash,
     pub scopes: Vec<Scope>,
-    /// Where it holds; `None`: in all queues.
+    /// The queues for which the token is valid. `None`: all.
     pub queue_names: Option<Vec<QueueName>>,
     pub expires_at: Option<Timestamp>,
 }
 
-/// A token as it is kept.
+/// A token as it is stored.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub name: TokenName,
@@ -129,10 +130,10 @@ impl Token {
     }
 }
 
-/// Who asks, for the audit log.
+/// The caller of an operation, for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
-    /// The token's name, or what stands for it.
+    /// The name of the token, or a text that stands for it if there was none.
     pub name: String,
     pub address: Option<IpAddr>,
 }
@@ -145,6 +146,6 @@ pub struct AuditEntry {
     pub address: Option<String>,
     /// The operation, as the OpenAPI document names it.
     pub action: String,
-    /// The name or id of what it was done to.
+    /// The name or id of the object that was changed.
     pub object: String,
 }
