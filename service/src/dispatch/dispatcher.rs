@@ -45,11 +45,11 @@ pub struct Dispatcher {
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
     pub(super) capacity: Capacity,
-    // Limits how many cancel notices are sent at once.
+    /// Limits how many cancel notices are sent at once.
     notices: Semaphore,
-    // To stop an attempt of this process when its task is cancelled, or at shutdown.
+    /// To stop an attempt of this process when its task is cancelled, or at shutdown.
     in_flight: Mutex<HashMap<LeaseToken, Stop>>,
-    // All spawned tasks: attempts and cancel notices. Shutdown waits for them.
+    /// All spawned tasks: attempts and cancel notices. Shutdown waits for them.
     attempts: TaskTracker,
 }
 

@@ -58,11 +58,11 @@ impl Outcome {
 /// Why an attempt, or a task, ended without a return value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    // Whether the task may be tried again.
     pub kind: FailureKind,
     pub exception_class_path: Option<String>,
     pub message: String,
     pub traceback: Option<String>,
+    /// Whether the task may be tried again.
     pub retryable: bool,
 }
 

@@ -1,13 +1,16 @@
+//! Memory for the answer of one call. See `memory.rs` for why it is taken before the answer is
+//! read.
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::memory::{Memory, Share};
 
-/// Bytes that need no room.
+/// An answer of at most this many bytes needs no share of the memory.
 const SMALL_BYTES: usize = 64 * 1024;
-/// As it came, and as the value that it is.
+/// An answer is in memory twice: as the bytes that were read, and as the value made of them.
 const COPIES: usize = 2;
 
-/// Room in memory for what an executor answers, until the end of the attempt is stored.
+/// The share of memory that one call's answer takes. Kept until the end of the attempt is stored.
 pub struct AnswerRoom {
     memory: Arc<Memory>,
     share: Mutex<Option<Share>>,
@@ -18,7 +21,8 @@ impl AnswerRoom {
         Self { memory, share: Mutex::default() }
     }
 
-    /// Waits until so many bytes may be read. The work is done, so that it is never refused.
+    /// Waits until `bytes` may be read. The call is never refused instead, because its work is done
+    /// and would be lost.
     pub(super) async fn wait_for(&self, bytes: usize) {
         if bytes <= SMALL_BYTES {
             return;

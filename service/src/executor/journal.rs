@@ -1,3 +1,6 @@
+//! Gathers the log lines and the progress that a plugin reports during its attempt, until the
+//! attempt's loop stores them.
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -10,14 +13,14 @@ use crate::{
     },
 };
 
-/// Takes down what an attempt says while it runs, until somebody comes for it.
+/// Keeps log lines and progress of a running attempt until they are taken out to be stored.
 pub struct Journal {
     clock: Arc<dyn Clock>,
     said: Mutex<Said>,
     news: Notify,
 }
 
-/// What an attempt has said that nobody has come for yet.
+/// Log lines and progress that have not been taken out yet.
 #[derive(Clone, Debug, Default)]
 pub struct Said {
     pub log: NewLog,
@@ -29,18 +32,21 @@ impl Journal {
         Self { clock, said: Mutex::default(), news: Notify::new() }
     }
 
+    /// Adds a line at the present time.
     pub fn log(&self, level: LogLevel, message: String) {
         let at = Some(self.clock.now());
         self.said().log.push(NewLogLine { at, level, message });
         self.news.notify_one();
     }
 
+    /// Replaces the progress: only the last one counts.
     pub fn progress(&self, progress: Progress) {
         self.said().progress = Some(progress);
         self.news.notify_one();
     }
 
-    /// Returns when something was said.
+    /// Returns when something was reported since the last return. `notify_one` keeps one wake-up if
+    /// no call waits at that moment, so none gets lost.
     pub async fn news(&self) {
         self.news.notified().await;
     }
@@ -55,13 +61,14 @@ impl Journal {
         self.said().log.bytes()
     }
 
-    /// What was said, of the log about so many bytes.
+    /// Takes out the progress and about `log_bytes` of the log, oldest lines first.
     pub fn take(&self, log_bytes: usize) -> Said {
         let mut said = self.said();
         Said { log: said.log.take(log_bytes), progress: said.progress.take() }
     }
 
-    /// What could not be stored, before what was said meanwhile.
+    /// Puts back what could not be stored: lines before those that came meanwhile, and the progress
+    /// unless a newer one has come.
     pub fn put_back(&self, earlier: Said) {
         let mut said = self.said();
         said.log.put_back(earlier.log);

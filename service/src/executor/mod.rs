@@ -1,4 +1,8 @@
-//! Runs attempts.
+//! Runs attempts on executors: `http` calls HTTP servers, `wasm` runs plugins in this process.
+//!
+//! [`Executors::execute`] returns the [`Answer`] of one attempt. It keeps no state of the attempt;
+//! the caller (`dispatch/attempt.rs`) holds the lease, watches the deadline, and drops the future
+//! if it gives up.
 
 mod answer_room;
 pub(crate) mod http;
@@ -21,15 +25,15 @@ pub use http::{HttpExecutor, HttpSettings};
 pub use journal::{Journal, Said};
 pub use wasm::WasmExecutor;
 
-/// Runs attempts of every kind of executor that does not ask for its tasks.
+/// Runs attempts on all executors except workers, which ask for their tasks themselves.
 pub struct Executors {
     pub http: HttpExecutor,
     pub wasm: Arc<WasmExecutor>,
 }
 
 impl Executors {
-    /// Runs one attempt and returns the executor's answer. Whoever wants to give up drops the
-    /// future, which closes the connection and ends the plugin.
+    /// Runs one attempt and returns the executor's answer. To give up, the caller drops the future:
+    /// that closes the connection, or ends the plugin.
     pub async fn execute(&self, work: Work<'_>, now: Timestamp) -> Answer {
         match &work.executor.registration.target {
             Target::Http { .. } | Target::Worker => self.http.execute(work, now).await,
@@ -37,32 +41,32 @@ impl Executors {
         }
     }
 
-    /// Tells the executor that an attempt is not wanted any more. Best effort: the attempt is
-    /// fenced off whatever comes of it.
+    /// Tells the executor to stop an attempt. That may fail without harm: the store refuses reports
+    /// of the attempt anyway.
     pub async fn cancel(&self, executor: &Executor, notice: CancelNotice, now: Timestamp) {
         match &executor.registration.target {
             Target::Http { .. } | Target::Worker => self.http.cancel(executor, notice, now).await,
-            // Ended with the future of its attempt.
+            // Dropping the future of its attempt has ended it.
             Target::Wasm { .. } => {}
         }
     }
 }
 
-/// One attempt, as its executor gets it.
+/// One attempt, with all that its executor needs.
 pub struct Work<'a> {
     pub executor: &'a Executor,
     pub assignment: &'a Assignment,
     pub inputs: Inputs,
-    /// For what a called executor answers.
+    /// Memory for the answer of a called executor.
     pub room: &'a AnswerRoom,
-    /// For what a plugin says meanwhile.
+    /// Takes log lines and progress of a plugin while it runs.
     pub journal: Arc<Journal>,
 }
 
-/// What an executor answered.
+/// The answer of an executor.
 #[derive(Debug)]
 pub enum Answer {
-    /// It goes on by itself and reports through its lease.
+    /// The executor goes on working and reports through its lease.
     Accepted,
     Ended(Outcome),
 }
@@ -76,7 +80,7 @@ pub struct CancelNotice {
 }
 
 impl CancelNotice {
-    /// For the attempt that was assigned.
+    /// A notice for the attempt of this assignment.
     pub fn of(assignment: &Assignment) -> Self {
         Self { task_id: assignment.task.id, token: assignment.token, attempt: assignment.attempt() }
     }

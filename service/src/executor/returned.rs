@@ -1,3 +1,5 @@
+//! Checks a return value, in the same way for called executors and for plugins.
+
 use serde_json::value::RawValue;
 
 use crate::domain::{
@@ -5,7 +7,8 @@ use crate::domain::{
     json::JsonText,
 };
 
-/// What a return value means; `whose` it is, for the error that it may be.
+/// The outcome of an attempt with this return value. `whose` names its origin in error messages,
+/// such as `executor's`.
 pub(super) fn returned(value: &[u8], whose: &str) -> Outcome {
     let rejected = |why: &str| {
         let message = format!("the {whose} return value cannot be kept: {why}");

@@ -1,4 +1,5 @@
-//! Executors that the service runs itself.
+//! Runs attempts as plugins, in a sandbox of this process: gets the right version ready, grants
+//! what the executor's registration allows, and translates the end of the run into an [`Outcome`].
 
 use std::{
     collections::BTreeMap,
@@ -26,13 +27,13 @@ use crate::{
     plugin::{Components, Hosts, Plugins},
 };
 
-/// Runs plugins.
+/// Runs attempts as plugins.
 pub struct WasmExecutor {
     pub plugins: Arc<Plugins>,
     pub components: Arc<dyn Components>,
-    /// What may be granted, by its names.
+    /// The directories that may be granted, by name.
     pub directories: BTreeMap<String, PathBuf>,
-    /// Bytes of a return value; a longer one fails the attempt.
+    /// Bytes that a return value may have; a longer one fails the attempt.
     pub return_value_bytes_max: usize,
 }
 
@@ -44,7 +45,7 @@ impl WasmExecutor {
         })
     }
 
-    /// An error is why the run could not begin.
+    /// Runs the plugin. An error says why the run could not begin.
     async fn run(&self, work: Work<'_>, now: Timestamp) -> Result<Ending, String> {
         let Work { executor, assignment, inputs, journal, .. } = work;
         let (Target::Wasm { plugin, memory_mib, grants }, Some(version)) =
@@ -56,8 +57,9 @@ impl WasmExecutor {
         let grants = self.grants(grants)?;
         let time = Duration::try_from(assignment.deadline.duration_since(now)).unwrap_or_default();
         let began = Instant::now();
-        // One that was installed elsewhere has to be compiled here, which may take longer than the
-        // task has.
+        // A version that another process installed has to be compiled here first, which may take
+        // longer than the task has. Half of its time is left for the run; if that is not enough,
+        // compiling goes on for the next attempt.
         let getting = self.plugins.get(plugin, version.digest, &self.components);
         let ready = tokio::time::timeout(time / 2, getting)
             .await
@@ -75,7 +77,7 @@ impl WasmExecutor {
             limits: Limits { memory_mib: *memory_mib },
             journal: Arc::new(Record(journal)),
         };
-        // The run has them now, and may take long.
+        // The run has its own copy now, and may take long.
         drop(inputs);
         Ok(sandbox.run(&ready, run).await)
     }
@@ -96,7 +98,7 @@ impl WasmExecutor {
         })
     }
 
-    /// What the end of a run means.
+    /// The outcome of an attempt whose run ended so.
     fn outcome(&self, ending: Ending) -> Outcome {
         match ending {
             Ending::Returned(value) if value.len() > self.return_value_bytes_max => {
@@ -124,7 +126,7 @@ impl WasmExecutor {
         }
     }
 
-    /// Gets a plugin ready before its first task comes.
+    /// Compiles a plugin before its first task comes.
     pub async fn warm_up(&self, name: &PluginName, digest: Digest) {
         if let Err(error) = self.plugins.get(name, digest, &self.components).await {
             tracing::warn!(plugin = %name, error = %format!("{error:#}"), "a plugin is not ready");
@@ -132,7 +134,7 @@ impl WasmExecutor {
     }
 }
 
-/// The table of docs/PLUGINS.md: which kind of failure a fault is, and what it is called.
+/// The kind of failure and the name for each kind of fault: the table of docs/PLUGINS.md.
 fn fault(kind: FaultKind) -> (FailureKind, &'static str) {
     match kind {
         FaultKind::Trap | FaultKind::NotStarted | FaultKind::Cancelled => {
@@ -165,7 +167,7 @@ fn milliseconds(at: Timestamp) -> u64 {
     u64::try_from(at.as_millisecond()).unwrap_or(0)
 }
 
-/// Takes down what a plugin says.
+/// Passes log lines and progress of a plugin to the attempt's journal.
 struct Record(Arc<Journal>);
 
 impl SandboxJournal for Record {
@@ -180,7 +182,7 @@ impl SandboxJournal for Record {
     }
 
     fn progress(&self, fraction: Option<f64>, message: Option<String>) {
-        // What cannot be is not worth an attempt.
+        // A fraction outside of 0 to 1 is left out, since it is no reason to fail the attempt.
         let fraction = fraction.filter(|fraction| (0.0..=1.0).contains(fraction));
         if let Ok(progress) = Progress::new(fraction, message) {
             self.0.progress(progress);

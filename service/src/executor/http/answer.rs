@@ -1,4 +1,4 @@
-//! What an executor's answer means.
+//! Translates an executor's HTTP answer into an [`Answer`], by the table of docs/EXECUTORS.md.
 
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use crate::domain::{
     limits::cut_end,
 };
 
-/// Bytes of a body that is no report, shown in an error's message.
+/// If a body is not a readable error report, this many bytes of it are shown in the error's
+/// message.
 const EXCERPT_BYTES_MAX: usize = 1_024;
 
-/// Reads an answer by the table of docs/EXECUTORS.md.
+/// Reads the answer. Its body may have at most `bytes_max` bytes.
 pub(crate) async fn read(response: Response, bytes_max: usize, now: Timestamp) -> Answer {
     let status = response.status();
     if status == StatusCode::ACCEPTED {
@@ -35,6 +36,8 @@ pub(crate) async fn read(response: Response, bytes_max: usize, now: Timestamp) -
         return Answer::Ended(Outcome::Undelivered { reason, retry_after });
     }
     let encoding = encoding(response.headers());
+    // A body with an encoding is read to its end as well, but then counts as empty, since its bytes
+    // cannot be understood.
     let body = match body(response, bytes_max).await {
         Ok(_unreadable) if encoding.is_some() => Vec::new(),
         Ok(body) => body,
@@ -50,7 +53,7 @@ pub(crate) async fn read(response: Response, bytes_max: usize, now: Timestamp) -
     })
 }
 
-/// The work was certainly not begun.
+/// The executor certainly did not begin the work, and may take the task later.
 fn is_not_now(status: StatusCode) -> bool {
     matches!(
         status,
@@ -58,14 +61,15 @@ fn is_not_now(status: StatusCode) -> bool {
     )
 }
 
-/// The executor does not know the service, as after a secret was changed on one side only: each of its
-/// tasks would fail for good.
+/// The executor refuses the service's signature, for instance after its secret was changed on one
+/// side only. The task is delivered again later; as a failed attempt, it and all other tasks of the
+/// executor would be lost.
 fn is_not_us(status: StatusCode) -> bool {
     matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
-/// How the body is encoded although the call accepts no encoding: a server that compresses
-/// everything may send far more than an answer's bound in few bytes.
+/// The encoding of the body, if it has one although the call accepts none. Such a body is not
+/// decoded: a few compressed bytes could become far more than the limit of an answer.
 fn encoding(headers: &HeaderMap) -> Option<String> {
     let encoding = String::from_utf8_lossy(headers.get(CONTENT_ENCODING)?.as_bytes());
     let encoding = encoding.trim();
@@ -81,7 +85,7 @@ fn unreadable(encoding: &str) -> Failure {
     Failure::new(FailureKind::Rejected, message)
 }
 
-/// `Retry-After` as seconds or as a date (RFC 9110, section 10.2.3).
+/// The wait that `Retry-After` asks for, in seconds or as a date (RFC 9110, section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
@@ -91,6 +95,8 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
+/// Reads the body up to `bytes_max`. The length is checked both in the header, so that a large body
+/// is refused before it is read, and while reading, since the header may be missing.
 async fn body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Failure> {
     let too_large = || {
         let message = format!("the executor's answer has more than {bytes_max} bytes");
@@ -114,7 +120,7 @@ async fn body(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, Failu
     }
 }
 
-/// What executors may say of an error: our own words, or those of RFC 9457.
+/// An error report: with the fields of Nightshift's own format, or those of RFC 9457.
 #[derive(Default, Deserialize)]
 struct Report {
     exception_class_path: Option<String>,
@@ -125,6 +131,7 @@ struct Report {
     retryable: Option<bool>,
 }
 
+/// The failure that an error status and its body describe.
 fn failed(status: StatusCode, body: &[u8]) -> Failure {
     let retryable = status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT;
     let kind = if retryable { FailureKind::Exception } else { FailureKind::Rejected };
@@ -142,6 +149,7 @@ fn failed(status: StatusCode, body: &[u8]) -> Failure {
     }
 }
 
+/// Reads the report. Lone surrogates are replaced only if it cannot be read otherwise.
 fn report(body: &[u8]) -> Option<Report> {
     let text = std::str::from_utf8(body).ok()?;
     serde_json::from_str(text)

@@ -1,8 +1,9 @@
-//! On which connections executors are called.
+//! Chooses whether a call uses a kept-alive connection or a fresh one.
 //!
-//! A kept-alive connection saves a handshake, but its other end may close it just as a request goes
-//! out on it; then the service does not know whether the request arrived. So a connection is used
-//! again only where that is not to be expected, and where it does not end the task.
+//! A kept-alive connection saves a handshake, but the server may close it at the very moment when a
+//! request is sent on it. Then the service cannot know whether the request arrived, and the attempt
+//! is lost. Therefore a connection is kept only for servers that do not seem to close connections
+//! early, and it is never used for the last attempt of a task, which would end the task.
 
 use std::{
     collections::HashMap,
@@ -23,26 +24,27 @@ use crate::network::Network;
 
 /// How long connecting may take, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept: shorter than common servers do (2 s and more), so that
-/// they do not close one just as a task goes out on it.
+/// How long an idle connection is kept. Common servers keep it for 2 s or more, so the service
+/// closes it first, and no task is sent on a connection that its server is just closing.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// A connection that has been idle for so long, and no longer, can be used for the next call, if
-/// its other end has not closed it.
+/// If a connection has been idle for a time in this range, it must be available for the next call,
+/// unless the server has closed it. Before, it may not be back in the pool; later, the pool may
+/// have closed it.
 const SURELY_IDLE: Range<Duration> = Duration::from_millis(50)..Duration::from_secs(1);
-/// A server that keeps idle connections for fewer seconds closes them too early.
+/// A server that announces a shorter keep-alive, in seconds, closes connections too early.
 const KEEP_ALIVE_SECONDS_MIN: u64 = 2;
-/// How long it is remembered of a server that it closes connections early.
+/// For how long a server that closed a connection early gets fresh connections only.
 const LEARNED_FOR: Duration = Duration::from_hours(1);
-/// Servers of which something is known, and connections of each; with one more, all this is
-/// forgotten and learned anew.
+/// How many servers, and connections of each, are remembered. If there are more, all are forgotten,
+/// and their behaviour is observed anew.
 const SERVERS_MAX: usize = 1_000;
 const CONNECTIONS_MAX: usize = 1_000;
 
-/// The clients, and what is known of the servers.
+/// The HTTP clients, and the behaviour of the servers.
 pub(super) struct Connections {
-    /// Keeps connections for the next call.
+    /// Keeps connections for later calls.
     kept: Client,
-    /// Makes one for each call.
+    /// Makes a new connection for each call.
     fresh: Client,
     servers: Mutex<HashMap<String, Server>>,
 }
@@ -56,8 +58,8 @@ impl Connections {
         })
     }
 
-    /// A client for a call of this server, for a task's last attempt perhaps: that one would end
-    /// the task if its connection broke.
+    /// Chooses the client for a call of this server. `is_last` says that the call is the task's
+    /// last attempt, whose loss would end the task; then a fresh connection is used.
     pub(super) fn choose(&self, server: &str, is_last: bool) -> Chosen<'_> {
         let now = Instant::now();
         let mut servers = self.servers();
@@ -78,20 +80,22 @@ impl Connections {
     }
 }
 
-/// A client that calls executors.
+/// A client for calls of executors. `idle_max` is the number of idle connections that it keeps for
+/// each host.
 pub(super) fn client(
     network: &Arc<Network>,
     trusted: &[Certificate],
     idle_max: usize,
 ) -> reqwest::Result<Client> {
-    // An answer that is encoded would be read as it is.
+    // Ask for an answer without encoding, since answers are not decoded.
     let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
     let client = Client::builder()
         .user_agent(concat!("nightshift/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
-        // A redirect would carry the task and its signature to a host that nobody registered.
+        // Following a redirect would send the task and its signature to a host that was not
+        // registered.
         .redirect(redirect::Policy::none())
-        // A proxy from the environment would see every task.
+        // A proxy set in the environment could read every task.
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT)
@@ -100,16 +104,17 @@ pub(super) fn client(
     client.tls_certs_merge(trusted.iter().cloned()).build()
 }
 
-/// A client for one call.
+/// The client that was chosen for one call.
 pub(super) struct Chosen<'a> {
     connections: &'a Connections,
     kept: Option<Kept>,
 }
 
-/// A call that may go out on a kept connection.
+/// A call that may use a kept connection.
 struct Kept {
     server: String,
-    /// There was an idle connection for it, unless the server has closed it.
+    /// When the call began, there must have been an idle connection for it, unless the server had
+    /// closed one.
     was_idle: bool,
 }
 
@@ -118,7 +123,8 @@ impl Chosen<'_> {
         if self.kept.is_some() { &self.connections.kept } else { &self.connections.fresh }
     }
 
-    /// Learns from the head of an answer, and returns our end of its connection.
+    /// Learns from the headers of an answer. Returns the local address of its connection, which
+    /// identifies it.
     pub(super) fn answered(&self, response: &Response) -> Option<SocketAddr> {
         let ours = response.extensions().get::<HttpInfo>()?.local_addr();
         let announced = response.headers().get("keep-alive").and_then(|text| text.to_str().ok());
@@ -128,14 +134,14 @@ impl Chosen<'_> {
         Some(ours)
     }
 
-    /// The answer was read, so that its connection is free.
+    /// The answer was read to its end, so its connection can be used again.
     pub(super) fn free(&self, ours: Option<SocketAddr>) {
         if let Some(ours) = ours {
             self.learn(|server, _| server.free(ours, Instant::now()));
         }
     }
 
-    /// Learns from a connection that broke.
+    /// A connection broke: the server may have closed it early.
     pub(super) fn broke(&self) {
         self.learn(|server, _| server.early_at = Some(Instant::now()));
     }
@@ -154,14 +160,14 @@ impl Drop for Chosen<'_> {
     }
 }
 
-/// What was seen of one server.
+/// The observed behaviour of one server.
 #[derive(Debug, Default)]
 struct Server {
     /// When it was last seen to close a connection too early.
     early_at: Option<Instant>,
-    /// Calls on kept connections.
+    /// How many calls on kept connections are under way.
     under_way: usize,
-    /// Our ends of connections, and when each became free last.
+    /// The local addresses of connections, with the time at which each last became free.
     free_since: HashMap<SocketAddr, Instant>,
 }
 
@@ -170,8 +176,8 @@ impl Server {
         self.early_at.is_some_and(|at| now.duration_since(at) < LEARNED_FOR)
     }
 
-    /// A call goes out. Says whether there must be an idle connection for it, beside those that the
-    /// calls under way may have taken.
+    /// Counts a call, and says whether there must be an idle connection for it. The calls under way
+    /// are subtracted, since each may have taken one of the idle connections.
     fn begin(&mut self, now: Instant) -> bool {
         let is_idle = |since: &&Instant| SURELY_IDLE.contains(&now.duration_since(**since));
         let idle = self.free_since.values().filter(is_idle).count();
@@ -180,7 +186,9 @@ impl Server {
         was_idle
     }
 
-    /// A call was answered, and its server has perhaps announced for how long it keeps connections.
+    /// A call was answered on the connection `ours`. If a new connection was made although there
+    /// must have been an idle one, the server has closed that one early. `announced` is its
+    /// `Keep-Alive` header.
     fn answered(
         &mut self,
         ours: SocketAddr,
@@ -202,7 +210,7 @@ impl Server {
     }
 }
 
-/// `Keep-Alive: timeout=5, max=100`.
+/// Reads a header such as `Keep-Alive: timeout=5, max=100`.
 fn is_too_short(keep_alive: &str) -> bool {
     let seconds = keep_alive.split(',').find_map(|part| part.trim().strip_prefix("timeout="));
     let seconds = seconds.and_then(|seconds| seconds.trim().parse().ok());
@@ -234,9 +242,9 @@ mod tests {
         assert!(!call(2, Duration::from_secs(5)), "closed by ourselves");
         assert!(!call(3, Duration::ZERO), "not yet back in the pool");
         assert!(call(4, PAUSE), "there were two");
-        // Later it may be another server.
+        // After that time it may be another server.
         assert!(!call(4, LEARNED_FOR));
-        // A connection that others may have taken was not there.
+        // The second call cannot count on the connection, which the first may have taken.
         let mut busy = Server::default();
         busy.free(ours(1), now);
         assert!(busy.begin(now + PAUSE) && !busy.begin(now + PAUSE));

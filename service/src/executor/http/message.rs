@@ -1,4 +1,5 @@
-//! What the service posts, by the Standard Webhooks specification.
+//! The messages that the service posts to executors, built and signed as the Standard Webhooks
+//! specification demands.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::domain::{
 
 /// A message before it is signed.
 pub(super) struct Message<'a> {
-    /// The same each time the message is sent, so that a receiver can recognise a repetition.
+    /// The same whenever the message is repeated, so that a receiver can recognise the repetition.
     id: String,
     now: Timestamp,
     body: Body<'a>,
@@ -29,7 +30,7 @@ pub(super) struct Message<'a> {
     traceparent: Option<&'a str>,
 }
 
-/// What a body has beside args and kwargs, mostly.
+/// Bytes of a body beside args and kwargs, in most cases.
 const ENVELOPE_BYTES: usize = 2 * 1024;
 
 #[derive(Serialize)]
@@ -83,7 +84,7 @@ impl Lease {
     }
 }
 
-/// The text as it came, byte for byte.
+/// Writes args and kwargs byte for byte as they were received.
 fn raw<S: serde::Serializer>(text: &JsonText, serializer: S) -> Result<S::Ok, S::Error> {
     let value: &RawValue =
         serde_json::from_str(text.as_str()).map_err(serde::ser::Error::custom)?;
@@ -142,14 +143,16 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// Signs with the secret, and with the one before while it is being replaced.
+    /// Signs the message with the secret, and also with the previous secret while the secret is
+    /// being replaced, so that the receiver accepts it before and after its own change.
     pub(super) fn sign(
         &self,
         secret: &Secret,
         previous: Option<&Secret>,
     ) -> Result<Signed<'a>, Failure> {
         let rejected = |message: &str| Failure::new(FailureKind::Rejected, message);
-        // All at once: a body that grows takes twice as much.
+        // Allocate the whole body at once: a buffer that grows needs twice the memory while it is
+        // copied.
         let mut body = Vec::with_capacity(self.bytes);
         serde_json::to_writer(&mut body, &self.body)
             .map_err(|_error| rejected("the task cannot be written as JSON"))?;
@@ -169,7 +172,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// A message that can be sent.
+/// A signed message, ready to be sent.
 pub(super) struct Signed<'a> {
     id: String,
     timestamp: i64,
@@ -179,6 +182,7 @@ pub(super) struct Signed<'a> {
 }
 
 impl Signed<'_> {
+    /// Adds headers and body to the request.
     pub(super) fn onto(self, request: RequestBuilder) -> RequestBuilder {
         let mut request = request
             .header(CONTENT_TYPE, "application/json")

@@ -1,4 +1,8 @@
-//! Executors that the service calls over HTTP.
+//! Calls executors over HTTP: one signed POST for each attempt, and one to cancel it.
+//!
+//! The important question about each call is whether the executor may have begun the work. If it
+//! certainly did not, the outcome is *undelivered*: the task goes back to the queue and no attempt
+//! is counted. If it may have, the attempt is *lost*, since the task may have run.
 
 mod answer;
 mod connections;
@@ -26,21 +30,21 @@ use crate::{
     vault::Vault,
 };
 
-/// How long telling an executor to stop may take in all.
+/// How long sending a cancel notice may take in all.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where an executor that has promised it sends the task's id along.
+/// The header in which an executor sends the task's id, if its registration promises that.
 pub(crate) const TASK_ID_HEADER: &str = "nightshift-task-id";
 
-/// What the caller has to know.
+/// The settings of the service that calls need.
 #[derive(Clone)]
 pub struct HttpSettings {
-    /// How executors reach this service, without a slash at the end.
+    /// The URL at which executors reach this service, without a slash at its end.
     pub public_url: String,
-    /// Bytes of an answer's body; a longer one fails the attempt.
+    /// Bytes that an answer's body may have; a longer one fails the attempt.
     pub response_bytes_max: usize,
     pub network: Arc<Network>,
-    /// Whose certificates are trusted beside those that the machine trusts.
+    /// Certificate authorities that are trusted beside the machine's own.
     pub authorities: Vec<Certificate>,
     pub vault: Arc<Vault>,
 }
@@ -57,7 +61,7 @@ impl HttpExecutor {
         Ok(Self { connections, settings })
     }
 
-    /// A call of the executor, on a connection as it suits the attempt.
+    /// Prepares a call of the executor. `is_last` says that the task has no further attempt.
     fn request(
         &self,
         executor: &Executor,
@@ -69,7 +73,7 @@ impl HttpExecutor {
             return Err(rejected("only HTTP executors are called".to_owned()));
         };
         let place = place(url);
-        // A name is looked at where it is looked up.
+        // Literal addresses are checked here, host names by the resolver when it connects.
         self.settings.network.check(url).map_err(|refusal| refused(&refusal, &place))?;
         let name = executor.registration.name.as_str();
         let open = |secret: &StoredSecret| {
@@ -84,7 +88,7 @@ impl HttpExecutor {
     }
 }
 
-/// A client that calls executors as the service does, for whoever plays the service.
+/// A client with the same settings as the service's own, for commands that try an executor out.
 pub(crate) fn client() -> reqwest::Result<Client> {
     connections::client(&Arc::new(Network::new(Reach::default())), &[], usize::MAX)
 }
@@ -93,7 +97,8 @@ pub(crate) fn client() -> reqwest::Result<Client> {
 struct Call<'a> {
     request: RequestBuilder,
     chosen: Chosen<'a>,
-    /// The host called, for messages; the rest of the address may hold what is nobody's business.
+    /// The origin of the URL, for messages. Path and query are left out, since they may hold
+    /// secrets.
     place: String,
 }
 
@@ -106,10 +111,11 @@ impl HttpExecutor {
             Ok(call) => call,
             Err(outcome) => return Answer::Ended(outcome),
         };
-        // They are in the call now, and it may take long.
+        // The request has its own copy of the inputs now, and may take long.
         drop(inputs);
         let response = match call.request.send().await {
             Ok(response) => response,
+            // `is_connect` means that no connection was made, so none of the kept ones broke.
             Err(error) => {
                 if !error.is_connect() {
                     call.chosen.broke();
@@ -121,6 +127,8 @@ impl HttpExecutor {
         if let Some(outcome) = foreign(executor, assignment, &response, &call.place) {
             return Answer::Ended(outcome);
         }
+        // Take the memory before the body is read. If the length is unknown, the largest is
+        // assumed.
         let bytes_max = self.settings.response_bytes_max;
         let announced = response.content_length().and_then(|n| usize::try_from(n).ok());
         room.wait_for(announced.unwrap_or(bytes_max).min(bytes_max)).await;
@@ -149,10 +157,12 @@ impl HttpExecutor {
     }
 }
 
-/// What an answer means that is not the executor's own, where it is known how to tell: it has
-/// promised to send the task's id along, and any other server at its address does not know it.
-/// The work has not begun then, unless the executor breaks its promise; so a task that may be tried
-/// only once is not sent again.
+/// Detects an answer that comes from another server at the executor's address. This is possible if
+/// the executor's registration promises that it sends the task's id with each answer, since another
+/// server does not know the id.
+///
+/// Then the work has not begun, unless the executor breaks its promise. To be safe in that case, a
+/// task that may be tried only once is not delivered again.
 fn foreign(
     executor: &Executor,
     assignment: &Assignment,
@@ -182,7 +192,8 @@ fn place(url: &CallUrl) -> String {
     url.as_url().origin().ascii_serialization()
 }
 
-/// What a call without an answer means: whether the work may have begun.
+/// The outcome of a call that got no complete answer. It depends on whether the work may have
+/// begun.
 fn trouble(error: &reqwest::Error, place: &str) -> Outcome {
     if let Some(refusal) = find_cause::<Refusal>(error) {
         return refused(refusal, place);
@@ -199,7 +210,8 @@ fn trouble(error: &reqwest::Error, place: &str) -> Outcome {
     Outcome::Failed(Failure::new(FailureKind::Lost, message))
 }
 
-/// What is never called fails for good. What is only not allowed yet waits: the setting may change.
+/// An address that is never called fails the task for good. If it is only not allowed, the task
+/// waits, because the setting may change.
 fn refused(refusal: &Refusal, place: &str) -> Outcome {
     match refusal {
         Refusal::Never(_) => rejected(format!("{place} is never called: {refusal}")),
@@ -223,7 +235,8 @@ fn root_cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// The first `E` in the chain of causes, also inside of an [`io::Error`], which hides its own.
+/// Finds the first cause of type `E` in the chain of errors. An [`io::Error`] hides the error
+/// inside of it from `source`, so that one is examined, too.
 fn find_cause<E: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     let mut cause = error.source();
     while let Some(current) = cause {
