@@ -1,4 +1,5 @@
-//! How much this process may run at once of what it calls itself.
+//! The room that this process has for calls and plugin runs: permits for attempts, places for
+//! plugins, and memory for inputs. The dispatcher claims no more tasks than all three allow.
 
 mod places;
 
@@ -16,9 +17,10 @@ use crate::{
 
 pub use places::{PluginPlace, PluginPlaces};
 
-/// The room that this process has for calls.
+/// The three limits on attempts that this process runs at once.
 #[derive(Clone)]
 pub struct Capacity {
+    /// One for each attempt. The dispatcher takes them, and the end of the attempt gives them back.
     pub permits: Arc<Semaphore>,
     pub places: Arc<PluginPlaces>,
     pub memory: Arc<Memory>,
@@ -31,7 +33,8 @@ impl Capacity {
         Self { permits, places, memory }
     }
 
-    /// Why a call of this executor that carries so many bytes could not begin now.
+    /// Why a call of this executor with inputs of `bytes` could not begin now. `None` if it could,
+    /// or if the executor's workers ask for their tasks themselves.
     pub fn lack(&self, executor: &Executor, bytes: usize) -> Option<Lack> {
         let target = &executor.registration.target;
         if target.is_worker() {

@@ -1,3 +1,5 @@
+//! The folder in which machine code of plugins is kept between starts.
+
 use std::{
     fs::{self, DirBuilder, Metadata},
     os::unix::fs::{DirBuilderExt, MetadataExt},
@@ -6,12 +8,12 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// The folder of compiled plugins. Whoever can write there can run code as this process, so it
-/// belongs to this user alone.
+/// The folder of compiled plugins. Everything in it is loaded and run as code of this process, so
+/// only this user may be able to write to it.
 #[derive(Debug)]
 pub(super) struct Cache {
     path: PathBuf,
-    /// Where there is no lasting folder, one that goes with the process.
+    /// If there is no lasting folder, a temporary one, which is removed at the end of the process.
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -32,7 +34,7 @@ impl Cache {
 
     fn at(path: &Path) -> anyhow::Result<Self> {
         DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        // Wasmtime wants it without symbolic links.
+        // Wasmtime requires a path without symbolic links.
         let path = path.canonicalize()?;
         let about = fs::metadata(&path)?;
         if is_open(&about) || about.uid() != nix::unistd::geteuid().as_raw() {
@@ -41,24 +43,24 @@ impl Cache {
         Ok(Self { path, _temporary: None })
     }
 
-    /// Where wasmtime keeps machine code, and nothing else is kept: it clears the folder of what
-    /// it does not know, and of the oldest when there is much.
+    /// The folder for wasmtime's machine code. Nothing else may be kept in it: wasmtime deletes
+    /// files that it does not know, and the oldest files if there are too many.
     pub(super) fn code(&self) -> PathBuf {
         self.path.join("code")
     }
 }
 
-/// Whether others than its owner can write into a folder.
+/// Whether other users than its owner can write to a folder.
 pub fn is_open(about: &Metadata) -> bool {
     about.mode() & 0o022 != 0
 }
 
-/// Where compiled plugins are kept, if there is such a folder.
+/// The folder in which compiled plugins are kept, if there is one.
 pub fn folder(set: Option<&Path>) -> Option<PathBuf> {
     set.map(Path::to_owned).or_else(users_cache)
 }
 
-/// By the XDG Base Directory Specification.
+/// The user's cache folder by the XDG Base Directory Specification.
 fn users_cache() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     let base = variable("XDG_CACHE_HOME").map(PathBuf::from);

@@ -1,5 +1,6 @@
-//! Compiles components in a process of its own. A small component may take minutes and gigabytes
-//! to compile, by accident or not: there it hurts nobody.
+//! Compiles components in another process, with limits on processor time and memory. Even a small
+//! component may take minutes and gigabytes to compile, by accident or on purpose; in the other
+//! process it does not harm the service.
 
 use std::{
     io::{Read, Write},
@@ -16,27 +17,27 @@ use tokio::{io::AsyncWriteExt, process::Command};
 
 use super::Refusal;
 
-/// Threads that compile: each takes of the memory.
+/// Threads that compile. Each of them needs memory.
 const THREADS: &str = "2";
-/// How much less this process is worth to the system than the service.
+/// The niceness of the compiling process, so that the service gets the processor first.
 const NICENESS: i32 = 10;
-/// How much longer than its processor time it may take, on a machine that has other things to do,
-/// which all come first; and how long at least.
+/// The compiler may take this many times its processor time by the clock, since on a busy machine
+/// all other processes come first, and this long at least.
 const PATIENCE: u32 = 4;
 const PATIENCE_MIN: Duration = Duration::from_mins(1);
-/// The exit status of a component that was tried and does not fit.
+/// The exit status that says: the component was examined and is not a valid plugin.
 const UNFIT: u8 = 3;
 
-/// What compiling may take.
+/// The resources that compiling a component may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Of processor time.
+    /// Seconds of processor time.
     pub seconds: u32,
-    /// Of memory.
+    /// MiB of memory.
     pub mib: u32,
 }
 
-/// Compiles into the cache, in another process.
+/// One compilation in another process, whose result is stored in the cache.
 pub(super) struct Job<'a> {
     pub(super) program: &'a Path,
     pub(super) cache: &'a Path,
@@ -73,6 +74,7 @@ impl Job<'_> {
         }
     }
 
+    /// Runs the compiler with the component as its input.
     async fn feed(&self, component: &Bytes) -> anyhow::Result<Output> {
         let mut child = Command::new(self.program)
             .arg("compile-plugin")
@@ -89,7 +91,8 @@ impl Job<'_> {
             .with_context(|| format!("cannot start {}", self.program.display()))?;
         let mut stdin = child.stdin.take().context("the compiler has no input")?;
         let component = component.clone();
-        // What it does not read it does not want: its answer says why.
+        // Write in a task of its own, and ignore errors: the compiler may end without reading all
+        // input, and its output then says why.
         let feeding = tokio::spawn(async move { stdin.write_all(&component).await });
         let output = child.wait_with_output().await?;
         feeding.abort();
@@ -97,7 +100,7 @@ impl Job<'_> {
     }
 }
 
-/// The numbers of POSIX.
+/// Numbers of signals, to compare with an exit status.
 mod posix {
     use nix::sys::signal::Signal;
 
@@ -110,7 +113,8 @@ fn too_much(bound: &str) -> Refusal {
     Refusal::Unfit(format!("compiling it takes more than {bound}"))
 }
 
-/// The other process: reads a component from standard input.
+/// Runs in the compiling process: reads a component from standard input and compiles it into the
+/// cache.
 pub fn main(cache: &Path, bounds: Bounds) -> anyhow::Result<ExitCode> {
     rustix::process::nice(NICENESS)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
@@ -121,7 +125,8 @@ pub fn main(cache: &Path, bounds: Bounds) -> anyhow::Result<ExitCode> {
     std::io::stdin().lock().read_to_end(&mut component)?;
     match nightshift_sandbox::compile(&component, cache) {
         Ok(true) => Ok(ExitCode::SUCCESS),
-        // The service would compile it by itself, with no bounds.
+        // Without the machine code in the cache, the service would compile the component itself,
+        // without limits.
         Ok(false) => bail!(
             "the machine code cannot be kept in {}: may this user write there, and is there room?",
             cache.display()

@@ -1,5 +1,9 @@
-//! Plugins that this process has: compiles components, asks them for their tasks, and keeps
-//! those ready that run.
+//! The plugins of this process: compiles components, asks them which tasks they run, and keeps
+//! compiled versions ready for attempts.
+//!
+//! Compiling is done by another process (`compile`), which leaves the machine code in a folder
+//! (`cache`). Two queues of one permit each separate components that are being installed from those
+//! that attempts wait for, so that a slow one of either kind does not hold up the other.
 
 mod cache;
 mod compile;
@@ -35,24 +39,24 @@ use crate::domain::{
     task::{Options, max_attempts},
 };
 
-/// How plugins are compiled and run here.
+/// How plugins are compiled and run in this process.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where machine code is kept for the next start; `None`: the user's cache folder.
+    /// Where machine code is kept for the next start. `None`: in the user's cache folder.
     pub cache: Option<PathBuf>,
-    /// A program that compiles when it is called as `PROGRAM compile-plugin CACHE SECONDS MIB`:
-    /// this one.
+    /// The program that compiles when it is called as `PROGRAM compile-plugin CACHE SECONDS MIB`.
+    /// It is this program itself.
     pub compiler: PathBuf,
     pub bounds: Bounds,
-    /// Threads that plugins run on.
+    /// Threads on which plugins run.
     pub threads: usize,
-    /// Runs at once, of all plugins.
+    /// How many runs there may be at once, of all plugins together.
     pub runs_max: u32,
-    /// MiB that they may have, all together.
+    /// MiB of memory that all these runs together may use.
     pub memory_mib: u32,
 }
 
-/// What a component turned out to be.
+/// A component that was found to be a plugin.
 #[derive(Debug)]
 pub struct Inspected {
     pub digest: Digest,
@@ -60,12 +64,12 @@ pub struct Inspected {
     pub plugin: Plugin,
 }
 
-/// Why a component is not taken.
+/// Why a component is refused.
 #[derive(Debug)]
 pub enum Refusal {
-    /// It cannot be a plugin.
+    /// It is not a valid plugin.
     Unfit(String),
-    /// It could not be tried.
+    /// It could not be examined.
     Broken(anyhow::Error),
 }
 
@@ -90,13 +94,14 @@ impl From<Refusal> for anyhow::Error {
     }
 }
 
-/// Has the components of installed plugins.
+/// Reads the components of installed plugins from where they are stored.
 #[async_trait]
 pub trait Components: Send + Sync {
+    /// Returns the component with this digest, or `None` if it is not stored any more.
     async fn component(&self, digest: Digest) -> anyhow::Result<Option<Bytes>>;
 }
 
-/// The hosts that a run may send requests to.
+/// The hosts to which a run may send requests.
 pub struct Hosts(pub Vec<HttpHost>);
 
 impl Reach for Hosts {
@@ -105,23 +110,24 @@ impl Reach for Hosts {
     }
 }
 
-/// The plugins of this process. Whoever has none pays nothing for them: the sandbox is made when
-/// the first one comes.
+/// The plugins of this process. A service without plugins pays nothing for them, since the sandbox
+/// is made only when the first plugin is needed.
 pub struct Plugins {
     settings: Settings,
     place: OnceCell<Place>,
-    /// The version of each that runs. Attempts hold what they run by themselves, so that putting
-    /// another version here takes nothing from them.
+    /// The version of each plugin that is ready. An attempt holds its own reference to the version
+    /// that it runs, so replacing the version here does not affect it.
     ready: Mutex<HashMap<PluginName, Arc<Slot>>>,
-    /// Components that are being installed.
+    /// A permit for each component that is being installed.
     installing: Arc<Semaphore>,
-    /// Of those that are being installed and of those that attempts need, one each is compiled at a
-    /// time, so that neither waits for the other.
+    /// At most one component that is being installed, and one that attempts need, is compiled at a
+    /// time. With two semaphores, neither kind waits for the other.
     inspecting: Semaphore,
     compiling: Semaphore,
 }
 
-/// Components that may wait to be installed. They are large, and compiling may take minutes.
+/// How many components may be in the process of being installed. They are large, and compiling may
+/// take minutes.
 const INSTALLING_MAX: usize = 3;
 
 struct Place {
@@ -143,12 +149,12 @@ impl Plugins {
         }
     }
 
-    /// The right to bring a component, if not too many others do.
+    /// A permit to send a component for installation. `None` if too many are being installed.
     pub fn turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.installing).try_acquire_owned().ok()
     }
 
-    /// Compiles a component and asks it for its tasks.
+    /// Compiles a component and asks it which tasks it runs.
     pub async fn inspect(&self, component: &Bytes) -> Result<Inspected, Refusal> {
         let digest = digest(component);
         let plugin = self.load(component, &self.inspecting).await?;
@@ -159,8 +165,11 @@ impl Plugins {
         Ok(Inspected { digest, description, plugin })
     }
 
-    /// An installed plugin's version, ready to run. Getting it ready goes on if nobody waits any
-    /// more, so that an attempt that has no time for it does not have it begun anew by the next.
+    /// Returns a version of an installed plugin, ready to run.
+    ///
+    /// The work is done in a task of its own, which goes on if the caller drops this future.
+    /// Otherwise an attempt whose time is too short for compiling would start it again and again
+    /// without ever finishing it.
     pub async fn get(
         self: &Arc<Self>,
         name: &PluginName,
@@ -170,6 +179,7 @@ impl Plugins {
         let slot = Arc::clone(self.ready().entry(name.clone()).or_default());
         let (this, components) = (Arc::clone(self), Arc::clone(components));
         let getting = tokio::spawn(async move {
+            // Attempts that need the same plugin wait here, so that it is compiled once.
             let mut slot = slot.lock().await;
             if let Some((_, plugin)) = slot.as_ref().filter(|(ready, _)| *ready == digest) {
                 return Ok(plugin.clone());
@@ -188,7 +198,8 @@ impl Plugins {
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was inspected and installed is ready, if nobody gets another version ready just now.
+    /// Keeps a version that was just inspected and installed, unless another one is being made
+    /// ready at this moment.
     pub fn keep(&self, name: &PluginName, digest: Digest, plugin: Plugin) {
         let slot = Arc::clone(self.ready().entry(name.clone()).or_default());
         if let Ok(mut slot) = slot.try_lock() {
@@ -196,7 +207,7 @@ impl Plugins {
         }
     }
 
-    /// Lets go of a plugin that is no longer installed.
+    /// Drops the compiled version of a plugin that is no longer installed.
     pub fn forget(&self, name: &PluginName) {
         self.ready().remove(name);
     }
@@ -205,13 +216,14 @@ impl Plugins {
         Ok(&self.place().await?.sandbox)
     }
 
-    /// What plugins wait for, and does not end.
+    /// The operations of plugins that hang: plugins wait for them, and they do not end.
     pub fn hanging(&self) -> Hanging {
         self.place.get().map(|place| place.sandbox.hanging()).unwrap_or_default()
     }
 
-    /// Compiles it in another process, which takes no time where that was done before, and reads
-    /// the machine code.
+    /// Compiles the component in another process, which takes almost no time if its machine code is
+    /// in the cache, and loads the machine code. `line` is the semaphore in which it waits for its
+    /// turn.
     async fn load(&self, component: &Bytes, line: &Semaphore) -> Result<Plugin, Refusal> {
         let place = self.place().await?;
         let turn = line.acquire().await.context("compiling has ended")?;
@@ -221,6 +233,7 @@ impl Plugins {
             bounds: self.settings.bounds,
         };
         job.compile(component).await?;
+        // Loading reads machine code from the cache. The next component can be compiled meanwhile.
         drop(turn);
         let (sandbox, component) = (Arc::clone(&place.sandbox), component.clone());
         let loading = tokio::task::spawn_blocking(move || sandbox.load(&component));
@@ -249,7 +262,7 @@ fn digest(component: &Bytes) -> Digest {
     Digest(sha2::Sha256::digest(component).into())
 }
 
-/// What a plugin says of itself, if it can be.
+/// The description of a plugin, if what it reports is valid.
 fn description(described: Vec<TaskInfo>) -> Result<Description, Invalid> {
     let task = |info: TaskInfo| {
         let path: TaskPath = info.path.parse().map_err(|invalid: Invalid| {
