@@ -1,4 +1,6 @@
-//! Settings: flags over environment (`NIGHTSHIFT_...`) over `nightshift.toml` over defaults.
+//! The settings of the service. A setting is taken from the first of these that has it: a
+//! command-line flag, the environment (`NIGHTSHIFT_...`), the file `nightshift.toml`, or the
+//! default.
 
 mod bind;
 mod database;
@@ -23,103 +25,111 @@ use crate::{
     plugin,
 };
 
-/// Every setting of the service. Unknown keys are refused.
+/// All settings of the service. Unknown names are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where to listen.
+    /// The address or Unix socket to listen on.
     pub bind: Bind,
-    /// A token with all rights, whatever tokens there are.
+    /// A token with all rights, in addition to the tokens in the database.
     pub admin_token: Option<Hidden>,
-    /// The file that has it.
+    /// A file that holds this token.
     pub admin_token_file: Option<PathBuf>,
     /// How long entries of the audit log are kept.
     pub audit_retention_seconds: u64,
     /// `sqlite://PATH` or `postgres://...`.
     pub database_url: String,
-    /// SQLite's durability: `full` survives power loss, `normal` may lose the last commits.
+    /// SQLite's durability. With `full`, commits survive a power failure; with `normal`, the last
+    /// ones may be lost.
     pub sqlite_synchronous: SqliteSynchronous,
-    /// Connections for reading.
+    /// Connections to the database that are used for reading.
     pub database_readers: u32,
-    /// `database_url` leads to a pooler such as PgBouncer that gives each transaction another
-    /// connection: no prepared statements, and no LISTEN unless `database_listen_url` is set.
+    /// `database_url` leads to a connection pooler, such as PgBouncer, that may use another
+    /// connection for each transaction. Then prepared statements cannot be used, nor LISTEN unless
+    /// `database_listen_url` is set.
     pub database_pooled: bool,
-    /// A direct way to the same PostgreSQL, for LISTEN; `database_url` unless that is pooled.
+    /// A direct connection to the same PostgreSQL, for LISTEN. By default `database_url`, unless
+    /// that is pooled.
     pub database_listen_url: Option<String>,
-    /// How executors reach this service; `http://BIND` by default, or `https://BIND`.
+    /// The URL at which executors reach this service. By default `http://BIND`, or `https://BIND`
+    /// with TLS.
     pub public_url: Option<String>,
-    /// A PEM file with the certificate that the service shows, and those that lead to its
-    /// authority. Without it, the service speaks HTTP.
+    /// A PEM file with the service's certificate and the intermediate certificates up to its
+    /// authority. Without it, the service uses plain HTTP.
     pub tls_certificate: Option<PathBuf>,
-    /// A PEM file with the certificate's key.
+    /// A PEM file with the certificate's private key.
     pub tls_key: Option<PathBuf>,
-    /// Names by which clients may call this service, beside those of loopback and `public_url`.
+    /// Host names by which clients may address this service, beside those of loopback and of
+    /// `public_url`.
     #[serde(deserialize_with = "security::texts")]
     pub allowed_hosts: Vec<String>,
-    /// Origins whose pages may use the API in a browser; `*`: all.
+    /// Origins whose web pages may use the API in a browser. `*`: all origins.
     #[serde(deserialize_with = "security::texts")]
     pub cors_origins: Vec<String>,
-    /// A PEM file with authorities that are trusted for HTTPS executors, beside the machine's.
+    /// A PEM file with certificate authorities that are trusted for HTTPS executors, beside the
+    /// machine's own.
     pub executor_ca: Option<PathBuf>,
-    /// Names, `*.domains` and networks where executors may be called; none: everywhere.
+    /// Host names, `*.domains` and networks in which executors may be called. Empty: everywhere.
     #[serde(deserialize_with = "security::texts")]
     pub executor_hosts_allowed: Vec<String>,
-    /// The base64 of 32 bytes by which executors' secrets are encrypted in the database.
+    /// The base64 of 32 bytes: the key that encrypts executors' secrets in the database.
     pub secrets_key: Option<Hidden>,
-    /// The same in a file, one key a line: the first encrypts, all decrypt.
+    /// A file with such keys, one in each line. The first encrypts, and all of them decrypt.
     pub secrets_key_file: Option<PathBuf>,
-    /// Attempts that this process runs at once.
+    /// How many attempts this process runs at once.
     pub attempts_max: u32,
-    /// How often a task is handed out before it fails as `unreachable`.
+    /// How often a task is handed out before a failed delivery makes it fail as `unreachable`.
     pub deliveries_max: u32,
-    /// How long SUCCESSFUL and CANCELLED tasks are kept; 0: not at all.
+    /// How long SUCCESSFUL and CANCELLED tasks are kept. 0: they are deleted at once.
     pub retention_seconds: u64,
-    /// How long FAILED tasks are kept; 0: not at all.
+    /// How long FAILED tasks are kept. 0: they are deleted at once.
     pub retention_failed_seconds: u64,
-    /// How long events are kept for readers that come back; 0: not at all.
+    /// How long events are kept for readers that reconnect. 0: they are deleted at once.
     pub events_retention_seconds: u64,
-    /// Bytes of events that are kept, about; the oldest go first.
+    /// How many bytes of events are kept, about. The oldest are deleted first.
     pub events_bytes_max: u64,
-    /// How long running attempts may go on after SIGTERM.
+    /// How long running attempts may continue after SIGTERM.
     pub shutdown_grace_seconds: u64,
-    /// How long requests are still taken after SIGTERM, while `/readyz` says no.
+    /// How long requests are still accepted after SIGTERM, while `/readyz` already fails.
     pub drain_seconds: u64,
-    /// Bytes of a request's body.
+    /// The most bytes of a request's body.
     pub body_bytes_max: usize,
-    /// Bytes of a batch's body.
+    /// The most bytes of a batch's body.
     pub batch_bytes_max: usize,
-    /// Bytes of a return value, be it an HTTP executor's answer or a worker's report.
+    /// The most bytes of a return value, in an HTTP executor's answer or a worker's report.
     pub return_value_bytes_max: usize,
-    /// Bytes of a plugin's component.
+    /// The most bytes of a plugin's component.
     pub plugin_bytes_max: usize,
-    /// MiB of memory that bodies, answers until they are sent, and the args of running calls may
-    /// take together. A request that finds no room is told to come again; calls wait.
+    /// MiB of memory for request bodies, answers until they are sent, and the args of running
+    /// calls, all together. A request that finds no room is asked to come again; calls wait.
     pub payload_memory_mib: usize,
-    /// Where compiled plugins are kept; nightshift/plugins in the user's cache folder by default.
+    /// The folder in which compiled plugins are kept. By default `nightshift/plugins` in the user's
+    /// cache folder.
     pub plugin_cache: Option<PathBuf>,
-    /// Seconds of processor time that compiling a plugin may take; the largest that is known,
-    /// of Python, takes 16 on a good machine.
+    /// Seconds of processor time that compiling a plugin may take. The largest known plugin, the
+    /// one of Python, takes 16 on a good machine.
     pub plugin_compile_seconds: u32,
-    /// MiB of memory that compiling a plugin may take.
+    /// MiB of memory that compiling a plugin may use.
     pub plugin_compile_mib: u32,
-    /// Threads that plugins run on; as many as there are processors by default.
+    /// Threads on which plugins run. By default as many as there are processors.
     pub plugin_threads: Option<usize>,
-    /// Plugins' attempts that run at once; others wait.
+    /// How many attempts of plugins run at once. Others wait.
     pub plugin_runs_max: u32,
-    /// MiB of memory for all of them together, by what each may have; others wait.
+    /// MiB of memory for all these attempts together, each counted by the most that it may use.
+    /// Others wait.
     pub plugin_memory_mib: u32,
-    /// Directories that executors may grant to plugins for reading, by the names that they use.
+    /// Directories that executors may grant to plugins for reading, by name.
     pub plugin_directories: BTreeMap<String, PathBuf>,
-    /// How long the whole body of a request may take to arrive.
+    /// How long the body of a request may take to arrive completely.
     pub body_read_seconds: u64,
-    /// Connections that are open at once.
+    /// How many connections may be open at once.
     pub connections_max: usize,
     /// Threads that serve requests.
     pub http_workers: usize,
-    /// Where spans go by OTLP over HTTP, `http://HOST:4318`; nowhere by default.
+    /// The OTLP receiver for spans, `http://HOST:4318`. By default no spans are sent.
     pub otlp_endpoint: Option<String>,
     pub log_format: LogFormat,
-    /// What is logged, as `tracing` filters have it.
+    /// Which log lines are written, as a filter of the crate `tracing`.
     pub log: String,
 }
 
@@ -169,7 +179,8 @@ impl Default for Config {
             http_workers: 2,
             otlp_endpoint: None,
             log_format: LogFormat::Text,
-            // A request that is no HTTP is its sender's fault, and no error of the service.
+            // A request that is not valid HTTP is a mistake of its sender, not of the service, so
+            // it is not logged.
             log: "info,actix_server=warn,actix_http::h1::dispatcher=off".to_owned(),
         }
     }
@@ -183,8 +194,8 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Reads file and environment and lays `flags` over them, for commands that would otherwise meet
-    /// another database than the service.
+    /// Reads the settings with `flags` on top. For commands that have to use the same database as
+    /// the service; so it fails if settings of the service cannot be read.
     pub fn load(file: Option<PathBuf>, flags: impl Serialize) -> anyhow::Result<Self> {
         let sources = Sources::new(file, flags);
         if let Some(sentence) = sources.unread() {
@@ -222,7 +233,8 @@ impl Config {
         Ok(())
     }
 
-    /// A body that has no room at all could never be sent.
+    /// The memory for payloads has to hold the largest body that is accepted, which could otherwise
+    /// never be sent.
     fn check_payload_memory(&self) -> anyhow::Result<()> {
         let report = self.limits().report_bytes_max();
         let largest = report.max(self.batch_bytes_max).max(self.plugin_bytes_max);
@@ -234,7 +246,7 @@ impl Config {
         Ok(())
     }
 
-    /// Bounds on what is read from a client.
+    /// The limits on what is read from a client.
     pub fn limits(&self) -> Limits {
         Limits {
             body_bytes_max: self.body_bytes_max,
@@ -256,7 +268,7 @@ impl Config {
         Ok(())
     }
 
-    /// How plugins are compiled and run by this program.
+    /// How this program compiles and runs plugins.
     pub fn plugins(&self) -> anyhow::Result<plugin::Settings> {
         let threads = || std::thread::available_parallelism().map_or(1, Into::into);
         Ok(plugin::Settings {
@@ -272,8 +284,8 @@ impl Config {
         })
     }
 
-    /// Files that may come to be open at once: two for a connection, one for a call of an executor, and
-    /// some for the database and the rest of the service.
+    /// How many files may be open at once: two for each connection, one for each call of an
+    /// executor, and some for the database and the rest of the service.
     pub fn files_max(&self) -> u64 {
         let connections = 2 * self.connections_max as u64;
         connections + u64::from(self.attempts_max) + 4 * u64::from(self.database_readers) + 100
@@ -310,7 +322,7 @@ impl Config {
     }
 }
 
-/// What runs now, also where another version was put in its place on the disk.
+/// The program that is running, even if its file has been replaced by another version since.
 fn this_program() -> anyhow::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() {

@@ -1,4 +1,4 @@
-//! Where to listen.
+//! The address or socket on which the service listens.
 
 use std::{
     fmt,
@@ -9,19 +9,19 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
-/// How a socket's path begins.
+/// The prefix of a socket's path.
 const SOCKET: &str = "unix:";
 
-/// A place where a service listens.
+/// An address or a Unix socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
     Address(SocketAddr),
-    /// A Unix socket.
+    /// The path of a Unix socket.
     Socket(PathBuf),
 }
 
 impl Bind {
-    /// Whether only programs on this machine come in there.
+    /// Whether only programs on this machine can connect.
     pub fn is_local(&self) -> bool {
         match self {
             Self::Address(address) => address.ip().is_loopback(),
@@ -38,7 +38,7 @@ impl Bind {
     }
 }
 
-/// An address with a port, or a socket. Names are not looked up, but for the one that everybody types.
+/// Reads an address with a port, or a socket. Host names are not resolved, except `localhost`.
 impl FromStr for Bind {
     type Err = String;
 

@@ -1,4 +1,4 @@
-//! Which database the service has.
+//! The settings of the database.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
@@ -44,17 +44,20 @@ impl Config {
     }
 }
 
-/// Which database, and how.
+/// The database to use, and how.
 #[derive(Clone)]
 pub struct Database {
     pub url: DatabaseUrl,
     pub synchronous: SqliteSynchronous,
+    /// Connections for reading.
     pub readers: u32,
+    /// Whether a pooler may use another connection for each transaction.
     pub pooled: bool,
+    /// A direct connection for LISTEN, if there is one.
     pub listen_url: Option<String>,
 }
 
-/// Where the database is.
+/// The kind of database, and where it is.
 #[derive(Clone)]
 pub enum DatabaseUrl {
     Sqlite(PathBuf),
@@ -67,7 +70,7 @@ impl FromStr for DatabaseUrl {
     fn from_str(text: &str) -> anyhow::Result<Self> {
         match text.split_once("://") {
             Some(("sqlite", "")) => bail!("database_url names no file: use sqlite://PATH"),
-            // SQLite takes these for a database that ends with its connection, or for an address.
+            // SQLite would read these as a database in memory, or as a URI.
             Some(("sqlite", path)) if path.starts_with(':') || path.starts_with("file:") => bail!(
                 "database_url: sqlite://{path} is no file that outlives the process, and several \
                  connections share: use sqlite://PATH"
@@ -82,7 +85,7 @@ impl FromStr for DatabaseUrl {
     }
 }
 
-/// Refuses what PostgreSQL's library would read in another way than it was meant.
+/// Refuses URLs that PostgreSQL's library would read in another way than the user meant.
 fn check_postgres(rest: &str) -> anyhow::Result<()> {
     let (login, place) = rest.rsplit_once('@').unwrap_or(("", rest));
     if login.contains(['@', '/', '?', '#']) {
@@ -99,7 +102,7 @@ fn check_postgres(rest: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Without the password, since this ends in logs.
+/// Leaves out the PostgreSQL URL, which may hold a password, since debug output gets into logs.
 impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

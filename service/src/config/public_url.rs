@@ -1,4 +1,4 @@
-//! How executors and clients reach the service.
+//! The URL at which executors and clients reach the service.
 
 use anyhow::Context;
 use url::Url;
@@ -7,7 +7,7 @@ use super::{Bind, Config};
 use crate::api::Home;
 
 impl Config {
-    /// The setting `public_url`.
+    /// The setting `public_url`, parsed.
     pub(super) fn parsed_public_url(&self) -> anyhow::Result<Option<Url>> {
         let Some(text) = &self.public_url else {
             return Ok(None);
@@ -21,30 +21,31 @@ impl Config {
         .map(Some)
     }
 
-    /// The service's own address, as answers say it.
+    /// The service's own URL, for links in answers.
     pub fn home(&self) -> anyhow::Result<Home> {
         Ok(Home::new(self.parsed_public_url()?.as_ref()))
     }
 
-    /// The address that executors are told, for a service that listens there; without a slash at
-    /// the end.
+    /// The URL that is sent to executors, without a slash at its end. `listens` is the address on
+    /// which the service listens, which is used if `public_url` is not set.
     pub fn public_url(&self, listens: &Bind) -> String {
         if let Some(url) = &self.public_url {
             return url.trim_end_matches('/').to_owned();
         }
         let scheme = if self.tls_certificate.is_some() { "https" } else { "http" };
         match listens {
-            // That is no address to call; executors on the same machine reach this one.
+            // An unspecified address cannot be called. Executors on the same machine can use this
+            // one.
             Bind::Address(address) if address.ip().is_unspecified() => {
                 format!("{scheme}://localhost:{}", address.port())
             }
             Bind::Address(address) => format!("{scheme}://{address}"),
-            // Where a proxy may be, at best.
+            // A proxy in front of the socket may be there.
             Bind::Socket(_) => "http://localhost".to_owned(),
         }
     }
 
-    /// Why executors would not find the service, or not those on other machines, if that is so.
+    /// Why executors, or those on other machines, cannot reach the service, if that is so.
     pub fn misses_public_url(&self) -> Option<String> {
         let who = match &self.bind {
             _ if self.public_url.is_some() => return None,

@@ -1,4 +1,5 @@
-//! The settings of who may come in, who is called, and what is encrypted.
+//! The settings for access to the service, for the executors that may be called, and for
+//! encryption.
 
 use std::{fmt, fs, path::Path};
 
@@ -15,7 +16,7 @@ use crate::{
     vault::Vault,
 };
 
-/// A text that is never shown, be it in a log or in a list of settings.
+/// A text that is shown neither in logs nor in lists of settings.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Hidden(String);
@@ -42,7 +43,8 @@ impl Serialize for Hidden {
     }
 }
 
-/// A list, or its entries with commas between them, which is easier in an environment variable.
+/// Reads a list, or one text with commas between the entries, which is easier in an environment
+/// variable.
 pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a list of texts, or one text with commas")]
@@ -59,11 +61,11 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
     })
 }
 
-/// As much as nobody guesses.
+/// A shorter token might be guessed.
 const ADMIN_TOKEN_BYTES_MIN: usize = 32;
 
 impl Config {
-    /// Everything here that can be checked without the files.
+    /// Checks all these settings, as far as that is possible without the files.
     pub(super) fn check_security(&self) -> anyhow::Result<()> {
         self.admin_token()?;
         self.tls()?;
@@ -78,7 +80,7 @@ impl Config {
         Ok(())
     }
 
-    /// The configured token with all rights.
+    /// The configured token with all rights, from the setting or its file.
     pub fn admin_token(&self) -> anyhow::Result<Option<String>> {
         let (name, token) = match (&self.admin_token, &self.admin_token_file) {
             (None, None) => return Ok(None),
@@ -101,7 +103,7 @@ impl Config {
         Ok(Some(token.to_owned()))
     }
 
-    /// The files of the certificate, if the service speaks HTTPS.
+    /// The paths of certificate and key, if the service uses HTTPS.
     pub fn tls(&self) -> anyhow::Result<Option<TlsFiles>> {
         match (&self.tls_certificate, &self.tls_key) {
             (None, None) => Ok(None),
@@ -116,7 +118,7 @@ impl Config {
         }
     }
 
-    /// Who may call the service by which name.
+    /// Which clients may address the service by which host name.
     pub fn doors(&self) -> anyhow::Result<Doors> {
         let public = self.parsed_public_url()?;
         for host in &self.allowed_hosts {
@@ -129,14 +131,14 @@ impl Config {
             .with_origins(&self.cors_origins))
     }
 
-    /// Where executors may be called.
+    /// The addresses at which executors may be called.
     pub fn executor_reach(&self) -> anyhow::Result<Reach> {
         let rules = self.executor_hosts_allowed.iter().map(|text| text.parse::<HostRule>());
         let rules = rules.collect::<Result<_, _>>().map_err(anyhow::Error::msg);
         Ok(Reach::new(rules.context("executor_hosts_allowed")?))
     }
 
-    /// The authorities that are trusted for executors beside the machine's.
+    /// The certificate authorities that are trusted for executors beside the machine's own.
     pub fn executor_authorities(&self) -> anyhow::Result<Vec<Certificate>> {
         let Some(file) = &self.executor_ca else {
             return Ok(Vec::new());
@@ -151,7 +153,7 @@ impl Config {
         read().with_context(|| format!("executor_ca {} cannot be used", file.display()))
     }
 
-    /// The keys of executors' secrets.
+    /// The keys that encrypt executors' secrets.
     pub fn vault(&self) -> anyhow::Result<Vault> {
         match (&self.secrets_key, &self.secrets_key_file) {
             (Some(key), _) => Vault::new(key.expose()).context("secrets_key cannot be used"),
@@ -166,7 +168,7 @@ fn read_keys(file: &Path) -> anyhow::Result<Vault> {
     Vault::new(&fs::read_to_string(file)?)
 }
 
-/// An origin as browsers write it, so that texts can be compared.
+/// Checks that an origin is written as browsers write it, since it is compared as text.
 fn check_origin(text: &str) -> anyhow::Result<()> {
     let as_browsers_write = |url: Url| url.origin().ascii_serialization() == text;
     if text != "*" && !Url::parse(text).is_ok_and(as_browsers_write) {

@@ -1,4 +1,5 @@
-//! Where settings come from, for whoever has to find the one that is wrong.
+//! Reads the settings from their sources, and tells for each setting which source it came from, so
+//! that a wrong setting can be found.
 
 use std::{
     fmt,
@@ -19,14 +20,14 @@ use super::{Bind, Config, DatabaseUrl, variables::Variables};
 
 const PREFIX: &str = "NIGHTSHIFT_";
 
-/// Variables that begin like settings but belong to clients.
+/// Variables with the same prefix that are meant for clients, not for the service.
 const CLIENT_VARIABLES: &[&str] = &["server", "token", "secret"];
 
-/// How the names of settings end whose values nobody is to see.
+/// Values of settings whose names end so are never shown.
 const HIDDEN: &[&str] = &["_token", "_secret", "_password", "secrets_key"];
 const HIDDEN_TEXT: &str = "(hidden)";
 
-/// Everything that may say what a setting is, the strongest last.
+/// All sources of settings. Later ones override earlier ones.
 pub struct Sources {
     file: Figment,
     variables: Variables,
@@ -34,12 +35,12 @@ pub struct Sources {
     flags: Figment,
 }
 
-/// Which of them decides.
+/// The source from which a setting came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Default,
     File(PathBuf),
-    /// A file with variables beside it.
+    /// A file of environment variables beside the settings file.
     Variables(PathBuf),
     Environment(String),
     Flag(String),
@@ -56,22 +57,23 @@ impl fmt::Display for Source {
     }
 }
 
-/// A setting as it is shown.
+/// A setting as it is shown to the user.
 #[derive(Clone, Debug, Serialize)]
 pub struct Setting {
     pub name: String,
-    /// Without passwords.
+    /// Passwords are left out.
     pub value: Value,
     pub source: String,
 }
 
 impl Sources {
-    /// The file (`nightshift.toml` if none is named), the environment, and these flags. Beside a file
-    /// that was named, variables may lie.
+    /// Sources: the settings file (`nightshift.toml` if `file` is `None`), the environment, and
+    /// `flags`. If a file is named, a file of variables beside it is read, too.
     pub fn new(file: Option<PathBuf>, flags: impl Serialize) -> Self {
         let beside = |file: &PathBuf| Variables::beside(file, setting_of_variable);
         let variables = file.as_ref().map_or_else(Variables::none, beside);
-        // Not in the folders above: what somebody else has left there is nobody's settings.
+        // The file is not searched for in parent folders, which may hold files of other programs or
+        // users.
         let file = file.or_else(|| Path::new("nightshift.toml").canonicalize().ok());
         Self {
             file: file.map(Toml::file_exact).map_or_else(Figment::new, Figment::from),
@@ -85,7 +87,8 @@ impl Sources {
         }
     }
 
-    /// The settings; the error is one sentence that names what is wrong and where it stands.
+    /// Merges and checks the settings. The error is one sentence that names the wrong setting and
+    /// its source.
     pub fn config(&self) -> anyhow::Result<Config> {
         let mut config: Config = Figment::from(Serialized::defaults(Config::default()))
             .merge(&self.file)
@@ -99,7 +102,8 @@ impl Sources {
         Ok(config)
     }
 
-    /// Paths that stand in the file are meant from its folder, wherever the command was started.
+    /// Makes relative paths in the file start at the file's folder, wherever the command was
+    /// started.
     fn anchor(&self, config: &mut Config) {
         let anchor = |name: &str, path: &mut PathBuf| {
             if let Source::File(file) = self.source(name) {
@@ -124,15 +128,15 @@ impl Sources {
         for (name, path) in &mut config.plugin_directories {
             anchor(&format!("plugin_directories.{name}"), path);
         }
-        // A URL without a path is refused later.
+        // A URL without a path is refused later, by `check`.
         if let Ok(DatabaseUrl::Sqlite(mut path)) = config.database_url.parse() {
             anchor("database_url", &mut path);
             config.database_url = format!("sqlite://{}", path.display());
         }
     }
 
-    /// Why settings may be missing that the service has, in a sentence: the file with variables is
-    /// there, and cannot be read, and nothing else says which database is meant.
+    /// If the file of variables exists but cannot be read, and no other source names the database:
+    /// a sentence that says so. The command would otherwise use another database than the service.
     pub fn unread(&self) -> Option<String> {
         let error = self.variables.unread.as_ref()?;
         let database = "database_url";
@@ -159,7 +163,7 @@ impl Sources {
         Ok(shown.collect())
     }
 
-    /// The files with secrets that everybody on the machine can read, a sentence each.
+    /// A sentence for each file with secrets that every user of the machine can read.
     pub fn exposed(&self, config: &Config) -> anyhow::Result<Vec<String>> {
         let mut files = vec![
             ("admin_token_file".to_owned(), config.admin_token_file.clone()),
@@ -203,7 +207,7 @@ impl Sources {
         path.map_or(Source::Default, |path| Source::File(path.to_owned()))
     }
 
-    /// The first thing that is wrong.
+    /// A sentence for the first error.
     fn sentence(&self, errors: figment::Error) -> String {
         let Some(error) = errors.into_iter().next() else {
             return "the settings cannot be read".to_owned();
@@ -223,14 +227,14 @@ impl Sources {
     }
 }
 
-/// The setting that a variable in a file is about.
+/// The setting that a variable in the file stands for.
 fn setting_of_variable(name: &str) -> Option<String> {
     let name = name.strip_prefix(PREFIX)?.to_lowercase();
     (!CLIENT_VARIABLES.contains(&name.as_str())).then_some(name)
 }
 
-/// Whether a variable of the environment is a setting: an empty one is none, and Kubernetes sets some
-/// in every pod beside a service that is called nightshift.
+/// Whether a variable of the environment is meant as a setting. An empty one is not, nor are those
+/// that Kubernetes sets in every pod if there is a Kubernetes service named nightshift.
 fn is_meant(name: &str) -> bool {
     let value = |name: &str| std::env::var_os(format!("{PREFIX}{name}"));
     let is_address =
@@ -242,7 +246,8 @@ fn is_meant(name: &str) -> bool {
     !is_link && value(name).is_none_or(|value| !value.is_empty())
 }
 
-/// Whether others than owner and group can read the file, and come to it.
+/// Whether users other than the owner and the group can read the file, which needs access to all
+/// folders above it.
 fn is_for_everybody(path: &Path) -> bool {
     let allows = |path: &Path, bits: u32| {
         path.metadata().is_ok_and(|about| about.permissions().mode() & bits != 0)
@@ -252,9 +257,9 @@ fn is_for_everybody(path: &Path) -> bool {
     })
 }
 
-/// A file that is no TOML, say.
+/// A sentence for an error that belongs to no setting, such as a file that is not TOML.
 fn unreadable(error: &figment::Error) -> String {
-    // The line itself may hold a password; the message says which one it is.
+    // Leave out the quoted line, which may hold a password. The message has the line's number.
     let is_shown = |line: &&str| {
         let rest = line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ');
         !rest.starts_with('|')
@@ -271,7 +276,7 @@ fn unreadable(error: &figment::Error) -> String {
     }
 }
 
-/// A parser's messages show the place over several lines.
+/// Joins the lines of a parser's message, which shows the place over several lines.
 fn one_line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ")
@@ -289,10 +294,10 @@ fn presentable(name: &str, value: Value) -> Value {
     address.map_or(value, Value::from)
 }
 
-/// An address without the password in it. Not by the parser of URLs, which does not know those of
+/// The URL with its passwords hidden. A URL parser cannot be used, since PostgreSQL's URLs may name
 /// several hosts.
 fn without_password(address: &str) -> String {
-    // A password may hold a question mark.
+    // A password may hold a question mark, so look for one after the last `@` only.
     let login = address.rfind('@').unwrap_or(0);
     let (address, query) = match address[login..].find('?') {
         Some(place) => (&address[..login + place], Some(&address[login + place + 1..])),
@@ -311,7 +316,7 @@ fn without_password(address: &str) -> String {
 }
 
 fn without_user_password(rest: &str) -> String {
-    // A password may hold an `@`, or a slash.
+    // A password may hold an `@` or a slash, so split at the last `@`.
     match rest.rsplit_once('@') {
         Some((login, host)) => match login.split_once(':') {
             Some((user, _password)) => format!("{user}:{HIDDEN_TEXT}@{host}"),

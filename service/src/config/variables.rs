@@ -1,5 +1,6 @@
-//! Variables in a file beside that of the settings: in the packages, systemd gives them to the service,
-//! and commands that are typed by hand have to meet the same settings.
+//! Reads settings from a file of environment variables that lies beside the settings file. In the
+//! packages, systemd passes that file to the service; commands that are typed by hand have to use
+//! the same settings.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +11,10 @@ use std::{
 
 use figment::{Figment, providers::Serialized, value::Value};
 
-/// The file's name in the folder of `nightshift.toml`.
+/// The name of the file, in the folder of `nightshift.toml`.
 const FILE: &str = "environment";
 
-/// The settings that are in it, or why it cannot be read.
+/// The settings in the file, or why it cannot be read.
 pub(super) struct Variables {
     pub(super) path: PathBuf,
     pub(super) settings: Figment,
@@ -21,7 +22,8 @@ pub(super) struct Variables {
 }
 
 impl Variables {
-    /// Those beside a file of settings; of their names `meant` says which setting is meant.
+    /// Reads the file beside a settings file. `meant` returns the setting that a variable stands
+    /// for.
     pub(super) fn beside(file: &Path, meant: impl Fn(&str) -> Option<String>) -> Self {
         let path = file.with_file_name(FILE);
         let (text, unread) = match fs::read_to_string(&path) {
@@ -41,12 +43,12 @@ impl Variables {
     }
 }
 
-/// As the variable itself would be read.
+/// Parses a value as it would be parsed in a real environment variable.
 fn typed(value: &str) -> Value {
     value.parse().unwrap_or_else(|never| match never {})
 }
 
-/// The names and values of an `EnvironmentFile=`, as systemd.exec(5) has them.
+/// The names and values in an `EnvironmentFile=`, by the rules of systemd.exec(5).
 fn pairs(text: &str) -> impl Iterator<Item = (String, String)> {
     let lines = text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
     lines.filter_map(|line| {
