@@ -1,7 +1,8 @@
-//! Who may ask: the tokens that hold, kept in memory, and a brake on guessing.
+//! Decides which caller a request comes from: keeps all tokens in memory, and slows down callers
+//! that guess tokens.
 //!
-//! All tokens are known, so a wrong one costs a hash and a look into a table. They are read again
-//! when another process has changed them, which is looked for every second.
+//! Since all tokens are in memory, a wrong one costs one hash and one look-up, and no query. They
+//! are read again after another process has changed them; a loop checks for that every second.
 
 use std::{
     collections::HashMap,
@@ -22,34 +23,34 @@ use crate::{
     store::{self, AdminElsewhere, Store, TokenTable},
 };
 
-/// How often to look whether tokens have changed.
+/// How often the process checks whether tokens have changed.
 pub const LOOK: Duration = Duration::from_secs(1);
-/// How often the times of last use are written down.
+/// How often the times at which tokens were last used are stored.
 const USES_PERIOD: Duration = Duration::from_mins(1);
-/// Wrong tokens that one address may show within the window; each more is told to wait.
+/// How many wrong tokens an address may send within the window. After that, it is told to wait.
 const GUESSES_MAX: u32 = 30;
-/// For how long wrong tokens are counted.
+/// The length of the window in which wrong tokens are counted.
 pub const GUESSES_WINDOW: Duration = Duration::from_mins(1);
-/// Addresses that are counted at once.
+/// How many addresses are counted at once.
 const GUESSERS_MAX: usize = 10_000;
-/// Stands for the configured token where a name is asked for.
+/// The name of the configured admin token in the audit log.
 const ADMIN_TOKEN: &str = "admin_token";
-/// Stands for everybody while there are no tokens.
+/// The name of every caller while there are no tokens.
 const ANYBODY: &str = "anybody";
-/// Names that no token of the table may have.
+/// Names that a stored token may not have.
 pub const STANDING_NAMES: [&str; 2] = [ADMIN_TOKEN, ANYBODY];
 
-/// Who asks, and for what that is good.
+/// The caller of a request, and its rights.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub actor: Actor,
     shown: Shown,
     scopes: Vec<Scope>,
-    /// The queues that the caller is bound to; `None`: all.
+    /// The queues to which the caller's token is limited. `None`: all queues.
     pub queue_names: Option<Arc<[QueueName]>>,
 }
 
-/// What let a caller in.
+/// The proof by which the caller was let in.
 #[derive(Clone, Copy, Debug)]
 enum Shown {
     Nothing,
@@ -58,11 +59,12 @@ enum Shown {
 }
 
 impl Caller {
+    /// A caller with all rights, while no token is required.
     fn anybody(address: Option<IpAddr>) -> Self {
         Self { scopes: vec![Scope::Admin], ..Self::nobody(address) }
     }
 
-    /// Who shows no token where none is asked for.
+    /// A caller without a token, at a place where none is required. It has no rights.
     pub fn nobody(address: Option<IpAddr>) -> Self {
         let actor = Actor { name: ANYBODY.to_owned(), address };
         Self { actor, shown: Shown::Nothing, scopes: Vec::new(), queue_names: None }
@@ -78,7 +80,7 @@ impl Caller {
     }
 }
 
-/// Why a caller is not let in.
+/// Why a caller is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     NoToken,
@@ -86,13 +88,13 @@ pub enum Refused {
     TooManyGuesses,
 }
 
-/// What is known of tokens.
+/// The tokens that are valid, and the state that belongs to them.
 pub struct Access {
-    /// The configured token.
+    /// The hash of the configured admin token.
     admin: Option<Hash>,
     known: RwLock<Known>,
     guesses: Mutex<Guesses>,
-    /// Not written down yet.
+    /// When tokens were last used, as far as that is not stored yet.
     uses: Mutex<HashMap<TokenName, Timestamp>>,
 }
 
@@ -119,7 +121,8 @@ impl Access {
         }
     }
 
-    /// Whether a token is asked for. From the first one on, whatever becomes of it.
+    /// Whether requests need a token: as soon as there is one, even if it is revoked or has
+    /// expired. Otherwise revoking the last token would open the service to all.
     pub fn is_on(&self) -> bool {
         self.admin.is_some() || !self.known(|known| known.by_hash.is_empty())
     }
@@ -128,7 +131,7 @@ impl Access {
         AdminElsewhere(self.admin.is_some())
     }
 
-    /// Who shows this token.
+    /// The caller that sends this token.
     pub fn caller(
         &self,
         token: Option<&str>,
@@ -154,7 +157,8 @@ impl Access {
         Ok(Caller { actor, shown: Shown::Token(hash), scopes: token.scopes, queue_names })
     }
 
-    /// Whether somebody who was let in would be again: for what goes on for long.
+    /// Whether a caller that was let in would be let in again now. For requests that last long,
+    /// such as event streams.
     pub fn still_admits(&self, caller: &Caller, now: Timestamp) -> bool {
         match caller.shown {
             Shown::Nothing => !self.is_on(),
@@ -165,6 +169,7 @@ impl Access {
         }
     }
 
+    /// Counts a wrong token, and says how to refuse it.
     fn guessed(&self, address: Option<IpAddr>, now: Timestamp) -> Refused {
         let Some(address) = address.map(network_of) else { return Refused::WrongToken };
         match locked(&self.guesses).count(address, now) {
@@ -178,11 +183,12 @@ impl Access {
         }
     }
 
-    /// Reads the tokens again if they have changed.
+    /// Reads the tokens again if they have changed since the last time.
     pub async fn refresh(&self, store: &Store) -> store::Result<()> {
         let version = self.known(|known| known.version);
         if let Some(table) = store.tokens(version).await? {
             let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            // Another call may have read a newer version meanwhile.
             if table.version > known.version {
                 *known = table.into();
             }
@@ -190,6 +196,7 @@ impl Access {
         Ok(())
     }
 
+    /// Stores when tokens were used. A failure loses these times, and nothing else.
     async fn store_uses(&self, store: &Store) {
         let uses: Vec<_> = locked(&self.uses).drain().collect();
         if !uses.is_empty()
@@ -205,7 +212,8 @@ impl Access {
     }
 }
 
-/// Keeps what is known of tokens up to date, and writes down when they were used.
+/// Keeps the tokens in memory up to date, and stores when tokens were used, until the service
+/// stops.
 pub async fn keep(
     access: Arc<Access>,
     store: Store,
@@ -230,7 +238,7 @@ pub async fn keep(
     access.store_uses(&store).await;
 }
 
-/// Wrong tokens of this window.
+/// Wrong tokens in the present window.
 #[derive(Default)]
 struct Guesses {
     since: Timestamp,
@@ -238,7 +246,9 @@ struct Guesses {
 }
 
 impl Guesses {
-    /// Counts one more, and says how many there were.
+    /// Counts one more wrong token of this address, and returns how many there were. If too many
+    /// addresses are counted already, further ones are refused as if they had guessed too often,
+    /// but without a line in the log.
     fn count(&mut self, address: IpAddr, now: Timestamp) -> u32 {
         if now >= later(self.since, GUESSES_WINDOW) || now < self.since {
             *self = Self { since: now, by_address: HashMap::new() };
@@ -252,7 +262,7 @@ impl Guesses {
     }
 }
 
-/// Whoever has one IPv6 address has all of its /64.
+/// All addresses of an IPv6 /64 network count as one, since a host usually has the whole network.
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),

@@ -1,4 +1,5 @@
-//! Puts the parts together: one store, one HTTP server, one dispatcher, one reaper, one pruner.
+//! Builds the service from its parts, and stops them in order: one store, one HTTP server, one
+//! dispatcher, one reaper, one pruner, and the loops that follow events, tokens and certificates.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -38,19 +39,20 @@ use crate::{
     vital::Vital,
 };
 
-/// How long a client may take to send the head of a request.
+/// How long a client may take to send the headers of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long requests may go on once everything else has stopped.
+/// How long requests may go on after all other parts have stopped.
 const HTTP_GRACE_SECONDS: u64 = 5;
-/// Connections that the kernel may hold until they are accepted.
+/// Connections that the kernel holds until the server accepts them.
 const BACKLOG: u32 = 2_048;
 
-/// Makes what calls executors over HTTP, given the address at which they reach this service.
+/// Makes the HTTP executor, given the URL at which executors reach this service. That URL may hold
+/// a port which is known only once the server listens.
 pub type MakeExecutor = Box<dyn FnOnce(&str) -> anyhow::Result<HttpExecutor>>;
 
-/// What comes from outside; tests bring their own.
+/// Everything that comes from outside the program. Tests pass their own.
 pub struct Outside {
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<Entropy>,
@@ -61,7 +63,7 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// The machine's clock and randomness, and real calls.
+    /// The machine's clock and random numbers, and a network that makes real calls.
     pub fn real(config: &Config) -> anyhow::Result<Self> {
         let network = Arc::new(Network::new(config.executor_reach()?));
         let vault = Arc::new(config.vault()?);
@@ -95,7 +97,7 @@ pub fn make_executor(
     }))
 }
 
-/// A task that works until the service stops.
+/// A part of the service that works in a task of its own until the service stops.
 struct Part {
     name: &'static str,
     task: JoinHandle<()>,
@@ -111,12 +113,12 @@ impl Part {
     }
 }
 
-/// A service that listens.
+/// A running service.
 pub struct App {
     address: Bind,
     server: ServerHandle,
     serving: JoinHandle<std::io::Result<()>>,
-    /// In the order in which they are waited for.
+    /// In the order in which `stop` waits for them.
     working: Vec<Part>,
     warming: JoinHandle<()>,
     vital: Vital,
@@ -129,7 +131,7 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store, binds the address and starts to work.
+    /// Opens the store, binds the address and starts all parts.
     #[expect(clippy::too_many_lines, reason = "the parts of the service, one after another")]
     pub fn start(config: &Config, outside: Outside) -> anyhow::Result<Self> {
         let Outside { clock, entropy, executor, network, vault, plugins } = outside;
@@ -215,7 +217,7 @@ impl App {
         })
     }
 
-    /// Where it listens; the port is a real one even if 0 was asked for.
+    /// The address on which it listens, with the real port if port 0 was configured.
     pub fn address(&self) -> &Bind {
         &self.address
     }
@@ -224,45 +226,50 @@ impl App {
         &self.store
     }
 
-    /// Watches over all that has to go on as long as this service does.
+    /// Watches the parts that have to run as long as this service does.
     pub fn vital(&self) -> &Vital {
         &self.vital
     }
 
-    /// What ends each of its tasks, for tests of what comes of that.
+    /// A handle to abort each task, so that tests can see how the service reacts to its end.
     pub fn tasks(&self) -> Vec<(&'static str, AbortHandle)> {
         let working = self.working.iter().map(|part| (part.name, part.task.abort_handle()));
         working.chain([("HTTP server", self.serving.abort_handle())]).collect()
     }
 
-    /// Cancel it to stop waiting for attempts that still run.
+    /// A token to cancel if the service is to stop without waiting for running attempts.
     pub fn hurry(&self) -> CancellationToken {
         self.drain.hurry.clone()
     }
 
-    /// Stops: claims no more, waits for what runs, hands back the rest, answers what was asked,
-    /// and returns after the last commit. Executors can report until the end, and requests are taken
-    /// for the drain time at least: a balancer goes on sending them until it has seen that `/readyz` says
-    /// no, and over connections that it keeps, each of which ends with its next answer.
+    /// Stops the service: it claims no more tasks, waits for running attempts, hands back the rest,
+    /// answers the requests that it has received, and returns after the last commit.
+    ///
+    /// Executors can report until the end. Other requests are accepted for the drain time at least,
+    /// because a load balancer goes on sending them until it has noticed that `/readyz` fails, also
+    /// on connections that it keeps; each of these is closed after its next answer.
     pub async fn stop(self) -> anyhow::Result<()> {
-        // First of all: from here on its parts may end.
+        // First tell `vital`: from here on its parts may end without ending the process.
         self.stopping.cancel();
         self.drain.stop_claiming.cancel();
         let hurry = self.drain.hurry;
         let drained = tokio::time::timeout(self.drain_time, hurry.cancelled_owned());
         let drained = tokio::spawn(drained);
+        // The HTTP server is stopped after the dispatcher, so that executors can report while their
+        // attempts are awaited.
         for Part { name, task } in self.working {
             task.await.with_context(|| format!("the {name} did not end by itself"))?;
         }
         self.warming.await.context("getting plugins ready panicked")?;
-        // Over or cut short: both are the end of it.
+        // The drain time is over, or was cut short by `hurry`.
         let _drained = drained.await.context("the drain panicked")?;
         self.server.stop(true).await;
         self.serving.await.context("the server panicked")?.context("the server failed")?;
         if let Bind::Socket(path) = &self.address {
-            // One that stays is taken away by the next start.
+            // If the socket cannot be removed, the next start removes it.
             std::fs::remove_file(path).ok();
         }
+        // The writer ends once the last `Store` is gone, and `wait` returns after its last commit.
         drop(self.store);
         let closing = self.closing;
         tokio::task::spawn_blocking(move || closing.wait()).await.context("closing panicked")??;
@@ -271,7 +278,8 @@ impl App {
     }
 }
 
-/// Who is let in. Nobody is, on other addresses than loopback, if everybody would be.
+/// Reads the tokens, and refuses to start without any unless only programs on this machine can
+/// reach the service. Otherwise anybody on the network could run tasks.
 fn admission(config: &Config, tokens: TokenTable) -> anyhow::Result<Access> {
     let access = Access::new(config.admin_token()?.as_deref(), tokens);
     if !config.bind.is_local() && !access.is_on() {
@@ -294,7 +302,7 @@ fn wasm_executor(config: &Config, plugins: Arc<Plugins>, store: &Store) -> WasmE
     }
 }
 
-/// Files and folders of the service on this machine's disks, which may fill up.
+/// The files and folders of the service whose disks may fill up.
 fn disks(config: &Config) -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let database = match config.database()?.url {
         DatabaseUrl::Sqlite(path) => Some(("database", path)),
@@ -312,7 +320,7 @@ fn keep(config: &Config) -> Keep {
     }
 }
 
-/// The store's components.
+/// Reads components from the store.
 struct Stored(Store);
 
 #[async_trait]
@@ -322,7 +330,7 @@ impl Components for Stored {
     }
 }
 
-/// Gets the plugins ready that executors run, so that their first tasks need not wait.
+/// Compiles the plugins that executors run, so that their first tasks do not have to wait.
 async fn warm_up(store: Store, wasm: Arc<WasmExecutor>, stopping: CancellationToken) {
     let plugins = match store.plugins().await {
         Ok(plugins) => plugins,
@@ -351,7 +359,7 @@ fn serve(
         ActixApp::new()
             .app_data(state.clone())
             .wrap(middleware::from_fn(api::admit))
-            // What is wrapped last comes first.
+            // The middleware that is added last runs first.
             .wrap(api::cors(&origins))
             .wrap(middleware::from_fn(api::around))
             .configure(api::configure)
@@ -374,7 +382,7 @@ fn serve(
     }
     .with_context(|| format!("cannot listen on {}", config.bind))?;
     let listens = match &config.bind {
-        // The server knows which port it was given.
+        // If port 0 was configured, only the server knows the real port.
         Bind::Address(_) => {
             Bind::Address(server.addrs().first().copied().context("the server has no address")?)
         }

@@ -1,4 +1,4 @@
-//! Time comes in through a [`Clock`], so that tests move it by hand.
+//! Time is read through a [`Clock`] only, so that tests can set it and let it pass.
 
 use std::{
     fmt,
@@ -11,25 +11,27 @@ use tokio::sync::watch;
 
 use crate::domain::Timestamp;
 
-/// What time it is, in whole microseconds, and how much of it passes.
+/// The time of day, in whole microseconds, and the time that has passed.
 ///
-/// The time of day may be set by somebody at any moment. Durations are measured by
-/// [`Clock::elapsed`], which nobody sets; only an event at a time of day waits for that.
+/// The time of day may be set to another value at any moment. Therefore durations are measured by
+/// [`Clock::elapsed`], which only moves forward; `now` is used for events that happen at a time of
+/// day.
 #[async_trait]
 pub trait Clock: fmt::Debug + Send + Sync {
+    /// The time of day in UTC.
     fn now(&self) -> Timestamp;
 
-    /// How much time has passed since this clock began.
+    /// How much time has passed since this clock was made, by the monotonic clock.
     fn elapsed(&self) -> Duration;
 
-    /// The same, to notice that this process stood still. A clock that is moved by hand moves in
-    /// leaps, in which nothing stood still unless the test says so.
+    /// The same as `elapsed`, to notice that this process stood still. [`ManualClock`] has another
+    /// value: its time jumps, which must not look like a standstill unless the test says so.
     fn pulse(&self) -> Duration {
         self.elapsed()
     }
 
-    /// Takes over the time of a database that several processes share, so that all of them
-    /// agree, and returns the time that holds now.
+    /// Sets this clock by the time of a database that several processes share, so that all of them
+    /// agree. Returns the time that holds from now on.
     fn agree(&self, _shared: Timestamp) -> Timestamp {
         self.now()
     }
@@ -41,7 +43,7 @@ pub trait Clock: fmt::Debug + Send + Sync {
     async fn sleep(&self, duration: Duration);
 }
 
-/// `start + duration`, or the end of time.
+/// `start + duration`, or the latest possible time if that is too late.
 pub fn later(start: Timestamp, duration: Duration) -> Timestamp {
     start.saturating_add(duration).unwrap_or(Timestamp::MAX)
 }
@@ -50,11 +52,11 @@ fn whole_microseconds(instant: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(instant.as_microsecond()).unwrap_or(instant)
 }
 
-/// The machine's clock, or the database's where that is shared.
+/// The machine's clock, or the database's clock if several processes share the database.
 #[derive(Clone, Debug)]
 pub struct SystemClock {
     began: Instant,
-    /// What the shared clock showed when this one began, once it was asked.
+    /// The shared clock's time at the moment when this clock was made, once `agree` was called.
     origin: Arc<Mutex<Option<Timestamp>>>,
 }
 
@@ -79,7 +81,8 @@ impl SystemClock {
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let origin = *self.origin();
-        // The database's time goes on by itself, whatever becomes of the machine's own time.
+        // The database's time is advanced by the monotonic clock, so changes of the machine's time
+        // of day have no effect on it.
         origin
             .map_or_else(Self::machine, |origin| whole_microseconds(later(origin, self.elapsed())))
     }
@@ -94,7 +97,7 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, deadline: Timestamp) {
-        // Sleeps are short, so that a clock that was set is noticed.
+        // Sleep in short steps, so that a change of the time of day is noticed.
         const STEP_MAX: Duration = Duration::from_secs(1);
         loop {
             let left = deadline.duration_since(self.now());
@@ -110,7 +113,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved.
+/// A clock for tests, which stands still until it is moved.
 #[derive(Clone, Debug)]
 pub struct ManualClock(watch::Sender<Hands>);
 
@@ -127,7 +130,7 @@ impl ManualClock {
         Self(watch::Sender::new(Hands { now, elapsed: Duration::ZERO, pulse: Duration::ZERO }))
     }
 
-    /// Time passes; everybody who sleeps until then wakes up.
+    /// Lets time pass. Tasks that sleep until then wake up.
     pub fn advance(&self, by: Duration) {
         self.0.send_modify(|hands| {
             hands.now = later(hands.now, by);
@@ -135,7 +138,7 @@ impl ManualClock {
         });
     }
 
-    /// Time passes, and the process stands still meanwhile.
+    /// Lets time pass, as if the process had stood still meanwhile.
     pub fn stand_still(&self, by: Duration) {
         self.0.send_modify(|hands| {
             hands.now = later(hands.now, by);
@@ -144,15 +147,15 @@ impl ManualClock {
         });
     }
 
-    /// Somebody sets the time of day, and no time passes.
+    /// Changes the time of day without letting time pass.
     pub fn set(&self, now: Timestamp) {
         self.0.send_modify(|hands| hands.now = whole_microseconds(now));
     }
 
-    /// Returns once the hands are where `there` wants them.
+    /// Returns once the hands of the clock meet the condition.
     async fn wait_for(&self, there: impl FnMut(&Hands) -> bool + Send) {
         if self.0.subscribe().wait_for(there).await.is_err() {
-            // The clock is gone, and time with it.
+            // The clock is gone, so its time does not go on.
             std::future::pending::<()>().await;
         }
     }

@@ -1,12 +1,12 @@
-//! How much room there is on disks.
+//! How much space is free on the machine's disks.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// The bytes that are free for this user where a file or folder is, or will be; and the place that was
-/// asked, which is the folder above what is not there yet.
+/// The bytes that are free for this user at the path of a file or folder. If the path does not
+/// exist yet, its nearest existing parent folder is examined; the examined path is returned, too.
 pub fn free(path: &Path) -> io::Result<(u64, PathBuf)> {
     let path = std::path::absolute(path)?;
     let place = path.ancestors().find(|folder| folder.exists());

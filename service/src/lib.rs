@@ -1,4 +1,7 @@
 //! Nightshift: background tasks for any web stack over plain HTTP.
+//!
+//! `ARCHITECTURE.md` describes the parts and which may use which. [`app`] puts them together,
+//! and [`cli`] is the command line.
 #![expect(missing_docs, reason = "a program, not a library: its tests are the only users")]
 
 pub mod access;

@@ -1,4 +1,4 @@
-//! The binary: see [`nightshift::cli`].
+//! The binary. It calls [`nightshift::cli`] and uses jemalloc as its allocator.
 
 use std::process::ExitCode;
 

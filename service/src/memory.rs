@@ -1,6 +1,8 @@
-//! Room in memory for what is large: bodies that come in, answers until they are sent, and what
-//! calls under way carry. Room for each is taken before it is made, so that the service
-//! stays within `payload_memory_mib` whoever asks for how much at once.
+//! A budget for large pieces of memory: request bodies, answers until they are sent, and inputs of
+//! running calls.
+//!
+//! Each of them takes its share of the budget before its memory is allocated. So the service stays
+//! within `payload_memory_mib`, however many clients send or ask for much at the same time.
 
 use std::sync::{
     Arc,
@@ -9,29 +11,32 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A large payload lies in memory so often while it is read or written: as it came, as what it
-/// means, and as it goes on.
+/// How often a large payload is in memory while it is read or written: as it was received, as the
+/// value that it means, and in the form in which it is passed on.
 pub const COPIES: usize = 3;
-/// What a task takes beside its texts.
+/// Bytes that a task takes in addition to its texts.
 pub const TASK_BYTES: usize = 2 * 1024;
 
 const KIB: usize = 1024;
-/// Of eight parts of the room, those for requests and for what calls answer; the rest is for what
-/// calls carry. Apart, since none is to wait for the other: a client that sends bodies slowly would
-/// keep tasks from starting, and calls that have begun would keep each other from ending.
+/// The budget is divided into eight parts: this many for requests, and this many for the answers of
+/// calls. The rest is for the inputs of calls.
+///
+/// The three are separate so that none of them waits for another. In one common budget, a client
+/// that sends bodies slowly would keep tasks from starting, and calls under way would keep each
+/// other from ending.
 const REQUEST_EIGHTHS: usize = 5;
 const RETURN_EIGHTHS: usize = 1;
-/// The part of the requests' room that only executors' reports get, without which attempts would
-/// be lost.
+/// One in this many parts of the requests' budget is only for reports of executors, since a report
+/// that is refused could lose an attempt.
 const REPORTS_PART: usize = 8;
 
-/// All room there is.
+/// The whole budget.
 pub struct Memory {
-    /// For bodies and answers.
+    /// For request bodies and their answers.
     pub requests: Lane,
-    /// For what attempts carry that this process runs.
+    /// For the inputs of attempts that this process runs.
     pub calls: Lane,
-    /// For what executors answer.
+    /// For the answers of executors.
     pub returns: Lane,
 }
 
@@ -46,18 +51,21 @@ impl Memory {
         }
     }
 
-    /// The MiB that are needed for payloads of so many bytes.
+    /// How many MiB `payload_memory_mib` must be at least, so that a payload of this size fits.
     pub fn mib_for(payload_bytes: usize) -> usize {
         let requests = payload_bytes.saturating_mul(COPIES) * REPORTS_PART / (REPORTS_PART - 1);
         (requests * 8 / REQUEST_EIGHTHS).div_ceil(KIB * KIB) + 1
     }
 }
 
-/// The room for one kind of thing, in KiB.
+/// The budget for one of the three purposes, in KiB.
 pub struct Lane {
     free: Arc<Semaphore>,
     kib_max: usize,
+    /// Only urgent requests may take these.
     kept_kib: usize,
+    /// Set when a request for room was refused, so that the code that gives room back wakes the task
+    /// that waits for it.
     was_refused: AtomicBool,
 }
 
@@ -67,16 +75,19 @@ impl Lane {
         Self { free, kib_max, kept_kib, was_refused: AtomicBool::new(false) }
     }
 
-    /// Room for so many bytes, if there is as much. A share larger than all room takes all of it.
+    /// Takes room for `bytes` if there is enough. A payload larger than the whole lane takes all of
+    /// it.
     pub fn take(&self, bytes: usize) -> Option<Share> {
         self.take_but(bytes, self.kept_kib).or_else(|| {
-            // In this order: room given back from now on is given back after the mark.
+            // Set the mark first and then try again: room that is given back before the mark is
+            // found by this second try, and later `was_refused` finds the mark.
             self.was_refused.store(true, Ordering::SeqCst);
             self.take_but(bytes, self.kept_kib)
         })
     }
 
-    /// The same for what must not be turned away just when there is too much to do.
+    /// Like `take`, but may also use the room that is kept for urgent requests. For reports that
+    /// must not be refused just because there is too much to do.
     pub fn take_urgent(&self, bytes: usize) -> Option<Share> {
         self.take_but(bytes, 0)
     }
@@ -90,23 +101,23 @@ impl Lane {
         Arc::clone(&self.free).try_acquire_many_owned(kib).ok().map(Share)
     }
 
-    /// Waits for room, in the order of those who ask.
+    /// Waits for room. Callers get it in the order in which they asked.
     pub async fn wait_for(&self, bytes: usize) -> Option<Share> {
         let kib = u32::try_from(self.needed(bytes, 0)).unwrap_or(u32::MAX);
         Arc::clone(&self.free).acquire_many_owned(kib).await.ok().map(Share)
     }
 
-    /// Whether so many bytes could be taken now.
+    /// Whether `bytes` could be taken at this moment.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.free.available_permits() >= self.kept_kib + self.needed(bytes, self.kept_kib)
     }
 
-    /// The KiB that so many bytes take, where some are kept.
+    /// The KiB that `bytes` take, if `kept_kib` cannot be used.
     fn needed(&self, bytes: usize, kept_kib: usize) -> usize {
         (bytes / KIB + 1).min(self.kib_max - kept_kib)
     }
 
-    /// How much of it is taken.
+    /// How many bytes are taken now.
     pub fn bytes_taken(&self) -> usize {
         (self.kib_max - self.free.available_permits()) * KIB
     }
@@ -115,14 +126,14 @@ impl Lane {
         self.kib_max * KIB
     }
 
-    /// Whether there was no room for somebody since this was asked last: the code that gives room
-    /// back then has to say so.
+    /// Whether a request for room was refused since the last call. If so, the caller, which has
+    /// just given room back, has to wake the task that waits for it.
     pub fn was_refused(&self) -> bool {
         self.was_refused.swap(false, Ordering::SeqCst)
     }
 }
 
-/// Room that somebody has until it is dropped.
+/// A share of the budget. Dropping it gives the room back.
 #[derive(Debug)]
 pub struct Share(OwnedSemaphorePermit);
 
@@ -131,19 +142,19 @@ impl Share {
         self.0.num_permits() * KIB
     }
 
-    /// Gives back what is beyond so many bytes.
+    /// Gives back the room beyond `bytes`.
     pub fn shrink(&mut self, bytes: usize) {
         let beyond = self.0.num_permits().saturating_sub(bytes / KIB + 1);
         drop(self.0.split(beyond));
     }
 
-    /// Adds another share of the same lane.
+    /// Adds another share of the same lane to this one.
     pub fn join(&mut self, other: Self) {
         self.0.merge(other.0);
     }
 }
 
-/// Something with the room that it takes.
+/// A value together with the room that it takes.
 #[derive(Debug)]
 pub struct Held<T> {
     pub value: T,

@@ -1,5 +1,7 @@
-//! Looks up where executors are, and refuses what must not be called: when they are registered,
-//! and again each time that a connection is made, since a name may lead elsewhere by then.
+//! Resolves the host names of executors, and refuses addresses that must not be called.
+//!
+//! Addresses are checked when an executor is registered, and again whenever a connection is made,
+//! since a name may resolve to other addresses by then.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,10 +12,10 @@ use crate::domain::{
     reach::{Reach, Refusal},
 };
 
-/// How long a registration waits for a name to be looked up.
+/// How long a registration waits for the resolver.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Where executors may be called, and who knows their addresses.
+/// The addresses that may be called, and the resolver of host names.
 #[derive(Clone)]
 pub struct Network {
     reach: Reach,
@@ -26,19 +28,19 @@ impl Network {
         Self::with_resolver(reach, Arc::new(SystemResolver))
     }
 
-    /// Like [`Network::new`], with names looked up elsewhere.
+    /// With another resolver, for tests.
     pub fn with_resolver(reach: Reach, resolver: Arc<dyn Resolve>) -> Self {
         Self { reach, resolver }
     }
 
-    /// Whether it may be called as far as its text tells. Nobody is asked for the address that
-    /// stands in place of a name.
+    /// Checks a URL without resolving its host name. A literal address can be checked at once;
+    /// names are checked by `resolve`.
     pub fn check(&self, url: &CallUrl) -> Result<(), Refusal> {
         self.reach.check_url(url.as_url())
     }
 
-    /// Whether it may be registered. A name that leads nowhere yet may be: it is looked up again
-    /// for each call.
+    /// Checks the URL of an executor that is to be registered. A name that does not resolve is
+    /// accepted, since it is resolved and checked again for each call.
     pub async fn admit(&self, url: &CallUrl) -> Result<(), Refusal> {
         self.check(url)?;
         let Some(name) = url.as_url().domain().and_then(|name| name.parse::<Name>().ok()) else {
@@ -55,8 +57,8 @@ impl Network {
     }
 }
 
-/// Refuses a name of which any address is refused: one that leads there at all was not chosen in
-/// good faith.
+/// Refuses a name if any of its addresses is refused: no honest name has such an address among
+/// others.
 impl Resolve for Network {
     fn resolve(&self, name: Name) -> Resolving {
         let host = name.as_str().to_owned();

@@ -1,9 +1,9 @@
-//! The signals that stop the service, or a worker.
+//! The signals that stop the service, a worker, or a command.
 
 use procfs::process::Process;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, SIGINT and SIGHUP mean the same.
+/// SIGTERM, SIGINT and SIGHUP. All three stop the process in the same way.
 pub struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -19,7 +19,7 @@ impl StopSignals {
         })
     }
 
-    /// Returns when the next signal comes.
+    /// Returns when the next of these signals arrives.
     pub async fn next(&mut self) {
         let hang_up = async {
             match &mut self.hang_up {
@@ -35,7 +35,7 @@ impl StopSignals {
     }
 }
 
-/// Ctrl-C, for a command that has a last word to say.
+/// Ctrl-C, for a command that prints something before it ends.
 pub struct Interrupt(Option<Signal>);
 
 impl Interrupt {
@@ -43,7 +43,7 @@ impl Interrupt {
         unless_ignored(SignalKind::interrupt()).map(Self)
     }
 
-    /// Returns when it comes.
+    /// Returns when the signal arrives.
     pub async fn next(&mut self) {
         match &mut self.0 {
             Some(signal) => {
@@ -54,10 +54,11 @@ impl Interrupt {
     }
 }
 
-/// Not for who was started so as to outlive it, as by nohup, or in the background of a script.
+/// Listens for a signal, unless the process was started with this signal ignored, such as by nohup
+/// or in the background of a script. Such a process is meant to outlive its terminal.
 fn unless_ignored(kind: SignalKind) -> std::io::Result<Option<Signal>> {
     let status = Process::myself().and_then(|myself| myself.status());
-    // Where it cannot be read, /proc is missing, and a stop in good order is better than none.
+    // Without /proc, assume that the signal is not ignored: an orderly stop is better than none.
     let ignored = status.map_or(0, |status| status.sigign);
     let bit = 1 << (kind.as_raw_value() - 1);
     if ignored & bit != 0 {

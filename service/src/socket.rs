@@ -1,4 +1,4 @@
-//! A Unix socket to listen on.
+//! Makes the Unix socket on which the service listens.
 
 use std::{
     fs::{self, Permissions},
@@ -12,18 +12,19 @@ use std::{
 
 use anyhow::{Context, bail};
 
-/// For its owner and group: whoever may write to it comes in.
+/// Readable and writable for the owner and the group: a program that may write to the socket can
+/// use the service.
 const MODE: u32 = 0o660;
 
-/// Makes the socket, in place of one that nobody listens on any more: a process that is killed leaves
-/// its own behind.
+/// Makes the socket. A socket file on which no process listens any more is replaced, since a killed
+/// process leaves its file behind.
 pub fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     if path.symlink_metadata().is_ok_and(|about| about.file_type().is_socket()) {
         match UnixStream::connect(path) {
             Ok(_) => bail!("another process listens on {}", path.display()),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path)
                 .with_context(|| format!("cannot remove the old {}", path.display()))?,
-            // Why it cannot be used, the next step says.
+            // The socket cannot be used for another reason, which `bind` will report.
             Err(_) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The log, on standard error.
+//! The log, which is written to standard error.
 
 mod outlet;
 
@@ -16,23 +16,23 @@ use tracing_subscriber::EnvFilter;
 use self::outlet::{Line, OUTLET};
 use crate::config::LogFormat;
 
-/// How long the end of a process waits for its last lines to be read.
+/// How long the end of the process waits until the last lines of the log are written.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
-/// What `log` says.
+/// Parses the setting `log`.
 pub fn filter(text: &str) -> anyhow::Result<EnvFilter> {
     EnvFilter::try_new(text).context("log is not a filter")
 }
 
-/// Sends the log to standard error, as text for people or as JSON for programs. A thread that
-/// logs waits for nobody, and no line that cannot be written ends a thread.
+/// Sends the log to standard error, as text or as JSON. A thread that logs never waits, and a line
+/// that cannot be written does no harm.
 pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     let filter = self::filter(filter)?;
     OUTLET.open().context("there is no thread for the log")?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(takes_colours(&std::io::stderr()))
-        // It would print to standard error, and panic where that fails.
+        // The library would print its own errors to standard error, and panic if that fails.
         .log_internal_errors(false)
         .with_writer(|| Line);
     match format {
@@ -41,28 +41,29 @@ pub fn init(filter: &str, format: LogFormat) -> anyhow::Result<()> {
     }
     .map_err(anyhow::Error::from_boxed)
     .context("the log was set up before")?;
-    // The usual hook waits for standard error before the thread is unwound: the watcher of
-    // that thread would wait with it.
+    // The standard hook writes to standard error before the thread is unwound. If that blocked, the
+    // code that watches the thread would not learn of its end.
     panic::set_hook(Box::new(log_panic));
     Ok(())
 }
 
-/// Whether it is a terminal, of somebody who has nothing against colours (no-color.org).
+/// Whether the stream is a terminal, and the user has not refused colours (no-color.org).
 pub fn takes_colours(stream: &impl IsTerminal) -> bool {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     stream.is_terminal() && !refused
 }
 
-/// Prints a last word to standard error, as the log does if there is one.
+/// Prints a text to standard error, through the log's thread if the log is open.
 pub fn print(text: &str) {
     OUTLET.print(text);
 }
 
-/// Waits a little until what was logged has been written.
+/// Waits at most a second until the lines logged so far are written.
 pub fn flush() {
     OUTLET.flush(FLUSH_WITHIN);
 }
 
+/// Logs a panic instead of printing it.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let thread = thread::current();
     let backtrace = Backtrace::capture();

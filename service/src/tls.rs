@@ -1,4 +1,5 @@
-//! The certificate that the service shows, read again when its files change, and when it ends.
+//! The service's certificate: loads it, loads it again when its files change, and warns before it
+//! expires.
 
 use std::{
     fs,
@@ -20,22 +21,22 @@ use x509_parser::parse_x509_certificate;
 
 use crate::{clock::Clock, domain::Timestamp, metrics::Metrics};
 
-/// How often the files are looked at.
+/// How often the files are checked for changes.
 const LOOK_PERIOD: Duration = Duration::from_secs(2);
-/// How long before its end a certificate is worth a word: most are renewed by then.
+/// A warning is logged if the certificate expires within this time. Most are renewed earlier.
 const SOON: Duration = Duration::from_hours(30 * 24);
 
-/// Where certificate and key are, as PEM.
+/// The paths of certificate and key, both PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
-/// What was in the files, or why they could not be read.
+/// The contents of both files, or why they could not be read.
 type Found = Result<(Vec<u8>, Vec<u8>), String>;
 
-/// The certificate that is shown now.
+/// The certificate that the service presents now.
 #[derive(Debug)]
 pub struct Certificates {
     files: TlsFiles,
@@ -44,21 +45,21 @@ pub struct Certificates {
     seen: Mutex<Seen>,
 }
 
-/// A certificate with its key, and those that lead to its authority.
+/// A certificate with its key, and the intermediate certificates up to its authority.
 #[derive(Clone, Debug)]
 struct Shown {
     key: Arc<CertifiedKey>,
     term: Term,
 }
 
-/// From when to when all of them are good.
+/// The period in which all certificates of the chain are valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Term {
     pub begins: Timestamp,
     pub ends: Timestamp,
 }
 
-/// Whether a certificate holds at some time, with the reason where it does not or soon will not.
+/// Whether a certificate is valid, and why it is not, or will not be for long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Good {
     Yes,
@@ -84,7 +85,7 @@ impl Term {
     }
 }
 
-/// Holds the key's text.
+/// The contents of the files at the last look. They include the private key, so `Debug` hides them.
 struct Seen(Found);
 
 impl std::fmt::Debug for Seen {
@@ -94,9 +95,9 @@ impl std::fmt::Debug for Seen {
 }
 
 impl Certificates {
-    /// Reads the files, which have to be right at the start.
+    /// Reads the files. At the start of the service, they have to be valid.
     pub fn load(files: TlsFiles) -> anyhow::Result<Self> {
-        // The one that reqwest brings: there is one cryptographic library in the program.
+        // The same library as reqwest uses, so that the program has only one for cryptography.
         let provider = Arc::new(aws_lc_rs::default_provider());
         let found = find(&files);
         let current = certified(&found, &provider)?;
@@ -104,7 +105,8 @@ impl Certificates {
         Ok(Self { files, provider, current, seen })
     }
 
-    /// How the server speaks TLS 1.2 and 1.3. The server adds what it speaks over it (ALPN).
+    /// The TLS configuration of the server, for TLS 1.2 and 1.3. The HTTP server adds its protocols
+    /// (ALPN).
     pub fn server_config(self: &Arc<Self>) -> anyhow::Result<ServerConfig> {
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(self) as _;
         Ok(ServerConfig::builder_with_provider(Arc::clone(&self.provider))
@@ -113,12 +115,13 @@ impl Certificates {
             .with_cert_resolver(resolver))
     }
 
-    /// From when to when what is shown is good.
+    /// The period in which the present certificate is valid.
     pub fn term(&self) -> Term {
         self.current.read().unwrap_or_else(PoisonError::into_inner).term
     }
 
-    /// Tells metrics and log when what is shown now ends.
+    /// Shows in the metrics when the present certificate expires, and logs a warning if that is
+    /// soon.
     fn tell_end(&self, metrics: &Metrics, now: Timestamp) {
         metrics.show_certificate(self.term().ends);
         if let Good::NotForLong(why) | Good::No(why) = self.term().at(now) {
@@ -127,8 +130,8 @@ impl Certificates {
         }
     }
 
-    /// Looks at the files until the service stops. New ones that cannot be used are left alone,
-    /// which is said once.
+    /// Checks the files until the service stops. If new files cannot be used, the old certificate
+    /// stays, and one warning is logged.
     pub async fn follow(
         self: Arc<Self>,
         metrics: Arc<Metrics>,
@@ -144,7 +147,7 @@ impl Certificates {
             }
             let looking = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || looking.look()).await {
-                // A look that panicked has said so; the next may go better.
+                // A panic has been logged already; the next look may succeed.
                 Ok(None) | Err(_) => {}
                 Ok(Some(Ok(()))) => {
                     tracing::info!("there is a new certificate");
@@ -158,7 +161,8 @@ impl Certificates {
         }
     }
 
-    /// Shows what is in the files from now on; `None` if nothing has changed since the last look.
+    /// Presents the certificate in the files from now on. `None` if the files have not changed
+    /// since the last look.
     fn look(&self) -> Option<anyhow::Result<()>> {
         let found = find(&self.files);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -201,7 +205,7 @@ fn certified(found: &Found, provider: &CryptoProvider) -> anyhow::Result<Shown> 
     Ok(Shown { key: Arc::new(key), term })
 }
 
-/// Clients refuse the whole as soon as one of them has ended.
+/// The chain is valid only while each certificate is, since clients refuse it otherwise.
 fn term(certificates: &[CertificateDer<'_>]) -> anyhow::Result<Term> {
     let mut term = Term { begins: Timestamp::MIN, ends: Timestamp::MAX };
     for certificate in certificates {

@@ -1,8 +1,8 @@
-//! Traces, for whoever collects them by OTLP: what became of a task, as part of the trace of whoever
-//! enqueued it.
+//! Traces for an OTLP receiver: spans for the waiting and the attempts of a task, in the trace of
+//! the request that enqueued it.
 //!
-//! Spans are sent by a thread of their own, out of a queue with bounds: a receiver that is slow or
-//! away costs spans, and nothing else. No span holds args, results, errors' texts, or secrets.
+//! A thread of its own sends the spans from a bounded queue. If the receiver is slow or away, spans
+//! are dropped, and nothing else suffers. No span holds arguments, results, error texts or secrets.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -30,21 +30,21 @@ use opentelemetry_sdk::{
 
 use crate::domain::{Timestamp, executor::Executor, lease::Assignment, task::Task};
 
-/// Spans that wait to be sent; the next ones are dropped.
+/// Spans that may wait to be sent. If there are more, the newest are dropped.
 const SPANS_MAX: usize = 8_192;
-/// How long the receiver may take for what it is sent at once.
+/// How long the receiver may take to answer one request with spans.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a service that stops waits until the last spans are sent.
+/// How long a stopping service waits until the last spans are sent.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes spans; without a receiver it makes none.
+/// Makes spans, or none if there is no receiver.
 #[derive(Clone, Debug, Default)]
 pub struct Traces {
     to: Option<(SdkTracerProvider, SdkTracer)>,
 }
 
 impl Traces {
-    /// Sends spans to the OTLP receiver at this address (`http://HOST:4318`), if there is one.
+    /// Sends spans to the OTLP receiver at this URL (`http://HOST:4318`), if there is one.
     pub fn new(endpoint: Option<&str>) -> anyhow::Result<Self> {
         let Some(endpoint) = endpoint else {
             return Ok(Self::default());
@@ -67,7 +67,8 @@ impl Traces {
         Ok(Self { to: Some((provider, tracer)) })
     }
 
-    /// Begins a span below the one that a `traceparent` names, or a trace of its own.
+    /// Begins a span. Its parent is the span in `parent`, a `traceparent`; without one, it begins a
+    /// new trace.
     pub fn begin(
         &self,
         name: &'static str,
@@ -86,7 +87,7 @@ impl Traces {
         Span(Some(Box::new(builder.start_with_context(tracer, &parent))))
     }
 
-    /// The span of what is over now that an attempt begins: the task's waiting for it.
+    /// Makes the span of the task's waiting, which is over now that its attempt begins.
     pub fn waited(&self, assignment: &Assignment, executor: &Executor) {
         let task = &assignment.task;
         let begun = task.times.last_attempted_at.unwrap_or(task.times.enqueued_at);
@@ -98,7 +99,7 @@ impl Traces {
         span.end(begun);
     }
 
-    /// Sends what is left.
+    /// Sends the spans that are left.
     pub async fn stop(self) {
         let Some((provider, _)) = self.to else { return };
         let flush = move || provider.shutdown_with_timeout(FLUSH_TIMEOUT);
@@ -116,8 +117,8 @@ impl Traces {
     }
 }
 
-/// Whose spans they are: nightshift's, unless `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` name
-/// it otherwise, which the library reads.
+/// The resource that the spans belong to: `nightshift`, unless `OTEL_SERVICE_NAME` or
+/// `OTEL_RESOURCE_ATTRIBUTES`, which the library reads, have another name.
 fn resource() -> Resource {
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
     let found = || Resource::builder().with_attribute(version.clone());
@@ -128,12 +129,12 @@ fn resource() -> Resource {
     found().with_service_name("nightshift").build()
 }
 
-/// Something that takes time, if spans are made at all. Dropped, it ends at that moment.
+/// A span, or none if there is no receiver. If it is dropped, it ends at that moment.
 #[derive(Debug)]
 pub struct Span(Option<Box<SdkSpan>>);
 
 impl Span {
-    /// Names this span to those below it.
+    /// The `traceparent` that makes other spans children of this one.
     pub fn traceparent(&self) -> Option<String> {
         let context = self.0.as_ref()?.span_context();
         let (trace, span, flags) = (context.trace_id(), context.span_id(), context.trace_flags());
@@ -146,7 +147,7 @@ impl Span {
         }
     }
 
-    /// Says which task it is about.
+    /// Adds the attributes that name the task.
     pub fn describe(&mut self, task: &Task) {
         if self.0.is_none() {
             return;
@@ -156,7 +157,7 @@ impl Span {
         self.set("queue.name", task.content.queue_name.to_string());
     }
 
-    /// It did not go well.
+    /// Marks the span as failed.
     pub fn fail(&mut self) {
         if let Some(span) = &mut self.0 {
             span.set_status(Status::error(""));
@@ -174,7 +175,7 @@ fn system_time(at: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_micros(u64::try_from(at.as_microsecond()).unwrap_or(0))
 }
 
-/// What a valid `traceparent` says.
+/// The span that a valid `traceparent` names.
 fn context(traceparent: &str) -> Option<SpanContext> {
     let mut parts = traceparent.split('-').skip(1);
     let trace = TraceId::from_hex(parts.next()?).ok()?;
@@ -184,7 +185,7 @@ fn context(traceparent: &str) -> Option<SpanContext> {
     Some(SpanContext::new(trace, span, flags, true, TraceState::default()))
 }
 
-/// Says once that the receiver is away, and once that it is back.
+/// Logs once when the receiver cannot be reached, and once when it can be again.
 #[derive(Debug)]
 struct SaidOnce {
     exporter: SpanExporter,

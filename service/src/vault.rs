@@ -1,7 +1,8 @@
-//! Keeps the secrets of executors encrypted where they are stored.
+//! Encrypts the secrets of executors before they are stored.
 //!
-//! The text in the database is `enc1:` and the base64 of a nonce and what AES-256-GCM-SIV made of
-//! the secret, with the executor's name beside it, so that it opens in no other executor's row.
+//! The text in the database is `enc1:` and the base64 of a nonce and the ciphertext of
+//! AES-256-GCM-SIV. The executor's name is authenticated with it, so that a text copied into
+//! another executor's row cannot be decrypted.
 
 use std::fmt;
 
@@ -14,10 +15,11 @@ use crate::domain::executor::{Secret, StoredSecret};
 
 const KEY_BYTES: usize = 32;
 
-/// The keys; without any, secrets are stored as they are.
+/// The operator's keys. Without any, secrets are stored in plain text.
 #[derive(Default)]
 pub struct Vault {
-    /// The first encrypts, all decrypt: so one can be replaced by another.
+    /// The first key encrypts, and all keys decrypt. So a new key can be put first, and the old one
+    /// removed later.
     keys: Vec<RandomizedNonceKey>,
 }
 
@@ -33,7 +35,7 @@ pub enum Locked {
 }
 
 impl Vault {
-    /// Reads keys, one a line, each the base64 of 32 bytes.
+    /// Reads keys, one in each line, each the base64 of 32 bytes.
     pub fn new(lines: &str) -> anyhow::Result<Self> {
         let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
         let keys = lines
@@ -46,7 +48,7 @@ impl Vault {
         Ok(Self { keys })
     }
 
-    /// What is stored of a secret.
+    /// Encrypts a secret for the row of this executor.
     pub fn seal(&self, executor: &str, secret: &Secret) -> Result<StoredSecret, Locked> {
         let Some(key) = self.keys.first() else {
             return Ok(StoredSecret::plain(secret));
@@ -59,7 +61,7 @@ impl Vault {
         Ok(StoredSecret::encrypted(&STANDARD.encode(text)))
     }
 
-    /// The secret that was stored.
+    /// Decrypts a stored secret.
     pub fn open(&self, executor: &str, stored: &StoredSecret) -> Result<Secret, Locked> {
         let Some(text) = stored.as_encrypted() else {
             return stored.as_text().parse().map_err(|_invalid| Locked::OtherKey);
@@ -72,7 +74,8 @@ impl Vault {
         opened.ok_or(Locked::OtherKey)
     }
 
-    /// The same secret as it is to be stored now, unless it is stored so already.
+    /// The secret encrypted with the first key, or `None` if it is stored so already. For replacing
+    /// keys.
     pub fn renew(
         &self,
         executor: &str,
@@ -91,7 +94,8 @@ impl Vault {
 }
 
 fn key(line: &str) -> anyhow::Result<RandomizedNonceKey> {
-    // Neither the text nor what the decoder says of it: both tell something of the key.
+    // The error shows neither the line nor the decoder's message, since both reveal parts of the
+    // key.
     let bytes = STANDARD.decode(line).ok().filter(|bytes| bytes.len() == KEY_BYTES);
     let bytes = bytes.context("is not the base64 of 32 bytes (openssl rand -base64 32)")?;
     RandomizedNonceKey::new(&AES_256_GCM_SIV, &bytes)

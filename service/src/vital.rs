@@ -1,8 +1,8 @@
-//! The threads and tasks that a service cannot do without.
+//! Watches the threads and tasks that the service cannot do without.
 //!
-//! Were one of them to end, by a panic or otherwise, the process would answer on and not do its
-//! work. So the code that runs the service is told, and ends the process, and a supervisor starts
-//! it again: each acknowledged write is in the database, and an end at any moment loses none.
+//! If one of them ended, by a panic or otherwise, the process would go on answering requests
+//! without doing its work. Therefore the end of one of them ends the process, and a supervisor
+//! starts it again. That loses nothing, since each acknowledged write is in the database.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use std::{
 use tokio::{sync::watch, task};
 use tokio_util::sync::CancellationToken;
 
-/// Watches over them. Clones watch over the same.
+/// Watches threads and tasks. Clones share the same list.
 #[derive(Clone, Debug)]
 pub struct Vital {
     stopping: CancellationToken,
@@ -27,13 +27,14 @@ struct Parts {
 }
 
 impl Vital {
-    /// From when the token is cancelled on, a part may end; but not by a panic.
+    /// Returns also the token that is cancelled when the service stops. From then on, parts may
+    /// end, but not by a panic.
     pub fn new() -> (Self, CancellationToken) {
         let stopping = CancellationToken::new();
         (Self { stopping: stopping.clone(), parts: Arc::default() }, stopping)
     }
 
-    /// Starts a thread; its name tells people of it.
+    /// Starts a watched thread. Its name appears in messages if it ends.
     pub fn thread(
         &self,
         name: &'static str,
@@ -46,7 +47,7 @@ impl Vital {
         })
     }
 
-    /// Starts a task.
+    /// Starts a watched task.
     pub fn task<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -59,9 +60,10 @@ impl Vital {
         })
     }
 
-    /// Returns once a part has ended that should not have, and says which.
+    /// Waits until a part has ended that should not have, and returns its name.
     pub async fn lost(&self) -> &'static str {
         let mut parts = self.parts.subscribe();
+        // `borrow_and_update` comes first, so that an end after it is noticed by `changed`.
         loop {
             if let Some(&first) = parts.borrow_and_update().ended.first() {
                 return first;
@@ -72,12 +74,12 @@ impl Vital {
         }
     }
 
-    /// Those that have ended and should not have.
+    /// The names of all parts that have ended and should not have.
     pub fn ended(&self) -> Vec<&'static str> {
         self.parts.borrow().ended.clone()
     }
 
-    /// All that are watched over.
+    /// The names of all parts that are watched.
     pub fn names(&self) -> Vec<&'static str> {
         self.parts.borrow().all.clone()
     }
@@ -88,7 +90,7 @@ impl Vital {
     }
 }
 
-/// Lives as long as its part does.
+/// Is dropped when its part ends, in whichever way, and then reports the end.
 struct Alive {
     name: &'static str,
     vital: Vital,

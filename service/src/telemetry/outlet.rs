@@ -1,8 +1,9 @@
-//! Brings lines to standard error from a thread of its own, so that nobody who logs waits for
-//! whoever reads: a pipe may be full, a disk slow.
+//! Writes log lines to standard error in a thread of its own, so that a thread that logs never
+//! waits for the reader of standard error: a pipe may be full, or a disk slow.
 //!
-//! (tracing-appender does the like. But what it left out it does not tell, and at the end it may
-//! print to a standard output that is the same full pipe.)
+//! (The crate tracing-appender does something similar. But it does not report lines that it has
+//! dropped, and at the end of the process it may print to standard output, which may be the same
+//! full pipe.)
 
 use std::{
     collections::VecDeque,
@@ -15,10 +16,11 @@ use std::{
     time::Duration,
 };
 
-/// Bytes of lines that wait to be written; one that finds no room is left out, and counted.
+/// Bytes of lines that may wait to be written. A line for which there is no room is dropped and
+/// counted.
 const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
-/// A process has one standard error.
+/// There is one for the whole process, as there is one standard error.
 pub(super) static OUTLET: Outlet = Outlet::new();
 
 pub(super) struct Outlet {
@@ -27,16 +29,16 @@ pub(super) struct Outlet {
 }
 
 struct State {
-    /// Somebody writes what is put here.
+    /// A thread writes the lines.
     open: bool,
     lines: VecDeque<Vec<u8>>,
-    /// Of those lines, and of those that are being written.
+    /// Bytes of these lines, and of those that are being written.
     bytes: usize,
-    /// Lines that nobody will see, and has not been told of.
+    /// Dropped lines that the log has not reported yet.
     left_out: u64,
 }
 
-/// Takes one line, whole.
+/// Passes one complete line to the outlet.
 pub(super) struct Line;
 
 impl Write for Line {
@@ -56,12 +58,13 @@ impl Outlet {
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Writes from now on what is put here.
+    /// Starts the thread that writes the lines.
     pub(super) fn open(&'static self) -> io::Result<()> {
-        // Not through the standard library's own, whose lock others would wait for meanwhile.
+        // Use a descriptor of its own: the lock of the standard library's `stderr` would be held
+        // while a write blocks, and other threads would wait for it.
         let stderr: Box<dyn Write + Send> = match io::stderr().as_fd().try_clone_to_owned() {
             Ok(descriptor) => Box::new(File::from(descriptor)),
-            // It is closed.
+            // Standard error is closed.
             Err(_) => Box::new(io::sink()),
         };
         thread::Builder::new().name("log".to_owned()).spawn(move || self.run(stderr))?;
@@ -80,8 +83,8 @@ impl Outlet {
         self.changed.notify_all();
     }
 
-    /// A line beside the log. Without one it is written here, and a user who has closed standard
-    /// error does not want it.
+    /// Prints a line. If the log is not open, it is written directly; an error is ignored, since
+    /// then the user has closed standard error.
     pub(super) fn print(&self, text: &str) {
         let line = format!("{text}\n");
         if self.state().open {
@@ -91,7 +94,7 @@ impl Outlet {
         }
     }
 
-    /// Returns once all is written, or after this time.
+    /// Returns once all lines are written, or after `within`.
     pub(super) fn flush(&self, within: Duration) {
         let waiting = |state: &mut State| state.bytes > 0;
         drop(self.changed.wait_timeout_while(self.state(), within, waiting));
@@ -103,7 +106,7 @@ impl Outlet {
             let lines = self.take();
             let mut lost = 0;
             for line in &lines {
-                // A failed write may have written half a line.
+                // A write that failed may have written half a line, so begin a new one.
                 let begun = if cut { to.write_all(b"\n") } else { Ok(()) };
                 cut = begun.and_then(|()| to.write_all(line)).is_err();
                 lost += u64::from(cut);
@@ -124,7 +127,8 @@ impl Outlet {
         mem::take(&mut waiting.unwrap_or_else(PoisonError::into_inner).lines)
     }
 
-    /// Makes room again. Says how many lines were left out, once they can be told of.
+    /// Makes room for new lines. Returns how many lines were dropped, if writing works again so
+    /// that the log can report it.
     fn written(&self, lines: &VecDeque<Vec<u8>>, lost: u64, cut: bool) -> u64 {
         let mut state = self.state();
         state.bytes -= lines.iter().map(Vec::len).sum::<usize>();
