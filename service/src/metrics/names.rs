@@ -1,3 +1,5 @@
+//! Limits how many different label values clients can cause.
+
 use std::{
     collections::HashSet,
     sync::{Arc, PoisonError, RwLock},
@@ -5,19 +7,20 @@ use std::{
 
 use super::NAMES_MAX;
 
-/// Names that clients chose, as labels: as many as there is room for, in the order of coming.
+/// Names that clients chose and that are used as labels. Only the first `NAMES_MAX` names are kept,
+/// since each name costs memory here and in Prometheus; all others are counted as `other`.
 #[derive(Debug, Default)]
 pub(super) struct Names(RwLock<HashSet<Arc<str>>>);
 
 impl Names {
     const OTHER: &str = "other";
 
-    /// All that have come.
+    /// All names that are kept.
     pub(super) fn known(&self) -> Vec<Arc<str>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// The name, or `other` if there are too many already.
+    /// The name, or `other` if it is new and there are too many already.
     pub(super) fn bounded(&self, name: &str) -> Arc<str> {
         if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return Arc::clone(known);

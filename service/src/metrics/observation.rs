@@ -1,13 +1,16 @@
+//! Events that are counted in metrics after the commit of the transaction in which they happened.
+
 use std::time::Duration;
 
 use crate::domain::attempt::{FailureKind, Outcome};
 
-/// Something worth counting that a transaction did; counted once it is committed.
+/// Something that a transaction did and that is counted in metrics. It is counted after the commit,
+/// since a rolled-back transaction did nothing.
 #[derive(Clone, Debug)]
 pub enum Observation {
     /// An event of this kind was written.
     Told(&'static str),
-    /// An attempt began, so long after its task could have.
+    /// An attempt began. `wait` is the time since its task could have started.
     Started {
         place: Place,
         wait: Duration,
@@ -15,7 +18,7 @@ pub enum Observation {
     Ended(AttemptEnd),
 }
 
-/// Where a task is worked on.
+/// The labels of a metric about tasks.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub queue: String,
@@ -31,7 +34,7 @@ pub struct AttemptEnd {
     pub took: Duration,
 }
 
-/// An outcome as a label.
+/// The value of the label `outcome`.
 pub fn outcome_name(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Succeeded(_) => "successful",

@@ -1,4 +1,5 @@
-//! This process as the system sees it.
+//! Figures of this process from /proc, for the metrics that Prometheus' client libraries usually
+//! show.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use procfs::{
     process::{LimitValue, Process},
 };
 
-/// As Prometheus' own libraries show it.
+/// The figures behind the usual `process_...` metrics.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
     pub(super) cpu_seconds: f64,
@@ -19,7 +20,7 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    /// Reads it of /proc.
+    /// Reads the figures from /proc.
     pub(super) fn now() -> ProcResult<Self> {
         let process = Process::myself()?;
         let stat = process.stat()?;
