@@ -1,7 +1,8 @@
-//! Lets in who shows a token that is good for the operation, with nothing that it does not take.
+//! Admits a request if its token is valid for the operation, and if the operation has all inputs
+//! that the request carries.
 //!
-//! The OpenAPI document says which token an operation needs and which inputs it takes. It is made of the
-//! very list of routes: a route that is not in it lets no request in.
+//! The OpenAPI document says which token and which inputs an operation needs. The document is built
+//! from the same list as the routes; a route that is missing in it admits no request.
 
 use std::{
     collections::HashMap,
@@ -27,19 +28,20 @@ use crate::{
     store::Note,
 };
 
-/// What an operation needs.
+/// The token that an operation needs.
 #[derive(Clone, Copy, Debug)]
 enum Need {
-    /// Nothing, or what it carries itself: a lease's token.
+    /// No token; or the lease's token in its path, which the operation checks itself.
     Nothing,
     Scope {
         scope: Scope,
-        /// Whether a token will do that is bound to queues: the operation looks after that.
+        /// Whether a token that is bound to some queues is accepted. Then the operation checks the
+        /// queue.
         bound: bool,
     },
 }
 
-/// An operation as the document has it.
+/// An operation, as the document describes it.
 struct Known {
     need: Need,
     inputs: Inputs,
@@ -60,7 +62,7 @@ static KNOWN: LazyLock<HashMap<(String, Method), Known>> = LazyLock::new(|| {
     known
 });
 
-/// Tags of operations that are each about one queue, or can be held to some.
+/// Tags of operations that concern one queue each, or can be limited to some queues.
 const BY_QUEUE: [&str; 4] = ["tasks", "events", "queues", "leases"];
 
 fn need(security: &[SecurityRequirement], tags: &[String]) -> Need {
@@ -73,17 +75,18 @@ fn need(security: &[SecurityRequirement], tags: &[String]) -> Need {
     Need::Scope { scope, bound }
 }
 
-/// How the document says that a token of the scope is needed.
+/// The requirement by which the document states that a token with the scope is needed.
 fn requirement(scope: Scope) -> SecurityRequirement {
     SecurityRequirement::new("bearer", [scope.name()])
 }
 
-/// Goes on with the request if its token is good for it, and the operation takes what it holds.
+/// Lets the request go on if its token is valid for the operation and its inputs are known.
 pub async fn admit<B: MessageBody>(
     mut request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, ActixError> {
-    // A refusal is an answer like others to those around: it is counted, and pages may read it.
+    // A refusal is returned as an ordinary answer, so that the outer middleware counts it and adds
+    // the CORS headers that let web pages read it.
     match check(&mut request).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
@@ -98,7 +101,7 @@ async fn check(request: &mut ServiceRequest) -> Result<Caller, Error> {
         .app_data::<Data<State>>()
         .cloned()
         .ok_or_else(|| Error::new(ErrorCode::Internal, "the service is not set up"))?;
-    // As it was sent: a path that is written in another way is no path here.
+    // Routes are matched by the path as it was sent. A path in another spelling is unknown.
     let known =
         request.match_pattern().and_then(|path| KNOWN.get(&(path, request.method().clone())));
     let caller = check_caller(request, &state, known.map(|known| known.need))?;
@@ -123,7 +126,8 @@ fn check_caller(
     let caller = state.access.caller(token, address, now).map_err(refused)?;
     match need {
         Some(Need::Scope { scope, bound }) => check_scope(&caller, scope, bound)?,
-        // Not left to the router, which may read the path in another way and find a route.
+        // Refuse an unknown path here. The router may normalise the path and find a route that was
+        // not checked.
         None if !open && state.access.is_on() => return Err(routes::nothing_for(request.path())),
         Some(Need::Nothing) | None => {}
     }
@@ -142,7 +146,8 @@ fn check_scope(caller: &Caller, scope: Scope, bound: bool) -> Result<(), Error> 
     Ok(())
 }
 
-/// The token of `Authorization: Bearer TOKEN` (RFC 6750).
+/// The token of `Authorization: Bearer TOKEN` (RFC 6750). A header of another form counts as an
+/// empty token, so that it is refused.
 fn bearer(request: &ServiceRequest) -> Option<&str> {
     let header = request.headers().get(AUTHORIZATION)?.to_str().unwrap_or_default();
     let (scheme, token) = header.split_once(' ').unwrap_or((header, ""));
@@ -172,12 +177,13 @@ impl FromRequest for Caller {
 }
 
 impl Caller {
-    /// What goes into the audit log if it is done.
+    /// The entry of the audit log, for the case that the action is carried out.
     pub(super) fn note(&self, action: &'static str, object: &impl ToString) -> Note {
         Note { actor: self.actor.clone(), action, object: object.to_string() }
     }
 
-    /// The task, if it is this caller's: others are as good as none.
+    /// Returns `id` if the caller may use the task. Otherwise the task is treated as if it did not
+    /// exist.
     pub(super) async fn task(&self, state: &State, id: TaskId) -> Result<TaskId, Error> {
         if self.queue_names.is_none() {
             return Ok(id);
@@ -186,7 +192,7 @@ impl Caller {
         if queue_name.is_some_and(|name| self.may_use(&name)) { Ok(id) } else { Err(not_found()) }
     }
 
-    /// Whether tasks of the queue are this caller's.
+    /// Whether the caller may use tasks of the queue.
     pub(super) fn check_queue(&self, queue_name: &str) -> Result<(), Error> {
         if self.may_use(queue_name) {
             return Ok(());
@@ -195,7 +201,7 @@ impl Caller {
         Err(Error::new(ErrorCode::Forbidden, detail))
     }
 
-    /// The queue to which a list is held: the one that was asked for, or the caller's only one.
+    /// The queue by which a list is filtered: the one that was asked for, or the caller's only one.
     pub(super) fn hold_to_queue(&self, asked: Option<String>) -> Result<Option<String>, Error> {
         match (&asked, self.queue_names.as_deref()) {
             (_, None) => Ok(asked),
@@ -208,7 +214,8 @@ impl Caller {
         }
     }
 
-    /// The queues from which tasks are taken.
+    /// The queues from which tasks are taken: those that were asked for, if the caller may use all
+    /// of them, or all that the caller may use.
     pub(super) fn hold_to_queues(
         &self,
         asked: Option<Vec<String>>,

@@ -1,4 +1,4 @@
-//! Answers, and the room that they take in memory until they are sent.
+//! Renders answers, and keeps the memory that they take accounted for until they are sent.
 
 use std::{
     pin::Pin,
@@ -18,15 +18,16 @@ use serde::Serialize;
 use super::{Error, State, turn};
 use crate::memory::{COPIES, Share};
 
-/// Bytes of an answer that need no room: about what each connection may hold anyway. So whoever
-/// asks for the health of a service is answered, however much it has to do.
+/// An answer of at most this many bytes needs no room, since each connection may hold about as much
+/// anyway. So a health check is answered even if all room is taken.
 const SMALL_BYTES: usize = 64 * 1024;
-/// The server takes an answer in pieces of so many bytes, each when the one before has gone. It
-/// would take a large one whole, and lets go of it then, although nobody has read it.
+/// The server is given an answer in pieces of this size, each after the one before was sent. It
+/// would accept a large answer as a whole; then the room would be given back although the client
+/// has not read the answer.
 const PIECE_BYTES: usize = 32 * 1024;
 
-/// An answer in JSON, with the room that was taken for what it is made of: a large one is made and
-/// written on another thread.
+/// Renders an answer as JSON. `share` is the room that was taken for the value of which it is made.
+/// A large answer is made and written on another thread.
 pub(super) async fn json<T: Serialize>(
     state: &State,
     mut answer: HttpResponseBuilder,
@@ -34,7 +35,8 @@ pub(super) async fn json<T: Serialize>(
     make: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<HttpResponse, Error> {
     let bytes = share.as_ref().map_or(0, |share| share.bytes() / COPIES);
-    // The room goes along, since the work it was taken for outlives a client that does not wait.
+    // The share moves into the closure, because the work goes on, and needs its memory, even if the
+    // client is gone.
     let write = move || (make().and_then(|value| text(&value)), share);
     let (text, share) = turn::run(&state.turns, bytes, write).await?;
     let mut answer = answer.content_type(ContentType::json()).body(text?);
@@ -53,7 +55,7 @@ fn text(value: &impl Serialize) -> Result<Vec<u8>, Error> {
 /// A body that keeps its room until it is sent, or the client is gone.
 pub struct Sending {
     body: BoxBody,
-    /// What the server has not taken yet.
+    /// The part that the server has not taken yet.
     rest: Bytes,
     _share: Option<Share>,
 }
@@ -81,7 +83,7 @@ impl MessageBody for Sending {
     }
 }
 
-/// The answer with room for its body; without any, a refusal.
+/// Takes room for the answer's body. If there is none, the request is refused.
 pub(super) fn send(mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<Sending> {
     let share = match room_of(&mut answer) {
         Ok(share) => share,
@@ -93,7 +95,8 @@ pub(super) fn send(mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<Send
     answer.map_body(|_, body| Sending { body, rest: Bytes::new(), _share: share })
 }
 
-/// What was taken to make the answer or to read the request, as far as the body needs it now.
+/// The room for the body: what is needed of the room that was taken to make the answer or to read
+/// the request, or else new room.
 fn room_of(answer: &mut ServiceResponse<BoxBody>) -> Result<Option<Share>, Error> {
     let made_of = answer.response_mut().extensions_mut().remove::<Share>();
     let read = answer.request().extensions_mut().remove::<Share>();
@@ -115,6 +118,7 @@ fn room_of(answer: &mut ServiceResponse<BoxBody>) -> Result<Option<Share>, Error
     }
 }
 
+/// The problem if there is no room in memory.
 pub(super) fn no_room() -> Error {
     Error::new(ErrorCode::Overloaded, "too much is being sent and received at once")
 }

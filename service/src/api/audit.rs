@@ -1,3 +1,5 @@
+//! `GET /audit`: reads the audit log.
+
 use actix_web::{HttpResponse, get};
 use nightshift_openapi as wire;
 use serde::Deserialize;

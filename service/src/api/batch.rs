@@ -1,3 +1,5 @@
+//! `POST /tasks/batch`: enqueues many tasks, all of them or none.
+
 use actix_web::{
     HttpRequest, HttpResponse, post,
     web::{Bytes, Payload},
@@ -123,7 +125,7 @@ pub(super) fn array(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
     Ok(batch.tasks)
 }
 
-/// One task a line; empty lines are passed over.
+/// Reads one task from each line. Empty lines are skipped.
 pub(super) fn lines(bytes: &Bytes) -> Result<Vec<wire::TaskRequest>, Error> {
     let mut tasks = Vec::new();
     for line in bytes.split(|byte| *byte == b'\n') {

@@ -1,7 +1,9 @@
-//! What pages in browsers may do here. Whoever sits before a browser on this machine can be sent to
-//! a page that calls this service: with the person's way in, and, where the page's name is made to
-//! lead here (DNS rebinding), also with the right to read the answers. Such requests carry the
-//! page's name.
+//! Protects the service from web pages, by checking the host name and the origin of requests.
+//!
+//! A browser on this machine may open a page that sends requests to this service, with the network
+//! access of its user. If the page's host name is made to resolve to this machine (DNS rebinding),
+//! the page may even read the answers. Such a request carries the page's host name in `Host`, or
+//! its origin in `Origin`.
 
 use std::net::IpAddr;
 
@@ -21,23 +23,24 @@ use url::Url;
 use super::Error;
 use crate::domain::reach::is_below;
 
-/// How long a browser may keep what it was told about a route.
+/// How long a browser may remember the answer to a preflight request.
 const PREFLIGHT_SECONDS: usize = 3_600;
 
-/// By which names the service is called, and pages of which origins may write.
+/// The host names under which the service may be called, and the origins whose pages may change
+/// something.
 #[derive(Clone, Debug)]
 pub struct Doors {
     on_loopback: bool,
-    /// In lower case; `.example.org` for those below it.
+    /// In lower case. `.example.org` stands for all names below it.
     names: Vec<String>,
-    /// Whether other names are refused.
+    /// Whether other host names are refused.
     guarded: bool,
     origins: Vec<String>,
 }
 
 impl Doors {
-    /// `public` is the service's own address. On loopback, names are always looked at: nobody
-    /// else's lead there by right.
+    /// `public` is the service's own URL. On loopback the host name is always checked, since no
+    /// other name rightly resolves to it.
     pub fn new(on_loopback: bool, public: Option<&Url>, allowed: &[String]) -> Self {
         let public_host = public.and_then(Url::host_str).map(str::to_owned);
         let names = allowed.iter().map(|name| name.to_ascii_lowercase());
@@ -53,13 +56,14 @@ impl Doors {
         }
     }
 
-    /// With the pages of these origins, which may use the API.
+    /// Adds origins whose pages may use the API.
     #[must_use]
     pub fn with_origins(mut self, origins: &[String]) -> Self {
         self.origins.extend_from_slice(origins);
         self
     }
 
+    /// Refuses a request with an unknown host name, or from a page of an unknown origin.
     pub(super) fn check(&self, request: &ServiceRequest) -> Result<(), Error> {
         let called = called(request)?;
         if self.guarded && !self.is_probe(request) {
@@ -72,8 +76,9 @@ impl Doors {
         self.check_origin(request, &called)
     }
 
-    /// Kubernetes asks for the health of a pod, and Prometheus for its metrics, by its address, which
-    /// nobody knows beforehand. Metrics take a token there, which no strange page has.
+    /// Whether the request checks health or reads metrics. Kubernetes and Prometheus send these to
+    /// the pod's address, which is not known beforehand. Metrics require a token on such addresses,
+    /// which a hostile page does not have.
     fn is_probe(&self, request: &ServiceRequest) -> bool {
         !self.on_loopback && matches!(request.path(), "/healthz" | "/readyz" | "/metrics")
     }
@@ -89,8 +94,9 @@ impl Doors {
             })
     }
 
-    /// A form or a script of any page can send a POST without asking first, and a few of ours need
-    /// no body. Answers need no look: without CORS no page can read them.
+    /// Checks the origin of requests that change something. Any page can send a POST by a form or a
+    /// script without a preflight request, and some operations need no body. Reading needs no
+    /// check, since without CORS headers no page can read the answer.
     fn check_origin(&self, request: &ServiceRequest, called: &[Authority]) -> Result<(), Error> {
         let reads = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let Some(origin) = request.headers().get(header::ORIGIN).filter(|_| !reads) else {
@@ -106,8 +112,9 @@ impl Doors {
     }
 }
 
-/// The names that the request calls the service by: the target's, if it has one, and `Host`'s, which
-/// HTTP/1.1 has to have beside it. Only HTTP/1.0 may have none, which no browser speaks.
+/// The host names in the request: the one in its target, if there is one, and the one in `Host`,
+/// which HTTP/1.1 requires beside it. Only an HTTP/1.0 request may have neither, and browsers do
+/// not use HTTP/1.0.
 fn called(request: &ServiceRequest) -> Result<Vec<Authority>, Error> {
     let malformed = || Error::new(ErrorCode::InvalidHeader, "Host is not a name of a host");
     let of_header = |value: &HeaderValue| {
@@ -132,7 +139,7 @@ fn called(request: &ServiceRequest) -> Result<Vec<Authority>, Error> {
     Ok(called)
 }
 
-/// Lets the pages of these origins use the API; without any, nothing is said about it.
+/// Lets pages of these origins use the API. Without any, no CORS headers are sent.
 pub fn cors(origins: &[String]) -> Condition<Cors> {
     let cors = Cors::default()
         .allowed_methods(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])

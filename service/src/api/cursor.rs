@@ -1,4 +1,4 @@
-//! Cursors are opaque to clients: the place to read on from, in base64.
+//! Cursors: positions in a list, in base64, so that clients do not rely on their meaning.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use nightshift_openapi::ErrorCode;
@@ -26,7 +26,7 @@ pub(super) fn from_name(name: &str) -> String {
     URL_SAFE_NO_PAD.encode(name)
 }
 
-/// The place is where the name would stand, so it needs not be one.
+/// The bytes of the name after which the page begins. They need not be a valid name.
 pub(super) fn to_name(cursor: &str) -> Result<Vec<u8>, Error> {
     URL_SAFE_NO_PAD.decode(cursor).map_err(|_malformed| invalid())
 }
@@ -48,7 +48,7 @@ pub(super) struct ByName {
 }
 
 impl ByName {
-    /// The page of what is sorted by name, and the cursor of the next one.
+    /// Cuts the page out of a list sorted by name. Returns it with the cursor of the next page.
     pub(super) fn page<T>(
         self,
         mut sorted: Vec<T>,
@@ -65,7 +65,7 @@ impl ByName {
     }
 }
 
-/// How many rows a page is to have.
+/// The number of rows of a page.
 pub(super) fn limit(asked: Option<u32>) -> Result<u32, Error> {
     let limit = asked.unwrap_or(PAGE_DEFAULT);
     if (1..=PAGE_MAX).contains(&limit) {

@@ -1,5 +1,6 @@
-//! The API for people: Swagger UI, compiled in, so that it needs no other host, and the error codes.
-//! All addresses are relative, so that they hold below any path of a proxy.
+//! Documentation for people: Swagger UI, which is compiled in so that it needs no other host, and
+//! the list of error codes. All links are relative, so that they are right below any path of a
+//! proxy.
 
 use std::{fmt::Write, sync::LazyLock};
 
@@ -16,7 +17,7 @@ async fn to_docs() -> HttpResponse {
     HttpResponse::PermanentRedirect().insert_header((header::LOCATION, "docs/")).finish()
 }
 
-/// Where the `type` of a problem leads.
+/// The page to which the `type` of a problem leads.
 #[get("/docs/errors")]
 async fn show_errors() -> HttpResponse {
     HttpResponse::Ok().content_type(ContentType::html()).body(ERRORS.clone())
@@ -37,7 +38,7 @@ static ERRORS: LazyLock<Bytes> = LazyLock::new(|| {
     page.into()
 });
 
-/// Our own text, with what stands between backticks as code.
+/// Our own text as HTML, with the parts between backticks as code.
 fn in_html(text: &str) -> String {
     let mut html = String::new();
     for (index, part) in text.split('`').enumerate() {
@@ -49,7 +50,7 @@ fn in_html(text: &str) -> String {
     html
 }
 
-/// Whether a path is one of the documentation's.
+/// Whether a path belongs to the documentation.
 pub(super) fn is_at(path: &str) -> bool {
     path == "/docs" || path.starts_with("/docs/")
 }

@@ -1,4 +1,4 @@
-//! What derived code cannot say of itself in the OpenAPI document.
+//! Completes the OpenAPI document with facts that cannot be derived from handlers and types.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ use super::{
     responses::{Admitted, Bodiless, Problems, Queried},
 };
 
-/// The servers of a document that a service shows: the place that it was read from, which is right
-/// below each path of a proxy, and `public_url`.
+/// Sets the servers of the document: the place from which it was read, which is right below any
+/// path of a proxy, and `public_url`.
 pub(super) fn set_servers(document: &mut Document, home: &Home) {
     let here = (".", "Where this document was read");
     let set = home.url().map(|url| (url, "The setting public_url"));
@@ -32,7 +32,7 @@ pub(super) fn set_servers(document: &mut Document, home: &Home) {
     document.servers = Some(servers.collect());
 }
 
-/// Adds what is missing in the document that was made of the handlers and their types.
+/// Completes the document that was derived from the handlers and their types.
 pub(super) fn complete(document: &mut Document) {
     for item in document.paths.paths.values_mut() {
         for operation in operations(item) {
@@ -55,7 +55,7 @@ pub(super) fn complete(document: &mut Document) {
     executors_by_kind(&mut components.schemas);
 }
 
-/// Whatever an operation does not take is refused (`inputs.rs`).
+/// Adds the problems for inputs that an operation does not have, which are refused (`inputs.rs`).
 fn may_hold_too_much(operation: &mut Operation) {
     Problems::<Queried>::add_to(operation);
     if operation.request_body.is_none() {
@@ -63,7 +63,7 @@ fn may_hold_too_much(operation: &mut Operation) {
     }
 }
 
-/// Whoever shows a token that does not hold is told so, even where none is asked for.
+/// Adds the problems of tokens. A token that is not valid is refused even where none is required.
 fn may_be_refused(operation: &mut Operation) {
     let open = operation.security == Some(vec![SecurityRequirement::default()]);
     for (status, answer) in Problems::<Admitted>::responses() {
@@ -79,7 +79,8 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
         .filter_map(Option::as_mut)
 }
 
-/// What a handler takes from its path is found as well, by its name alone.
+/// Removes parameters without a description. They are found a second time, by name alone, in the
+/// path that a handler takes.
 fn only_described_parameters(operation: &mut Operation) {
     if let Some(parameters) = &mut operation.parameters {
         parameters.retain(|parameter| {
@@ -88,7 +89,8 @@ fn only_described_parameters(operation: &mut Operation) {
     }
 }
 
-/// A parameter may be left out, but no text in a query or a header is a null.
+/// Removes null from the types of parameters. A parameter may be left out, but a text in a query or
+/// a header cannot be null.
 fn without_null_parameters(operation: &mut Operation) {
     for parameter in operation.parameters.iter_mut().flatten() {
         if let RefOr::T(Parameter { schema: Some(schema), .. }) = parameter {
@@ -111,7 +113,7 @@ fn without_null(schema: &mut RefOr<Schema>) {
         }
         RefOr::Ref(_) | RefOr::T(_) => {}
     }
-    // One type is not written as a list: older generators do not read lists.
+    // Write a single type as a text, since older generators cannot read lists of types.
     if let RefOr::T(Schema::Object(object)) = schema
         && let SchemaType::Array(types) = &object.schema_type
         && let [only] = types.as_slice()
@@ -127,8 +129,8 @@ fn is_null(schema: &RefOr<Schema>) -> bool {
     matches!(object.schema_type, SchemaType::Type(Type::Null))
 }
 
-/// What the data of a stream's events is: OpenAPI has a word for it from 3.2 on, JSON Schema for any
-/// text with a form of its own.
+/// States the schema of the data in an event stream. OpenAPI can do so only from version 3.2 on, so
+/// `contentSchema` of JSON Schema is used, which describes any text with an inner format.
 fn name_events(operation: &mut Operation) {
     let answers = operation.responses.responses.values_mut();
     for answer in answers {
@@ -150,9 +152,9 @@ fn object<'a>(schemas: &'a mut Schemas, name: &str) -> Option<&'a mut Object> {
     }
 }
 
-/// An attempt ends in one of three ways, and each is a field of its own; without any it succeeded
-/// with null. Of several ends each is answered by itself, so that a list may hold what alone would
-/// be refused.
+/// States that a report of an attempt's end has at most one of its three fields. Without any, the
+/// attempt succeeded with null. This does not hold for the entries of a list, each of which is
+/// answered by itself: there, a wrong one must not refuse the whole request.
 fn one_end_at_most(schemas: &mut Schemas) {
     let Some(end) = object(schemas, "FinishRequest") else {
         return;
@@ -166,13 +168,13 @@ fn one_end_at_most(schemas: &mut Schemas) {
     }
 }
 
-/// Executors of one kind in the document.
+/// One kind of executor in the document.
 struct Kind {
     name: &'static str,
     schema: &'static str,
     description: &'static str,
     required: &'static [&'static str],
-    /// What no other kind has.
+    /// Fields that executors of other kinds do not have.
     fields: &'static [&'static str],
 }
 
@@ -200,8 +202,9 @@ const OF_KIND: [Kind; 3] = [
     },
 ];
 
-/// A request has what belongs to its kind. In the code it is one type, which is easier to check
-/// and to read; in the document it is one of three, so that clients are told by their compilers.
+/// Replaces the schema of an executor's registration by one for each kind. In the code it is one
+/// type, which is easier to check and to read; with three schemas, the compilers of clients find
+/// fields that do not belong to the kind.
 fn executors_by_kind(schemas: &mut Schemas) {
     let Some(RefOr::T(Schema::Object(all))) = schemas.remove("ExecutorRequest") else {
         return;

@@ -1,3 +1,5 @@
+//! [`Error`], the only error that handlers return, and its rendering as a problem (RFC 9457).
+
 use std::{fmt, time::Duration};
 
 use actix_web::{
@@ -16,21 +18,21 @@ use crate::{
     store::{self, Misplaced},
 };
 
-/// The seconds after which a client may try again when there was too much to do.
+/// `Retry-After` of answers that the service is too busy.
 const RETRY_OVERLOADED: Duration = Duration::from_secs(1);
-/// The same while the database is away or the service stops.
+/// `Retry-After` while the database is away or the service stops.
 const RETRY_UNAVAILABLE: Duration = Duration::from_secs(5);
 
-/// An answer that is no success: the only error that handlers return.
+/// An answer that reports a failure. It is the only error that handlers return.
 #[derive(Debug)]
 pub struct Error {
     code: ErrorCode,
     detail: String,
     pointer: Option<String>,
     parameter: Option<Box<str>>,
-    /// For the log; the client is told nothing of it.
+    /// The cause, for the log only. It is not shown to the client.
     source: Option<store::Error>,
-    /// Methods that the route takes, for `method_not_allowed`.
+    /// The methods that the route accepts, for `method_not_allowed`.
     allow: Option<Box<str>>,
 }
 
@@ -40,13 +42,13 @@ impl Error {
         Self { code, detail: detail.into(), pointer, parameter, source, allow }
     }
 
-    /// A query parameter cannot be understood.
+    /// The error for a query parameter that cannot be read.
     pub(super) fn of_parameter(name: &str, detail: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidQuery, detail).about(name)
     }
 
-    /// The query parameter concerned. No parameter has a very long name: then the error is about
-    /// none.
+    /// Sets the query parameter that the error is about. A very long name belongs to no parameter,
+    /// so it is left out.
     #[must_use]
     pub(super) fn about(mut self, parameter: &str) -> Self {
         let known = parameter.len() <= POINTER_KEY_BYTES_MAX;
@@ -54,13 +56,15 @@ impl Error {
         self
     }
 
+    /// Sets the place in the body that the error is about, as a JSON pointer.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
         self.pointer = Some(pointer.into());
         self
     }
 
-    /// The same error of a part of the body: its pointer begins at `prefix`.
+    /// The same error, for a value that is a part of the body: puts `prefix` in front of its
+    /// pointer.
     #[must_use]
     pub fn below(mut self, prefix: &str) -> Self {
         self.pointer = Some(format!("{prefix}{}", self.pointer.unwrap_or_default()));
@@ -72,7 +76,7 @@ impl Error {
         Self { allow: Some(allow.into()), ..Self::new(ErrorCode::MethodNotAllowed, detail) }
     }
 
-    /// Whether it is about this place, and begins so.
+    /// Whether the error is about this place, and its detail begins with `start`.
     pub(super) fn is_at(&self, pointer: &str, start: &str) -> bool {
         self.pointer.as_deref() == Some(pointer) && self.detail.starts_with(start)
     }
@@ -81,6 +85,7 @@ impl Error {
         self.code
     }
 
+    /// The body of the answer.
     pub fn problem(&self) -> Problem {
         Problem {
             pointer: self.pointer.clone(),
@@ -89,7 +94,7 @@ impl Error {
         }
     }
 
-    /// The same of a service that may be below a path.
+    /// The body of the answer of a service that may be below a path of a proxy.
     pub(super) fn problem_of(&self, home: &Home) -> Problem {
         Problem { problem_type: home.path(&self.code.explained_at()), ..self.problem() }
     }
@@ -121,9 +126,10 @@ impl ResponseError for Error {
         StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The boundary at which the cause is logged, once.
+    /// Renders the error. This is the one place where its cause is logged.
     fn error_response(&self) -> HttpResponse {
-        // That the database is away is said once, by whoever lost it.
+        // The loss of the database is logged once, by the code that notices it, and not for each
+        // request.
         if let Some(source) = &self.source
             && self.code != ErrorCode::Unavailable
         {

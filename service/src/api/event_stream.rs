@@ -1,7 +1,7 @@
-//! Server-Sent Events (WHATWG HTML, section 9.2): how they are written, and the stream of them.
+//! Writes Server-Sent Events (WHATWG HTML, section 9.2), and streams them to readers.
 //!
-//! Written by hand because a thousand readers are to share the text of each event: a library
-//! would write it for each.
+//! No library is used, because it would write the text of an event once for each reader; here a
+//! thousand readers share one text.
 
 use std::{convert::Infallible, ops::Range, pin::Pin, time::Duration};
 
@@ -16,20 +16,21 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Shared, convert::wire_event};
 use crate::{access::Caller, domain::event::TaskEvent};
 
-/// A comment after so much silence shows that the connection is there.
+/// After this time without an event, a comment is sent to show that the connection works.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// What the server takes at once from a stream, about: a reader that stands still holds so much.
+/// The most bytes, about, that the server takes from a stream at once, and so that a reader which
+/// does not read keeps in memory.
 const PIECE_BYTES: usize = 32 * 1024;
-/// Told first: how soon to come back, in milliseconds, after the connection broke.
+/// Sent first: how soon to reconnect after the connection broke, in milliseconds.
 const OPENING: &[u8] = b"retry: 1000\n\n";
 const COMMENT: &[u8] = b": still here\n\n";
-/// Without an id, so that it is no place to come back to.
+/// Has no id, so that a reader does not take it for a position to reconnect at.
 pub(super) const RESET: &[u8] = b"event: reset\ndata: {\"reason\":\"events_are_gone\"}\n\n";
 
-/// What a source of events has next; `None` after the last.
+/// The next pieces of a source, or `None` after the last one.
 pub(super) type Next = Option<Vec<Bytes>>;
 
-/// Where events come from.
+/// A source of events.
 pub(super) trait Source: 'static {
     fn next(&mut self) -> impl Future<Output = Next>;
 }
@@ -42,7 +43,7 @@ pub(super) fn write(id: &str, event: &TaskEvent, to: &mut BytesMut) {
     to.extend_from_slice(text.as_bytes());
 }
 
-/// Cuts what is wanted out of a text of events, neighbours together.
+/// Cuts the wanted events out of a text. Neighbouring ones stay together in pieces.
 pub(super) fn pieces(text: &Bytes, wanted: impl Iterator<Item = Range<usize>>) -> Vec<Bytes> {
     let mut pieces: Vec<Range<usize>> = Vec::new();
     for event in wanted {
@@ -56,8 +57,8 @@ pub(super) fn pieces(text: &Bytes, wanted: impl Iterator<Item = Range<usize>>) -
     pieces.into_iter().map(|piece| text.slice(piece)).collect()
 }
 
-/// Answers with all that the source has, until it ends, the reader leaves, the reader's token does
-/// not hold any more or the service stops.
+/// Answers with the events of a source, until it ends, the reader leaves, the reader's token
+/// becomes invalid, or the service stops.
 pub(super) fn respond(
     state: Shared,
     caller: Caller,
@@ -66,7 +67,7 @@ pub(super) fn respond(
 ) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("text/event-stream; charset=utf-8")
-        // Asks nginx not to hold events back.
+        // Asks nginx not to buffer the events.
         .insert_header((HeaderName::from_static("x-accel-buffering"), "no"))
         .streaming(body(state, caller, permit, source))
 }

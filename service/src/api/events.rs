@@ -1,3 +1,6 @@
+//! `GET /events` and `GET /tasks/{id}/events`: streams of events, of all tasks or of one. The id of
+//! an event is a position from which a reader that reconnects goes on.
+
 use std::sync::Arc;
 
 use actix_web::{
@@ -59,6 +62,7 @@ pub(super) struct EventsQuery {
 }
 
 impl EventsQuery {
+    /// Whether the reader wants this event.
     fn lets_through(&self, event: &TaskEvent) -> bool {
         let path = |wanted: &String| match wanted.strip_suffix('*') {
             Some(prefix) => event.task_path.starts_with(prefix),
@@ -70,8 +74,8 @@ impl EventsQuery {
     }
 }
 
-/// What the reader has seen last: the header that browsers send when they come back, or else the
-/// parameter.
+/// The id of the last event that the reader has seen: in the header that browsers send when they
+/// reconnect, or else in the parameter.
 pub(super) fn last_event_id(
     request: &HttpRequest,
     parameter: Option<String>,
@@ -83,7 +87,7 @@ pub(super) fn last_event_id(
     Ok(if text.is_empty() { parameter } else { Some(text.to_owned()) })
 }
 
-/// Where to read on from; the error names the parameter if that is what it came from.
+/// The position to read from. The error names the query parameter if the id came from there.
 fn place<P>(
     request: &HttpRequest,
     parameter: Option<String>,
@@ -99,6 +103,7 @@ fn unknown_id() -> Error {
     Error::new(ErrorCode::InvalidCursor, "Last-Event-ID is not the id of an event")
 }
 
+/// Takes one of the permits for readers of events.
 fn permit(state: &Shared) -> Result<OwnedSemaphorePermit, Error> {
     let full = |_| Error::new(ErrorCode::Overloaded, "too many readers of events at once");
     state.event_streams.clone().try_acquire_owned().map_err(full)
@@ -180,7 +185,8 @@ pub(super) async fn get_task_events(
 struct AllTasks {
     reader: EventReader,
     query: EventsQuery,
-    /// What is being sent, with the room that it has, until the reader has taken it.
+    /// The chunk that is being sent. It is kept until the reader has taken it, together with its
+    /// room in memory.
     sent: Option<Arc<EventChunk>>,
 }
 
@@ -212,13 +218,13 @@ impl AllTasks {
     }
 }
 
-/// Readers come back by themselves.
+/// Ends the stream after an error. Readers reconnect by themselves.
 fn cut_off(error: &store::Error) -> Next {
     tracing::debug!(error = error as &dyn std::error::Error, "a stream of events ends");
     None
 }
 
-/// A chunk's events as text, and where each ends.
+/// The events of a chunk as text, and where each of them ends.
 fn shown(chunk: &EventChunk) -> (Bytes, Vec<usize>) {
     let mut text = BytesMut::new();
     let mut ends = Vec::with_capacity(chunk.events.len());
@@ -233,7 +239,7 @@ struct OneTask {
     watch: TaskWatch,
     place: TaskPlace,
     ended: bool,
-    /// What was read to see whether there is a stream at all.
+    /// The events that were read to decide whether there is a stream at all.
     first: Option<TaskNews>,
 }
 
@@ -269,7 +275,7 @@ impl OneTask {
     }
 }
 
-/// An id is a place, as numbers with dots between.
+/// The id of an event: its position, as numbers with dots between them.
 pub(super) fn event_id(place: EventPlace) -> String {
     if place.index == EventPlace::LAST {
         return place.seq.to_string();
@@ -305,12 +311,12 @@ pub(super) fn task_place(id: &str) -> Result<TaskPlace, Error> {
     Ok(TaskPlace {
         steps,
         log: i64::try_from(log).map_err(|_too_large| unknown_id())?,
-        // One that is no name is none that was seen.
+        // A number that is too large names no progress, so none was seen.
         progress: u32::try_from(progress).unwrap_or(0),
     })
 }
 
-/// Digits only: a sign is no part of an id.
+/// Reads digits only, since an id has no sign.
 fn number(text: &str) -> Result<u64, Error> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or_else(unknown_id)

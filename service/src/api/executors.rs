@@ -1,3 +1,5 @@
+//! `/executors`: registers, changes and lists executors.
+
 use actix_web::{HttpResponse, delete, get, patch, put, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
@@ -75,7 +77,8 @@ pub(super) async fn find(state: &Shared, name: &str) -> Result<Executor, Error> 
     state.store.executor(name.as_str().to_owned()).await?.ok_or_else(not_found)
 }
 
-/// A name that cannot be registered is not registered.
+/// Parses the name of an existing executor. A name that is not valid cannot be registered, so it is
+/// not found.
 fn known_name(name: &str) -> Result<ExecutorName, Error> {
     name.parse().map_err(|_malformed| not_found())
 }
@@ -112,7 +115,8 @@ pub(super) async fn put_executor(
 ) -> Result<HttpResponse, Error> {
     let name: ExecutorName = name.parse()?;
     let before = match state.store.executor(name.as_str().to_owned()).await {
-        // It is registered anew; but the service does not know whether it was a worker.
+        // The old registration cannot be read, so this request replaces it. Only an admin may do
+        // that, since the service cannot tell whether it was a worker.
         Err(store::Error::Corrupt(_)) if caller.may(Scope::Admin) => None,
         before => before?,
     };
@@ -148,7 +152,8 @@ pub(super) fn not_registered(refusal: NotRegistered) -> Error {
     }
 }
 
-/// Workers may say for themselves what they serve.
+/// Checks a registration by a token of scope `work`: it may register workers, and replace only
+/// workers.
 fn check_worker(registration: &Registration, before: Option<&Target>) -> Result<(), Error> {
     if registration.target.is_worker() && before.is_none_or(Target::is_worker) {
         return Ok(());

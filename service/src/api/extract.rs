@@ -1,4 +1,4 @@
-//! Reads what clients send, within bounds of size and time.
+//! Reads query parameters and bodies, with limits on size, time and memory.
 
 use std::{borrow::Cow, future::Future, pin::Pin};
 
@@ -20,7 +20,7 @@ use crate::{
     memory::{COPIES, Memory, Share},
 };
 
-/// A JSON body.
+/// A JSON body. It is required.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest for Body<T> {
@@ -37,7 +37,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest for Body<T> {
     }
 }
 
-/// An executor's report. It may be left out, and is the default then.
+/// A report of an executor. Without a body, it is the default value.
 pub(super) struct Report<T>(pub(super) T);
 
 /// Reports of several attempts at once.
@@ -77,7 +77,7 @@ impl<T: DeserializeOwned + Default + Send + 'static> FromRequest for Report<T> {
     }
 }
 
-/// Query parameters.
+/// Query parameters. Unknown ones are refused.
 pub(super) struct Query<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest for Query<T> {
@@ -108,8 +108,8 @@ fn state(request: &HttpRequest) -> Result<&State, Error> {
 
 const JSON: &str = "application/json";
 
-/// Whether the body is said to be of a media type; names of types have no case (RFC 9110, section
-/// 8.3.1).
+/// Whether the request states this media type for its body. Media types are compared without regard
+/// to case (RFC 9110, section 8.3.1).
 pub(super) fn has_type(request: &HttpRequest, media_type: &str) -> bool {
     request.content_type().eq_ignore_ascii_case(media_type)
 }
@@ -119,11 +119,11 @@ pub(super) fn unsupported(request: &HttpRequest, wanted: &str) -> Error {
     Error::new(ErrorCode::UnsupportedMediaType, detail)
 }
 
-/// The bytes that a body may have, and which room it gets.
+/// The most bytes that a body may have, and the memory that it may use.
 #[derive(Clone, Copy)]
 pub(super) enum Lot {
     Open(usize),
-    /// An executor's: also what is kept for such.
+    /// The body is a report of an executor, which may also use the memory that is kept for reports.
     Report(usize),
 }
 
@@ -143,7 +143,7 @@ impl Lot {
     }
 }
 
-/// The whole body of what says that it is JSON.
+/// Reads the whole body, if the request states that it is JSON.
 async fn read_json(request: &HttpRequest, payload: Payload, lot: Lot) -> Result<Bytes, Error> {
     if !has_type(request, JSON) {
         return Err(unsupported(request, JSON));
@@ -151,8 +151,8 @@ async fn read_json(request: &HttpRequest, payload: Payload, lot: Lot) -> Result<
     read(request, payload, lot).await
 }
 
-/// The whole body, if it is small enough and comes in time. Its room is given back when the
-/// request has been answered.
+/// Reads the whole body, if it is small enough and arrives in time. Its memory is given back when
+/// the request has been answered.
 pub(super) async fn read(
     request: &HttpRequest,
     payload: Payload,
@@ -178,7 +178,8 @@ pub(super) async fn read(
     }
 }
 
-/// Nothing is decompressed: a few bytes could become as many as there is memory.
+/// Refuses encoded bodies. They are not decompressed, since a few bytes could expand until the
+/// memory is full.
 fn check_encoding(request: &HttpRequest) -> Result<(), Error> {
     for codings in request.headers().get_all(CONTENT_ENCODING) {
         let codings = String::from_utf8_lossy(codings.as_bytes());
@@ -191,16 +192,18 @@ fn check_encoding(request: &HttpRequest) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives the room of the request's body back early: for what goes on to wait.
+/// Gives back the memory of the request's body early, for a request that waits.
 pub(super) fn make_room(request: &HttpRequest) {
     drop(take_room(request));
 }
 
-/// Takes the room of the request's body: for what was made of it.
+/// Takes the memory of the request's body, for a value that was made of it.
 pub(super) fn take_room(request: &HttpRequest) -> Option<Share> {
     request.extensions_mut().remove()
 }
 
+/// Reads the body. The memory for it is taken chunk by chunk, so that a client has to send bytes to
+/// take memory.
 async fn collect(mut payload: Payload, lot: Lot, memory: &Memory) -> Result<(Bytes, Share), Error> {
     let mut room = lot.take(memory, 0)?;
     let mut body = BytesMut::new();
@@ -226,7 +229,7 @@ fn too_large(lot: Lot) -> Error {
     Error::new(ErrorCode::BodyTooLarge, detail)
 }
 
-/// Parses a body: a large one on another thread.
+/// Parses a body. A large one is parsed on another thread.
 pub(super) async fn aside<T: Send + 'static>(
     state: &State,
     bytes: Bytes,
@@ -235,9 +238,9 @@ pub(super) async fn aside<T: Send + 'static>(
     turn::run(&state.turns, bytes.len(), move || parse(&bytes)).await?
 }
 
-/// Reads JSON; errors name the place in the text, and in the value where it is known.
+/// Parses JSON. An error names the place in the text, and the place in the value if it is known.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
-    // Derived code would also read a struct from an array, by position.
+    // Serde's derived code would also accept an array for a struct, field by field.
     if bytes.trim_ascii_start().first() == Some(&b'[') {
         return Err(Error::new(ErrorCode::InvalidField, "the body must be an object").at(""));
     }
@@ -250,8 +253,9 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     Ok(value)
 }
 
-/// Like [`parse`], for reports of executors: half a surrogate pair in a text becomes U+FFFD, so
-/// that one odd character does not lose the end of an attempt. Values are kept as they are.
+/// Like [`parse`], for reports of executors. A lone half of a surrogate pair becomes U+FFFD, so
+/// that one odd character does not lose the end of an attempt. JSON values inside the report are
+/// kept as they are.
 fn parse_report<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     parse(bytes).or_else(|error| {
         let Ok(text) = std::str::from_utf8(bytes) else {
@@ -265,7 +269,8 @@ fn parse_report<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
 }
 
 fn refused(bytes: &[u8], error: &serde_json::Error, pointer: &str) -> Error {
-    // Where one of several words is wanted and a number comes, the parser takes it for no JSON.
+    // If a text from a fixed list is expected and a number comes, the parser reports a syntax
+    // error, although the text is valid JSON.
     let is_no_word =
         || words::says_no_value(error) && serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
     let is_field = error.is_data() || is_no_word();
@@ -279,11 +284,11 @@ fn pointer(path: &Path) -> String {
     for segment in path {
         let name = match segment {
             Segment::Seq { index } => index.to_string(),
-            // No field has such a name: the error is about what holds it.
+            // No field has so long a name, so the error is about the object that holds it.
             Segment::Map { key } if key.len() > POINTER_KEY_BYTES_MAX => break,
             Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
             Segment::Enum { variant } => variant.clone(),
-            // A key that could not be read, likewise.
+            // The same for a key that could not be read.
             Segment::Unknown => break,
         };
         pointer.push('/');

@@ -1,4 +1,5 @@
-//! What `fuzz/` calls: what handlers do with what clients send, without a store.
+//! Entry points for `fuzz/`: the functions by which handlers read input of clients, without a
+//! store.
 
 use std::time::Duration;
 
@@ -11,17 +12,17 @@ use crate::domain::{
     task::{Content, Task},
 };
 
-/// The body of `POST /tasks`.
+/// Parses the body of `POST /tasks`.
 pub fn task(body: &[u8]) -> Result<wire::TaskRequest, Error> {
     extract::parse(body)
 }
 
-/// The body of `POST /tasks/batch`, one task a line.
+/// Parses the body of `POST /tasks/batch` with one task in each line.
 pub fn lines(body: &[u8]) -> Result<Vec<wire::TaskRequest>, Error> {
     batch::lines(&Bytes::copy_from_slice(body))
 }
 
-/// The same as JSON.
+/// Parses the body of `POST /tasks/batch` as JSON.
 pub fn array(body: &[u8]) -> Result<Vec<wire::TaskRequest>, Error> {
     batch::array(&Bytes::copy_from_slice(body))
 }
@@ -36,7 +37,7 @@ pub fn content_at(index: usize, request: wire::TaskRequest) -> Result<Content, E
     content(request).map_err(|error| error.below(&batch::at(index)))
 }
 
-/// What is answered of a task.
+/// Renders a task's record.
 pub fn record(task: Task) -> Result<wire::Task, Error> {
     convert::wire_task(task)
 }

@@ -1,4 +1,4 @@
-//! The request headers that have a meaning here.
+//! Reads the request headers that the API uses.
 
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use nightshift_openapi::ErrorCode;
 use super::Error;
 use crate::domain::limits::{IDEMPOTENCY_KEY_CHARS_MAX, WAIT_MAX};
 
-/// `Prefer: wait=S` (RFC 7240). Other preferences are ignored, as that RFC demands.
+/// The wait of `Prefer: wait=S` (RFC 7240), at most 50 s. Other preferences are ignored, as the RFC
+/// demands.
 pub(super) fn prefer_wait(request: &HttpRequest) -> Option<Duration> {
     request
         .headers()
@@ -21,8 +22,8 @@ pub(super) fn prefer_wait(request: &HttpRequest) -> Option<Duration> {
         .map(|seconds| Duration::from_secs(seconds).min(WAIT_MAX))
 }
 
-/// The key of an `Idempotency-Key` header: a quoted string as the IETF draft has it, or the bare
-/// text that most clients send.
+/// The key in the header `Idempotency-Key`: a quoted string, as the IETF draft demands, or the
+/// plain text that most clients send.
 pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, Error> {
     let Some(value) = request.headers().get("idempotency-key") else {
         return Ok(None);
@@ -42,8 +43,7 @@ pub(super) fn idempotency_key(request: &HttpRequest) -> Result<Option<String>, E
     Ok(Some(key.to_owned()))
 }
 
-/// The W3C trace context of the request; one that is not valid is ignored, as its specification
-/// demands.
+/// The W3C trace context of the request. An invalid one is ignored, as its specification demands.
 pub(super) fn traceparent(request: &HttpRequest) -> Option<String> {
     let value = request.headers().get("traceparent")?.to_str().ok()?;
     let parts: Vec<&str> = value.split('-').collect();

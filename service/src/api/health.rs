@@ -1,3 +1,6 @@
+//! `GET /healthz` and `GET /readyz`: whether the process is alive, and whether it can take
+//! requests.
+
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get};
@@ -10,7 +13,7 @@ use super::{
     responses::{Alive, Problems, Written},
 };
 
-/// How long the database may take to show that it takes writes.
+/// How long the database may take to commit an empty transaction.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All is well.

@@ -1,18 +1,20 @@
-//! Where the service is for those who call it, as far as answers say so. A proxy may put a path in front
-//! of its own ones, which only the setting `public_url` tells. The host is the one that was called:
-//! executors may reach the service by another name than its other clients.
+//! The URL under which clients know the service, as far as answers contain it.
+//!
+//! A proxy may put a path in front of the service's own paths, which only the setting `public_url`
+//! tells. The host is left to the client: executors may reach the service by another name than its
+//! other clients.
 
 use actix_web::{body::BoxBody, dev::ServiceResponse};
 use url::Url;
 
 use super::Error;
 
-/// The service's own address.
+/// The service's own URL.
 #[derive(Clone, Debug, Default)]
 pub struct Home {
-    /// The setting `public_url`, without a slash at the end.
+    /// The setting `public_url`, without a slash at its end.
     url: Option<String>,
-    /// The path in it, likewise.
+    /// Its path, also without a slash at the end.
     path: String,
 }
 
@@ -26,17 +28,18 @@ impl Home {
         }
     }
 
-    /// The whole address, if it is known.
+    /// The whole URL, if it is known.
     pub(super) fn url(&self) -> Option<&str> {
         self.url.as_deref()
     }
 
-    /// A path of this API as whoever called this host finds it.
+    /// A path of this API as clients outside of a proxy see it.
     pub(super) fn path(&self, path: &str) -> String {
         format!("{}{path}", self.path)
     }
 
-    /// The `type` of a problem is a path, too, in front of which the error itself knows nothing.
+    /// Puts the proxy's path in front of the `type` of a problem. The error itself does not know
+    /// that path.
     pub(super) fn place_type(&self, answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
         let error = answer.response().error().and_then(|error| error.as_error::<Error>());
         let error = error.filter(|_| !self.path.is_empty());

@@ -1,5 +1,5 @@
-//! Refuses what an operation does not take: a query parameter that it has no name for, and a body
-//! where it reads none. Passed over, either would look as if it had been heeded.
+//! Refuses inputs that an operation does not have: unknown query parameters, and a body where none
+//! is read. If they were ignored, a client could believe that they had an effect.
 
 use actix_web::{HttpMessage, dev::ServiceRequest};
 use futures_util::StreamExt;
@@ -13,14 +13,15 @@ use utoipa::openapi::{
 
 use super::{Error, State};
 
-/// The inputs that an operation takes, as the document has them.
+/// The inputs of an operation, as the document describes them.
 #[derive(Debug)]
 pub(super) struct Inputs {
     parameters: Vec<String>,
     has_body: bool,
 }
 
-/// Bytes of a body that may say nothing after all: more would have something to say.
+/// The most bytes of a body that counts as empty, such as `{}` with white space. A longer one must
+/// have content.
 const NOTHING_BYTES_MAX: usize = 64;
 
 impl Inputs {
@@ -71,13 +72,14 @@ impl Inputs {
     }
 }
 
-/// The path of the operation; that of the request may hold a lease's token.
+/// The path pattern of the operation. The request's own path may hold a lease's token, which must
+/// not be shown.
 fn pattern(request: &ServiceRequest) -> String {
     request.match_pattern().unwrap_or_default()
 }
 
-/// Whether there is no body, or one without content: many clients send `{}` or `null` where there is
-/// nothing to say.
+/// Whether the request has no body, or one without content: many clients send `{}` or `null` if
+/// they have nothing to send.
 async fn says_nothing(request: &mut ServiceRequest, state: &State) -> bool {
     let mut payload = request.take_payload();
     let read = async {

@@ -1,3 +1,6 @@
+//! `/executors/{name}/leases` and `/leases`: workers take tasks, and executors and workers report
+//! on their attempts.
+
 use actix_web::{HttpRequest, HttpResponse, post, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
@@ -21,7 +24,7 @@ fn lost() -> Error {
     Error::new(ErrorCode::LeaseLost, detail)
 }
 
-/// A token that names nothing is as good as one whose time is over.
+/// Parses a lease's token. A malformed one is answered like the token of an attempt that is over.
 fn token(text: &str) -> Result<LeaseToken, Error> {
     text.parse().map_err(|_malformed| lost())
 }
@@ -62,7 +65,8 @@ pub(super) async fn lease_tasks(
     let wanted = convert::lease_request(executor.id, body)?;
     extract::make_room(&request);
     let begun = tokio::select! {
-        // First of all: who is gone, or may not any more, is to get nothing.
+        // `biased`, with these three first: a client that is gone or may no longer take tasks must
+        // not be given any, since their leases would be lost.
         biased;
         () = peer::gone(request) => Vec::new(),
         () = state.shut_out(&caller) => Vec::new(),

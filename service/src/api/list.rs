@@ -1,4 +1,4 @@
-//! Pages of tasks.
+//! `GET /tasks`: lists tasks page by page.
 
 use actix_web::{HttpResponse, get};
 use nightshift_openapi as wire;
@@ -59,7 +59,7 @@ impl ListQuery {
             ("executor", &self.executor),
             ("label", &self.label),
         ] {
-            // PostgreSQL has no NUL, and so has no name.
+            // PostgreSQL cannot store a NUL character, so no name has one.
             if text.as_ref().is_some_and(|text| text.contains('\0')) {
                 let detail = format!("{name} must not hold a NUL");
                 return Err(Error::of_parameter(name, detail));

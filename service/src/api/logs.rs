@@ -1,3 +1,5 @@
+//! `GET /tasks/{id}/logs`: reads the log of a task.
+
 use actix_web::{HttpResponse, get, web::Path};
 use nightshift_openapi as wire;
 use serde::Deserialize;

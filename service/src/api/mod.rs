@@ -1,4 +1,9 @@
-//! The HTTP API: parses requests, asks the store, and renders answers.
+//! The HTTP API: parses requests, calls the store, and renders answers.
+//!
+//! A request passes `request::around` (host and origin, answer headers, log and metrics), then
+//! `admit` (token and inputs), and then its handler. Each handler describes its operation for the
+//! OpenAPI document, which `routes` builds from the same list as the routes themselves. `convert`
+//! translates between the types of the wire and the domain.
 
 mod admit;
 mod answer;
@@ -77,7 +82,7 @@ use crate::{
     vital::Vital,
 };
 
-/// What every handler may use.
+/// The parts of the service that handlers use.
 #[derive(Clone)]
 pub struct State {
     pub store: Store,
@@ -92,23 +97,24 @@ pub struct State {
     pub vault: Arc<Vault>,
     pub plugins: Arc<Plugins>,
     pub retention: Retention,
-    /// Room for bodies and answers.
+    /// Memory for bodies and answers.
     pub memory: Arc<Memory>,
-    /// Room for what this process calls.
+    /// Room for the attempts that this process runs.
     pub capacity: Capacity,
-    /// Turns of those who read large bodies or write large answers.
+    /// Permits to parse large bodies or write large answers.
     pub turns: Arc<Semaphore>,
-    /// Room for readers of events.
+    /// Permits for readers of events.
     pub event_streams: Arc<Semaphore>,
     pub metrics: Arc<Metrics>,
     pub traces: Traces,
     pub scrape: Arc<Scrape>,
     pub vital: Vital,
-    /// Set while the service stops: nobody waits any more, and `/readyz` says no.
+    /// Cancelled when the service stops: waiting requests are answered at once, and `/readyz`
+    /// fails.
     pub stopping: CancellationToken,
 }
 
-/// Bounds on what is read from a client.
+/// Limits on what is read from a client.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     pub body_bytes_max: usize,
@@ -118,33 +124,34 @@ pub struct Limits {
     pub body_read_timeout: Duration,
 }
 
-/// What a report may hold beside a return value.
+/// Bytes that a report may have in addition to its return value.
 const REPORT_EXTRA_BYTES: usize = 256 * 1024;
 
 impl Limits {
-    /// Bytes of an executor's report.
+    /// The most bytes of an executor's report.
     pub fn report_bytes_max(&self) -> usize {
         self.body_bytes_max.max(self.return_value_bytes_max + REPORT_EXTRA_BYTES)
     }
 }
 
-/// Large bodies and answers that are parsed and written at once; others wait.
+/// How many large bodies and answers are parsed and written at once. Others wait.
 pub const TURNS_MAX: usize = 2;
 
-/// Readers of events at once.
+/// How many readers of events there may be at once.
 pub const EVENT_STREAMS_MAX: usize = 4_096;
 
 type Shared = web::Data<State>;
 
 impl State {
-    /// Returns when the caller would not be let in any more.
+    /// Returns when the caller's token is no longer valid. For requests that wait.
     async fn shut_out(&self, caller: &Caller) {
         while self.access.still_admits(caller, self.clock.now()) {
             self.clock.sleep(access::LOOK).await;
         }
     }
 
-    /// Returns once the task has ended, `limit` has passed, or the service stops.
+    /// Returns once the task has ended, `limit` has passed, or the service stops. An error if the
+    /// caller's token becomes invalid meanwhile.
     async fn wait_for_end(
         &self,
         caller: &Caller,

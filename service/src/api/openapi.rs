@@ -1,3 +1,5 @@
+//! `GET /openapi.json`: the OpenAPI document, in two versions.
+
 use std::sync::OnceLock;
 
 use actix_web::{HttpResponse, get, http::header::ContentType, web::Bytes};
@@ -29,7 +31,7 @@ pub(super) struct OpenApiQuery {
     version: Option<OpenApiVersion>,
 }
 
-/// The texts of the document as they are served, each made when it is first asked for.
+/// The texts of the document. Each is built at the first request for it.
 #[derive(Debug, Default)]
 pub struct DocumentTexts {
     newest: OnceLock<Bytes>,

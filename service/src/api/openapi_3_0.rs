@@ -1,17 +1,18 @@
-//! The document in the words of OpenAPI 3.0, for tools that read no later version.
+//! Converts the OpenAPI document to version 3.0, for tools that cannot read 3.1.
 //!
-//! Version 3.0 has no words for webhooks, names of scopes, rules for the keys of maps, and the schema of an
-//! event stream's text: these are left out. Members beside a `$ref` are put around it, since 3.0 passes
-//! them over there. Null is said by `nullable`, which needs a type beside it: that of the schema which is
-//! named, or, if that is but a text, all of it.
+//! Webhooks, scopes of bearer tokens, rules for the keys of maps, and the schema of an event
+//! stream's text cannot be expressed in 3.0, so they are left out. Members beside a `$ref` are
+//! ignored by 3.0, so the reference is wrapped in `allOf`. A null is expressed by `nullable`, which
+//! needs a `type` beside it: the type of the referenced schema, or, unless that is an object, the
+//! whole referenced schema, copied.
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::OpenApi as Document;
 
-/// The document as OpenAPI 3.0 has it.
+/// Converts the document.
 ///
 /// # Panics
-/// Never: a document of plain data is JSON.
+/// Never: a document of plain data can always be written as JSON.
 pub fn convert(document: &Document) -> Value {
     let mut document = serde_json::to_value(document).expect("a document of plain data is JSON");
     if let Some(root) = document.as_object_mut() {
@@ -29,12 +30,13 @@ pub fn convert(document: &Document) -> Value {
     document
 }
 
-/// Schemas by name, as they were.
+/// Schemas by name, before the conversion.
 type Schemas = Map<String, Value>;
 
-/// Members that hold values of the API: in these, no word has the meaning that it has in a schema.
+/// Members that hold values of the API. A key inside of them is data, and not a keyword of a
+/// schema.
 const VALUES: [&str; 4] = ["example", "examples", "default", "enum"];
-/// Words that 3.0 does not have.
+/// Keywords that 3.0 does not have.
 const UNKNOWN: [&str; 4] =
     ["propertyNames", "contentSchema", "contentEncoding", "contentMediaType"];
 
@@ -45,7 +47,7 @@ fn walk(value: &mut Value, named: &Schemas) {
         Value::Object(object) => {
             for (name, part) in object.iter_mut() {
                 match (name.as_str(), part) {
-                    // Its keys are names of fields, whatever they look like.
+                    // Its keys are names of fields, even if they look like keywords.
                     ("properties", Value::Object(fields)) => fields.values_mut().for_each(walk_on),
                     ("security", part) => without_scopes(part),
                     (name, part) if !VALUES.contains(&name) => walk_on(part),
@@ -58,7 +60,7 @@ fn walk(value: &mut Value, named: &Schemas) {
     }
 }
 
-/// 3.0 has scopes for OAuth only.
+/// In 3.0, only OAuth has scopes.
 fn without_scopes(security: &mut Value) {
     for requirement in security.as_array_mut().into_iter().flatten() {
         for scopes in requirement.as_object_mut().into_iter().flat_map(Map::values_mut) {
@@ -67,7 +69,7 @@ fn without_scopes(security: &mut Value) {
     }
 }
 
-/// Does nothing to what is no schema: it has none of these words.
+/// Converts a schema. An object that is no schema has none of these keywords, and stays as it is.
 fn convert_schema(schema: &mut Map<String, Value>, named: &Schemas) {
     for word in UNKNOWN {
         schema.remove(word);
@@ -95,7 +97,7 @@ fn convert_schema(schema: &mut Map<String, Value>, named: &Schemas) {
         let before = either.len();
         either.retain(|one| *one != json!({"type": "null"}));
         nullable |= either.len() < before;
-        // Described there, it is described here.
+        // If there was one schema beside null, its members are moved into this one.
         if before == 2
             && either.len() == 1
             && let Value::Object(only) = either.swap_remove(0)
@@ -118,7 +120,7 @@ fn convert_schema(schema: &mut Map<String, Value>, named: &Schemas) {
     }
 }
 
-/// Says of what type the one schema is that is named here.
+/// Gives the schema the type of the schema that it refers to.
 fn give_type(schema: &mut Map<String, Value>, named: &Schemas) {
     let around = schema.get("allOf").and_then(|all| all.pointer("/0/$ref"));
     let reference = around.or_else(|| schema.get("$ref")).and_then(Value::as_str);

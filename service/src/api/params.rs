@@ -1,4 +1,4 @@
-//! What stands in paths and headers, for the document.
+//! Describes path parameters and headers for the OpenAPI document.
 #![expect(dead_code, reason = "their descriptions are read, not their values")]
 
 use nightshift_openapi::{

@@ -1,3 +1,5 @@
+//! `/plugins`: installs, lists, rolls back and deletes plugins.
+
 use actix_web::{
     HttpRequest, HttpResponse, delete, get, post, put,
     web::{Path, Payload},
@@ -27,7 +29,8 @@ fn not_found() -> Error {
     Error::new(ErrorCode::PluginNotFound, "no plugin has this name")
 }
 
-/// A name that cannot be installed is not installed.
+/// Parses the name of an existing plugin. A name that is not valid cannot be installed, so it is
+/// not found.
 fn known_name(name: &str) -> Result<PluginName, Error> {
     name.parse().map_err(|_malformed| not_found())
 }

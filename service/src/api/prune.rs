@@ -1,3 +1,5 @@
+//! `POST /prune`: deletes tasks that ended long ago, at once.
+
 use std::time::Duration;
 
 use actix_web::{HttpResponse, post};
@@ -17,7 +19,7 @@ use crate::{
     },
 };
 
-/// Steps that one request takes at most.
+/// How many transactions one request runs at most.
 const STEPS_MAX: u32 = 20;
 
 /// Delete tasks that ended long ago
@@ -50,6 +52,7 @@ pub(super) async fn prune_tasks(
         let counts = state.store.prunable(retention).await?;
         return Ok(HttpResponse::Ok().json(convert::wire_pruned(counts, false)));
     }
+    // In steps, so that other commands come in between.
     let mut deleted = EndedCounts::default();
     let mut more = true;
     for _ in 0..STEPS_MAX {

@@ -1,3 +1,5 @@
+//! `/queues`: lists, reads, pauses and limits queues.
+
 use actix_web::{HttpResponse, get, patch, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;

@@ -1,4 +1,4 @@
-//! What is done around every request.
+//! The middleware around every request.
 
 use std::time::Instant;
 
@@ -24,18 +24,18 @@ use super::{
 };
 use crate::access::Caller;
 
-/// Said with each answer, whose pages and data are for nobody's frame, and are what they say that
-/// they are.
+/// Headers of every answer: pages must not be shown in frames of other sites, and browsers must not
+/// guess other media types.
 const GUARDS: [(header::HeaderName, &str); 3] = [
     (header::CONTENT_SECURITY_POLICY, "frame-ancestors 'none'"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // For browsers that do not know the first.
+    // For browsers that do not know the first one.
     (header::X_FRAME_OPTIONS, "DENY"),
 ];
 
-/// Refuses what does not come in by the right door, answers HEAD like GET, whose body the server
-/// then leaves out (RFC 9110, section 9.3.2), says so when the connection ends, finds room for the
-/// answer, and puts the request into the log.
+/// Handles all that is common to requests: refuses unknown hosts and origins, answers HEAD like GET
+/// (the server then leaves out the body, RFC 9110, section 9.3.2), announces when the connection
+/// will be closed, takes memory for the answer, sets headers, and logs and counts the request.
 pub async fn around<B: MessageBody + 'static>(
     mut request: ServiceRequest,
     next: Next<B>,
@@ -47,8 +47,9 @@ pub async fn around<B: MessageBody + 'static>(
     if is_head {
         request.head_mut().method = Method::GET;
     }
-    // The server closes the connection of a request that offered HTTP/2 or another protocol. Java's
-    // client offers it with each request; unless it is told, it sends the next one into the void.
+    // The server closes the connection of a request that offers an upgrade, such as to HTTP/2.
+    // Java's client offers one in each request, and without `Connection: close` it sends the next
+    // request into the closed connection.
     let closes = request.head().upgrade() || is_stopping(&request);
     async {
         let mut answer = match check_doors(&request) {
@@ -70,7 +71,7 @@ pub async fn around<B: MessageBody + 'static>(
         for (name, value) in GUARDS {
             answer.headers_mut().insert(name, HeaderValue::from_static(value));
         }
-        // The pattern, not the path: that may hold a lease's token.
+        // Use the path's pattern, not the path, which may hold a lease's token.
         let route = answer.request().match_pattern();
         if !may_be_kept(route.as_deref()) {
             let headers = answer.headers_mut();
@@ -89,7 +90,7 @@ pub async fn around<B: MessageBody + 'static>(
     .await
 }
 
-/// Puts an answered request into the log. The caller is known only if the request was let in.
+/// Logs an answered request. The caller is known only if the request was admitted.
 fn log(answer: &ServiceResponse<Sending>, route: Option<&str>, begun: Instant) {
     let request = answer.request();
     let extensions = request.extensions();
@@ -110,11 +111,11 @@ fn log(answer: &ServiceResponse<Sending>, route: Option<&str>, begun: Instant) {
     );
 }
 
-/// The task that a request is about: the one in its path, or the one that it has made.
+/// The id of the task that a request is about: the one in its path, or the one that it has created.
 fn task_id(answer: &ServiceResponse<Sending>, route: Option<&str>) -> Option<String> {
     let route = route?;
     if route.starts_with("/tasks/{id}") {
-        // A text that is no id may be as long as a path, and hold anything.
+        // Parse it, since a text that is no id may be long and hold anything.
         let id: Uuid = answer.request().match_info().get("id")?.parse().ok()?;
         return Some(id.to_string());
     }
@@ -122,32 +123,33 @@ fn task_id(answer: &ServiceResponse<Sending>, route: Option<&str>) -> Option<Str
     Some(location.to_str().ok()?.rsplit_once('/')?.1.to_owned())
 }
 
-/// The trace of which the request says that it is a part (W3C Trace Context).
+/// The id of the trace that the request belongs to (W3C Trace Context).
 fn trace_id(traceparent: &str) -> Option<&str> {
     let id = traceparent.split('-').nth(1)?;
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
-/// Whether the service goes, so that a connection that is kept would end in the middle of a request.
+/// Whether the service is stopping. A connection that is kept open would then be cut in the middle
+/// of a later request.
 fn is_stopping(request: &ServiceRequest) -> bool {
     let state = request.app_data::<Data<State>>();
     state.is_some_and(|state| state.stopping.is_cancelled())
 }
 
-/// Whether caches may keep the answer. Answers about tasks change all the time, and may hold tokens of
-/// leases, secrets, and arguments of tasks.
+/// Whether caches may store the answer. Answers about tasks change all the time, and may hold
+/// tokens of leases, secrets, and arguments of tasks.
 fn may_be_kept(route: Option<&str>) -> bool {
     route.is_some_and(|route| route == "/openapi.json" || docs::is_at(route))
 }
 
-/// An answer whose length nobody knows.
+/// Prepares an answer of unknown length.
 fn as_stream(is_head: bool, mut answer: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
-    // The server waits for the end of a body even if it leaves it out, and a stream has none.
+    // For HEAD, the server omits the body but waits for its end, and a stream has no end.
     if is_head {
         return answer.map_body(|_, _| BoxBody::new(()));
     }
     if answer.request().version() < Version::HTTP_11 {
-        // HTTP/1.0 has no chunks: the end of the connection is the end of the body.
+        // HTTP/1.0 has no chunks: the body ends with the connection.
         let head = answer.response_mut().head_mut();
         head.no_chunking(true);
         head.set_connection_type(ConnectionType::Close);
@@ -155,7 +157,7 @@ fn as_stream(is_head: bool, mut answer: ServiceResponse<BoxBody>) -> ServiceResp
     answer
 }
 
-/// The method as a label: a client may send any word.
+/// The method as a metric's label. Other words are counted as one, since a client may send any.
 fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

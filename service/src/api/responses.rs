@@ -1,5 +1,5 @@
-//! The problems that operations answer with, for the document: which codes, and one of each as the
-//! service would say it.
+//! The problems that operations can answer with, for the OpenAPI document: lists of codes, with an
+//! example of each as the service would send it.
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
@@ -16,14 +16,14 @@ use utoipa::{
 
 use super::Error;
 
-/// The answers with the codes of `T`: one of the lists below, or a tuple of them.
+/// The answers for the codes of `T`, which is one of the lists below or a tuple of them.
 pub(super) struct Problems<T>(PhantomData<T>);
 
 pub(super) trait Codes {
     fn codes() -> Vec<ErrorCode>;
 }
 
-/// Stamps out lists of codes.
+/// Declares lists of codes.
 macro_rules! lists {
     ($($(#[$doc:meta])* $name:ident: $($code:ident)*;)*) => {$(
         $(#[$doc])*
@@ -38,32 +38,32 @@ macro_rules! lists {
 }
 
 lists! {
-    /// Nothing can be wrong with the request.
+    /// For operations to which nothing in a request can be wrong.
     Failing: Internal;
-    /// The process is asked about itself.
+    /// For operations that report on the process itself.
     Alive: Unavailable;
-    /// The store is asked.
+    /// For operations that read from the store.
     Stored: Internal Unavailable ShuttingDown;
-    /// The store is asked for a write.
+    /// For operations that write to the store.
     Written: Internal Overloaded Unavailable ShuttingDown;
-    /// Query parameters may be given, if need be ones that are not there.
+    /// For all operations: their query parameters are checked, even if there are none.
     Queried: InvalidQuery;
-    /// There is no body.
+    /// For operations without a body.
     Bodiless: UnexpectedBody;
-    /// One query parameter is a cursor.
+    /// For operations with a cursor among their query parameters.
     Paged: InvalidCursor;
-    /// There is a JSON body.
+    /// For operations with a JSON body.
     Sent: MalformedJson BodyTimeout BodyTooLarge UnsupportedMediaType UnsupportedEncoding
         InvalidField Overloaded;
-    /// There is a JSON body, and what is too large in it is not refused.
+    /// For operations with a JSON body of which a too large part is recorded instead of refused.
     Reported: MalformedJson BodyTimeout UnsupportedMediaType UnsupportedEncoding InvalidField
         Overloaded;
-    /// The body is a component.
+    /// For operations whose body is a component.
     Installed: MalformedJson BodyTimeout BodyTooLarge UnsupportedMediaType UnsupportedEncoding
         InvalidField InvalidPlugin Overloaded;
-    /// Headers are looked at.
+    /// For operations that read headers.
     Headed: InvalidHeader;
-    /// Tasks are enqueued: one, or many.
+    /// For operations that enqueue tasks: one, or many.
     NewTasks: IdConflict UniqueKeyTaken TooDeep;
     OneTask: IdempotencyMismatch;
     ManyTasks: BatchSize;
@@ -71,13 +71,13 @@ lists! {
     NoSuchExecutor: ExecutorNotFound;
     NoSuchPlugin: PluginNotFound;
     NoSuchQueue: QueueNotFound;
-    /// One more is kept, of what there may be so many of.
+    /// For operations that store one more of a kind whose number is limited.
     Counted: LimitReached;
     InUse: PluginInUse;
     NoSuchToken: TokenNotFound;
     NameTaken: TokenNameTaken;
     LastAdmin: AdminTokenNeeded;
-    /// A token may be asked for.
+    /// For operations that may require a token.
     Admitted: Unauthorized Forbidden TooManyGuesses;
     NotAWorker: ExecutorNotWorker;
     AttemptOver: LeaseLost;
@@ -86,7 +86,7 @@ lists! {
     NotRetryable: TaskNotRetryable UniqueKeyTaken;
 }
 
-/// Puts lists together.
+/// Implements `Codes` for tuples of lists.
 macro_rules! tuples {
     ($(($($list:ident)*))*) => {$(
         impl<$($list: Codes),*> Codes for ($($list,)*) {
@@ -127,7 +127,7 @@ impl<T: Codes> Problems<T> {
 
 fn by_status(codes: &[ErrorCode]) -> BTreeMap<String, RefOr<Response>> {
     let mut by_status: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
-    // In the order of docs/ERRORS.md, and each once.
+    // In the order of docs/ERRORS.md, each code once.
     for code in ErrorCode::ALL.iter().filter(|code| codes.contains(code)) {
         by_status.entry(code.status()).or_default().push(*code);
     }
@@ -140,7 +140,7 @@ fn by_status(codes: &[ErrorCode]) -> BTreeMap<String, RefOr<Response>> {
 /// The media type of problems.
 const PROBLEM: &str = "application/problem+json";
 
-/// One answer with any of `codes`, which have the same status.
+/// The answer for `codes`, which all have the same status.
 fn response(codes: &[ErrorCode]) -> Response {
     let words: Vec<String> =
         codes.iter().map(|code| format!("`{}`: {}", code.name(), code.title())).collect();
@@ -183,7 +183,7 @@ fn www_authenticate() -> Header {
     HeaderBuilder::new().schema(Some(text)).description(Some("`Bearer` (RFC 6750)")).build()
 }
 
-/// What a client may be told with the code.
+/// An example of the problem that a client is sent with this code.
 fn example(code: ErrorCode) -> Error {
     match code {
         ErrorCode::MalformedJson => of(code, "expected value at line 1 column 16"),
@@ -233,7 +233,7 @@ fn example(code: ErrorCode) -> Error {
         ErrorCode::UnknownRoute => of(code, "nothing is at /task"),
         ErrorCode::MethodNotAllowed => Error::method_not_allowed("GET, HEAD, DELETE".to_owned()),
         ErrorCode::LimitReached => of(code, "1000 executors are registered, as many as may be"),
-        // The list of codes is of another crate, and may grow.
+        // The list of codes belongs to another crate, and may grow.
         _ => of(code, code.title()),
     }
 }

@@ -1,4 +1,4 @@
-//! Which path leads where, and the OpenAPI document that is made of the very same list.
+//! The routes of the API, and the OpenAPI document, which is built from the same list.
 
 use std::sync::LazyLock;
 
@@ -43,7 +43,7 @@ use super::{
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "http://127.0.0.1:8700", description = "Where `nightshift serve` listens")),
-    // Where there are tokens, a new operation is only for those who may do everything.
+    // By default a new operation needs the scope admin, if there are tokens.
     security((), ("bearer" = ["admin"])),
     tags(
         (name = "tasks", description = "Enqueue work, ask after it, cancel it"),
@@ -64,7 +64,7 @@ use super::{
 )]
 struct Base;
 
-/// The OpenAPI document.
+/// Builds the OpenAPI document.
 pub fn document() -> Document {
     let app = App::new().into_utoipa_app().openapi(Base::openapi());
     let mut document = app.configure(api).split_for_parts().1;
@@ -119,9 +119,9 @@ fn api(config: &mut ApiConfig<'_>) {
         .service(openapi::get_openapi);
 }
 
-/// Everything that is served.
+/// Registers all routes.
 pub fn configure(config: &mut ServiceConfig) {
-    // Before the routes: other methods would take it for a task's id.
+    // This comes before the routes, because `/tasks/{id}` would take `batch` for a task's id.
     let batch = web::resource("/tasks/batch").guard(guard::Not(guard::Post()));
     config.service(batch.to(nowhere));
     api(&mut ApiConfig::new(config));
@@ -129,7 +129,7 @@ pub fn configure(config: &mut ServiceConfig) {
     config.default_service(web::route().to(nowhere));
 }
 
-/// The paths of the document with the methods that each takes.
+/// The paths of the document, each with the methods that it accepts.
 static ROUTES: LazyLock<Vec<(ResourceDef, String)>> = LazyLock::new(|| {
     document()
         .paths
@@ -142,14 +142,14 @@ static ROUTES: LazyLock<Vec<(ResourceDef, String)>> = LazyLock::new(|| {
 fn methods(item: &PathItem) -> String {
     let mut taken: Vec<Method> = operations(item).map(|(method, _)| method).collect();
     if let Some(get) = taken.iter().position(|method| *method == Method::GET) {
-        // It is answered like GET.
+        // HEAD is answered like GET.
         taken.insert(get + 1, Method::HEAD);
     }
     let taken: Vec<&str> = taken.iter().map(Method::as_str).collect();
     taken.join(", ")
 }
 
-/// The operations at a path by method.
+/// The operations at a path, with their methods.
 pub(super) fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Operation)> {
     let all = [
         (Method::GET, &item.get),
@@ -161,7 +161,8 @@ pub(super) fn operations(item: &PathItem) -> impl Iterator<Item = (Method, &Oper
     all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_ref()?)))
 }
 
-/// Tells a wrong method from a wrong path, which is taken as it was sent.
+/// The problem for a request without a route: a wrong method, or else a wrong path. The path is
+/// compared as it was sent.
 pub(super) fn nothing_for(path: &str) -> Error {
     let takes =
         ROUTES.iter().find(|(route, _)| route.capture_match_info(&mut Path::new(path.to_owned())));

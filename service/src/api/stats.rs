@@ -1,3 +1,5 @@
+//! `GET /stats`: how many tasks there are, by status and queue.
+
 use actix_web::{HttpResponse, get};
 use nightshift_openapi as wire;
 

@@ -1,4 +1,4 @@
-//! What people ask of a task after it was enqueued.
+//! Cancels, retries and deletes tasks.
 
 use actix_web::{HttpResponse, HttpResponseBuilder, delete, post, web::Path};
 use nightshift_openapi as wire;
@@ -137,7 +137,7 @@ pub(super) async fn delete_task(
     }
 }
 
-/// Answers with the record, as far as the caller may see it.
+/// Answers with the task's record, as far as the caller may see it.
 async fn record(
     state: &Shared,
     caller: &Caller,

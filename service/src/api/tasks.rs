@@ -1,3 +1,5 @@
+//! `POST /tasks`, and the operations that read one task.
+
 use std::time::Duration;
 
 use actix_web::{HttpRequest, HttpResponse, get, post, web::Path};
@@ -42,7 +44,7 @@ impl Wait {
     }
 }
 
-/// A malformed id is one that was never given.
+/// Parses a task's id. No task has a malformed id, so it is answered like an unknown one.
 pub(super) fn task_id(text: &str) -> Result<TaskId, Error> {
     text.parse().map(TaskId).map_err(|_malformed| not_found())
 }
@@ -51,6 +53,7 @@ pub(super) fn not_found() -> Error {
     Error::new(ErrorCode::TaskNotFound, "no task has this id")
 }
 
+/// The problem for a refused task, and the task's index in the request.
 pub(super) fn conflict(conflict: EnqueueConflict) -> (usize, Error) {
     match conflict {
         EnqueueConflict::Id { index } => (
@@ -112,7 +115,7 @@ pub(super) async fn create_task(
     let said = Said { idempotency_key, traceparent, visible: caller.queue_names.clone() };
     let new = convert::new_task(&state, body.0, said)?;
     caller.check_queue(new.content.queue_name.as_str())?;
-    // A caller may see what he has said, even if he may not read.
+    // The caller may see what it has sent itself, even if its token does not allow reading.
     let said = (new.content.args.clone(), new.content.kwargs.clone());
     let enqueued = state
         .store
@@ -136,14 +139,15 @@ pub(super) async fn create_task(
     span.end(state.clock.now());
     if let Some(limit) = headers::prefer_wait(&request) {
         extract::make_room(&request);
-        // It may be large, and has changed when the wait is over.
+        // The record may be large, and is read again after the wait, so do not keep the memory for
+        // it meanwhile.
         state.wait_for_end(&caller, id, limit).await?;
-        // Whoever deleted the task meanwhile knows how it ended.
+        // If the task was deleted during the wait, the answer shows it as it was before.
         task = written(&state, id).await?.or(task);
         answer.insert_header(("Preference-Applied", format!("wait={}", limit.as_secs())));
     }
     let (task, share) = task.ok_or_else(gone)?;
-    // One that has just been made of the request has the request's room.
+    // A task that was just created takes over the memory of the request's body.
     let share = share.or_else(|| extract::take_room(&request));
     answer.insert_header(("Location", state.home.path(&format!("/tasks/{id}"))));
     let task = convert::shown_to(&caller, task);
@@ -158,13 +162,13 @@ pub(super) async fn create_task(
     .await
 }
 
-/// The record of a task that was enqueued, and the room for it.
+/// Reads the record of an enqueued task, with the memory for it.
 async fn written(state: &Shared, id: TaskId) -> Result<Option<(Task, Option<Share>)>, Error> {
     let task = state.store.task_written(id).await?;
     Ok(task.map(|Held { value, share }| (value, Some(share))))
 }
 
-/// The task that was there before was deleted just when it was to be shown.
+/// The problem if the existing task was deleted before it could be read.
 fn gone() -> Error {
     Error::new(ErrorCode::Overloaded, "the task that was there before has just been deleted")
 }

@@ -1,3 +1,5 @@
+//! `/tokens`: makes, lists and revokes access tokens.
+
 use actix_web::{HttpResponse, delete, get, post, web::Path};
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
@@ -81,7 +83,7 @@ pub(super) async fn list_tokens(
     query: Query<ByName>,
 ) -> Result<HttpResponse, Error> {
     let mut tokens = state.store.all_tokens().await?;
-    // By the bytes, as cursors are; the database may have another order.
+    // Sort by bytes, as cursors assume. The database may sort in another order.
     tokens.sort_by(|a, b| a.name.cmp(&b.name));
     let (page, next_cursor) = query.0.page(tokens, |token| token.name.as_str())?;
     let items = page.into_iter().map(convert::wire_token).collect();

@@ -1,5 +1,5 @@
-//! Long work, beside the threads that serve requests: they have others to answer meanwhile, who may
-//! only ask whether the service is well.
+//! Runs long computations on other threads than those that serve requests, which have to answer
+//! other clients meanwhile, such as health checks.
 
 use std::sync::Arc;
 
@@ -8,11 +8,11 @@ use tokio::sync::Semaphore;
 
 use super::Error;
 
-/// Bytes of JSON that are read or written within a millisecond or so.
+/// Bytes of JSON that are read or written in about a millisecond.
 const HERE_BYTES_MAX: usize = 64 * 1024;
 
-/// Does what is to be done with about so many bytes: with few of them here, with many on another
-/// thread, when it is their turn.
+/// Runs `work`, which handles about `bytes` bytes. Little work is done at once; much is done on
+/// another thread, after waiting for one of the permits in `turns`.
 pub(super) async fn run<T: Send + 'static>(
     turns: &Arc<Semaphore>,
     bytes: usize,
@@ -22,7 +22,8 @@ pub(super) async fn run<T: Send + 'static>(
         return Ok(work());
     }
     let turn = Arc::clone(turns).acquire_owned().await;
-    // The caller may be gone before it is done, which ends neither the work nor its turn.
+    // The permit moves into the closure. If the request is gone before the work is done, the work
+    // goes on, and the permit must not be free before its end.
     let working = tokio::task::spawn_blocking(move || {
         let done = work();
         drop(turn);

@@ -1,5 +1,5 @@
-//! What the service sends to HTTP executors, for the document; docs/EXECUTORS.md says more. Nobody
-//! calls these functions: their descriptions are read.
+//! Describes the messages to HTTP executors for the OpenAPI document; docs/EXECUTORS.md says more.
+//! The functions are never called: only their descriptions are used.
 
 use nightshift_openapi as wire;
 use utoipa::openapi::{Paths, PathsBuilder};

@@ -1,9 +1,9 @@
-//! Says in JSON's words why a value is wrong: serde's errors speak of the types of the code that
-//! reads it, and those of parameters do not even name the parameter.
+//! Translates serde's error messages into words about JSON. Serde's own messages name Rust types,
+//! and those for query parameters do not name the parameter.
 
 use nightshift_openapi::ErrorCode;
 
-/// An error of a body, about the value at `pointer`.
+/// The message for an error in a body. It is about the value at `pointer`.
 pub(super) fn of_body(error: &serde_json::Error, pointer: &str, code: ErrorCode) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -13,24 +13,24 @@ pub(super) fn of_body(error: &serde_json::Error, pointer: &str, code: ErrorCode)
     };
     let name = pointer.strip_prefix('/').unwrap_or("the body");
     let said = match (code, message) {
-        // The value is not one of several words, but no string either.
+        // A text from a fixed list is expected, and the value is not a string.
         (ErrorCode::InvalidField, NO_VALUE) => format!("{name} must be a string"),
         _ => wrong_value(name, message).unwrap_or_else(|| wrong_text(message)),
     };
     format!("{said}{place}")
 }
 
-/// The parser's words where no value begins.
+/// The parser's message at a place where no value begins.
 const NO_VALUE: &str = "expected value";
 
 pub(super) fn says_no_value(error: &serde_json::Error) -> bool {
     error.is_syntax() && error.to_string().starts_with(NO_VALUE)
 }
 
-/// An error of the query parameter `name`.
+/// The message for an error in the query parameter `name`.
 pub(super) fn of_parameter(name: &str, message: &str) -> String {
     match message {
-        // Of texts, the standard library's and serde_urlencoded's.
+        // Messages of the standard library and of serde_urlencoded.
         "invalid digit found in string" | "cannot parse integer from empty string" => {
             format!("{name} must be a whole number of 0 or more")
         }
@@ -40,9 +40,9 @@ pub(super) fn of_parameter(name: &str, message: &str) -> String {
     }
 }
 
-/// A value that is read as something that it is not.
+/// The message for a value of a wrong type or outside of a list.
 fn wrong_value(name: &str, message: &str) -> Option<String> {
-    // The last of each separator: what was sent is quoted before it, and may hold it as well.
+    // Split at the last separator: the value is quoted before it, and may contain the same words.
     let values = ["invalid type: ", "invalid value: "];
     if let Some(rest) = values.iter().find_map(|start| message.strip_prefix(start)) {
         let (found, wanted) = rest.rsplit_once(", expected ")?;
@@ -52,7 +52,7 @@ fn wrong_value(name: &str, message: &str) -> Option<String> {
     Some(format!("{name} must be {words}, not `{found}`"))
 }
 
-/// The wanted kind of value.
+/// The JSON name of the expected type.
 fn kind(wanted: &str) -> &str {
     match wanted {
         "f32" | "f64" => "a number",
@@ -70,7 +70,7 @@ fn kind(wanted: &str) -> &str {
     }
 }
 
-/// The value that was found.
+/// The JSON name of the value that was found.
 fn value(found: &str) -> String {
     match found {
         "sequence" => return "an array".to_owned(),
@@ -86,7 +86,7 @@ fn value(found: &str) -> String {
     }
 }
 
-/// An error of an object's fields, or of the text.
+/// The message for an error about the fields of an object, or in the text.
 fn wrong_text(message: &str) -> String {
     let field = |start: &str| message.strip_prefix(start)?.strip_suffix('`');
     if let Some(field) = field("missing field `") {

@@ -1,3 +1,5 @@
+//! Reports of executors: progress, log lines, and the ends of attempts.
+
 use nightshift_openapi as wire;
 use nightshift_openapi::ErrorCode;
 
@@ -52,10 +54,13 @@ pub(in crate::api) fn wire_log_line(line: LogLine) -> wire::LogLine {
     }
 }
 
-/// One of the three ways to end an attempt. Many clients leave out what is null, so that nothing is a
-/// return value of null; and many send what they leave out as null, so that a return value of null
-/// beside another way is none. A return value that cannot be kept
-/// is an end, too: the work was done, and to do it again would not make it smaller.
+/// Reads the end of an attempt, which is reported in one of three fields.
+///
+/// Many clients leave out fields that are null, so a report without any field is a return value of
+/// null. Others send them as null, so a return value of null beside another field does not count.
+///
+/// A return value that cannot be kept is an end as well: the work was done, and doing it again
+/// would not make the value smaller.
 pub(in crate::api) fn outcome(
     request: wire::FinishRequest,
     bytes_max: usize,
@@ -79,7 +84,7 @@ pub(in crate::api) fn outcome(
     }
 }
 
-/// The end of an attempt of which so much was reported that it cannot be kept.
+/// The end of an attempt whose report is too large to be kept.
 pub(in crate::api) fn too_large(what: &str, bytes_max: usize) -> Outcome {
     let message = format!(
         "{what} has more than {bytes_max} bytes: keep large results elsewhere and return where"

@@ -1,3 +1,5 @@
+//! Events of tasks.
+
 use nightshift_openapi as wire;
 
 use super::{wire_error, wire_log_line, wire_progress, wire_status};

@@ -1,3 +1,5 @@
+//! Executors and their registrations.
+
 use std::time::Duration;
 
 use nightshift_openapi as wire;
@@ -18,6 +20,8 @@ use crate::{
     vault::Vault,
 };
 
+/// Checks a request to register an executor. `before` is the registration that it replaces, whose
+/// secrets are kept unless the request has new ones.
 pub(in crate::api) fn registration(
     name: ExecutorName,
     request: &wire::ExecutorRequest,
@@ -28,7 +32,7 @@ pub(in crate::api) fn registration(
     let task_paths = request.task_paths.iter().enumerate().map(|(index, text)| {
         text.parse().map_err(|invalid| Error::from(invalid).below_index(index))
     });
-    // What does not fit is out of bounds anyhow.
+    // A number that does not fit becomes 0, which `checked` refuses.
     let lease = |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     let concurrency = request.concurrency.map(queue::concurrency).transpose()?;
     let registration = Registration {
@@ -87,7 +91,8 @@ fn missing(field: &'static str, kind: &str) -> Invalid {
     Invalid::new(field, format!("is required for an executor of kind {kind}"))
 }
 
-/// Both secrets as they are stored: those of the request, or, if it has none, those that there are.
+/// Both secrets in the form in which they are stored: those in the request, or, without one, the
+/// present ones.
 fn secrets(
     name: &ExecutorName,
     request: &wire::ExecutorRequest,
@@ -117,7 +122,7 @@ fn secrets(
     }
 }
 
-/// What belongs to executors of another kind was not meant so.
+/// Refuses fields that belong to executors of another kind.
 fn refuse_foreign_fields(request: &wire::ExecutorRequest) -> Result<(), Invalid> {
     use wire::ExecutorKind::{Http, Wasm};
     for (field, owner, given) in [
@@ -138,6 +143,7 @@ fn refuse_foreign_fields(request: &wire::ExecutorRequest) -> Result<(), Invalid>
     Ok(())
 }
 
+/// Checks grants. A variable without a value keeps the value that it has in `before`.
 fn grants(wire: &wire::Grants, before: Option<&Target>) -> Result<Grants, Invalid> {
     let stored = match before {
         Some(Target::Wasm { grants, .. }) => Some(&grants.environment),
@@ -158,7 +164,7 @@ fn grants(wire: &wire::Grants, before: Option<&Target>) -> Result<Grants, Invali
 }
 
 impl Error {
-    /// The same error of one entry of a list.
+    /// The same error, for one entry of `task_paths`.
     fn below_index(self, index: usize) -> Self {
         let pointer = format!("/task_paths/{index}");
         self.at(pointer)

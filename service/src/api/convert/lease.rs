@@ -1,3 +1,5 @@
+//! Leases: requests of workers for tasks, and the leases that they get.
+
 use std::time::Duration;
 
 use nightshift_openapi as wire;
@@ -17,7 +19,7 @@ use crate::{
     store::{ClaimRequest, Claimer},
 };
 
-/// Stands for all queues.
+/// The name that stands for all queues.
 pub(in crate::api) const ALL_QUEUES: &str = "*";
 
 pub(in crate::api) fn lease_request(
@@ -44,7 +46,7 @@ pub(in crate::api) fn lease_request(
     Ok(ClaimRequest { by: Claimer::Worker { executor, worker_id, queues }, limit })
 }
 
-/// How long a worker is ready to wait.
+/// How long the worker waits for tasks. A longer wait than 50 s is shortened to that.
 pub(in crate::api) fn lease_wait(seconds: Option<i64>) -> Result<Duration, Error> {
     let wait = u64::try_from(seconds.unwrap_or(0)).ok().map(Duration::from_secs);
     let wait = wait.filter(|wait| *wait <= WAIT_ASKED_MAX).ok_or_else(|| {

@@ -1,4 +1,5 @@
-//! Between the wire and the domain.
+//! Translates between the types of the wire and those of the domain, and checks the values that
+//! clients send. Functions named `wire_...` make values of the wire.
 
 mod attempt;
 mod event;

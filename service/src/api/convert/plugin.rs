@@ -1,3 +1,5 @@
+//! Plugins and their versions.
+
 use nightshift_openapi as wire;
 
 use crate::domain::plugin::{Plugin, PluginTask, PluginVersion};

@@ -1,3 +1,5 @@
+//! Queues and their settings.
+
 use nightshift_openapi as wire;
 
 use crate::{

@@ -1,3 +1,5 @@
+//! The sentences by which `explain` says why a task is in its present state.
+
 use nightshift_openapi as wire;
 
 use crate::domain::{

@@ -1,3 +1,5 @@
+//! Counts of tasks.
+
 use nightshift_openapi as wire;
 
 use super::wire_queue;

@@ -1,3 +1,5 @@
+//! Tasks: requests to enqueue them, and their records.
+
 use std::sync::Arc;
 
 use nightshift_openapi as wire;
@@ -18,12 +20,12 @@ use crate::{
     },
 };
 
-/// What the headers of a request say of its task.
+/// The parts of a request to enqueue that do not come from its body.
 #[derive(Debug, Default)]
 pub(in crate::api) struct Said {
     pub(in crate::api) idempotency_key: Option<String>,
     pub(in crate::api) traceparent: Option<String>,
-    /// The queues that the caller is bound to.
+    /// The queues to which the caller is bound. `None`: it is not bound.
     pub(in crate::api) visible: Option<Arc<[QueueName]>>,
 }
 
@@ -152,8 +154,8 @@ pub(in crate::api) fn wire_task(task: Task) -> Result<wire::Task, Error> {
     })
 }
 
-/// The record as the caller may see it. Who may not read is told where the task is, and nothing of
-/// what went in, came out or went wrong.
+/// The record as far as the caller may see it. A caller without the scope `read` sees the task's
+/// state, but neither arguments nor results nor errors.
 pub(in crate::api) fn shown_to(caller: &Caller, mut task: Task) -> Task {
     if !caller.may(Scope::Read) {
         task.content.args = JsonText::empty_array();

@@ -1,3 +1,5 @@
+//! Access tokens, and entries of the audit log.
+
 use nightshift_openapi as wire;
 
 use crate::{
@@ -10,7 +12,7 @@ use crate::{
     },
 };
 
-/// Queues that one token can be bound to.
+/// The most queues to which one token can be bound.
 const QUEUES_MAX: usize = 100;
 
 pub(in crate::api) fn new_token(
