@@ -1,4 +1,4 @@
-//! What `plugins/wit` says, in Rust.
+//! The Rust types and traits that wasmtime generates from `plugins/wit`.
 
 wasmtime::component::bindgen!({
     world: "plugin",

@@ -1,4 +1,5 @@
-//! How plugins are compiled and where their memory comes from.
+//! Configures wasmtime: how plugins are compiled, where their memory comes from, and how they are
+//! interrupted.
 
 use std::{
     path::Path,
@@ -11,20 +12,25 @@ use wasmtime::{
     Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
 };
 
-/// How often a running plugin is interrupted, to let others run and to see whether it is to stop.
+/// How often a running plugin is interrupted, so that other runs get the thread, and so that a run
+/// that has to end can be dropped.
 const TICK: Duration = Duration::from_millis(10);
-/// Bytes of a plugin's own stack: languages' runtimes recurse deeply.
+/// Bytes of a plugin's own stack. It is large because the runtimes of some languages recurse
+/// deeply.
 const STACK_BYTES: usize = 512 * 1024;
-/// Bytes of the stack that a run lies on, with the host's functions on top of the plugin's.
+/// Bytes of the whole stack of a run, which holds the frames of the host's functions on top of the
+/// plugin's.
 const ASYNC_STACK_BYTES: usize = 2 * 1024 * 1024;
-/// Parts of one plugin. The largest that was seen, of Python, has 14 instances and 3 memories.
+/// The most parts of one plugin. The largest known plugin, the one of Python, has 14 instances and
+/// 3 memories.
 const INSTANCES_PER_PLUGIN: u32 = 100;
 const MEMORIES_PER_PLUGIN: u32 = 8;
 const TABLES_PER_PLUGIN: u32 = 16;
-/// Entries of one table, 13,500 in Python.
+/// The most entries of one table. Python's has 13,500.
 const TABLE_ELEMENTS: usize = 200_000;
 
-/// What decides about the machine code, so that all that share a cache agree.
+/// The settings that influence the machine code. All engines that share a cache have to agree on
+/// them.
 fn config(cache: Option<Cache>) -> Config {
     let mut config = Config::new();
     config
@@ -42,15 +48,16 @@ fn open_cache(directory: &Path) -> wasmtime::Result<Cache> {
     Cache::new(settings)
 }
 
-/// An engine that compiles into the cache and runs nothing: it reserves no address space. The
-/// cache counts what was found there.
+/// An engine that compiles into the cache and runs nothing, so it reserves no address space. The
+/// returned cache counts its hits.
 pub(crate) fn compiling(cache: &Path) -> wasmtime::Result<(Engine, Cache)> {
     let cache = open_cache(cache)?;
     Ok((Engine::new(&config(Some(cache.clone())))?, cache))
 }
 
-/// An engine for so many runs at once. Their memories are taken from a pool, of which only address
-/// space is reserved, and begin as copies of the plugin's, made page by page as it writes.
+/// An engine for at most `runs_max` runs at once. Their memories come from a pool, which reserves
+/// address space but no memory. Each begins as a copy of the plugin's memory, of which pages are
+/// copied when they are written.
 pub(crate) fn running(cache: Option<&Path>, runs_max: u32) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_stacks(runs_max)
@@ -67,7 +74,8 @@ pub(crate) fn running(cache: Option<&Path>, runs_max: u32) -> wasmtime::Result<E
     Engine::new(&config)
 }
 
-/// Moves the engine's epoch on while plugins run, and rests while none does.
+/// Increments the engine's epoch every [`TICK`] while plugins run, and sleeps while none does. Each
+/// increment interrupts the running plugins.
 pub(crate) struct Ticker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -85,7 +93,7 @@ struct State {
     closed: bool,
 }
 
-/// While it lives, the ticker ticks.
+/// Keeps the ticker ticking as long as it lives.
 pub(crate) struct Running(Arc<Shared>);
 
 impl Ticker {

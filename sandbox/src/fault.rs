@@ -1,4 +1,4 @@
-//! Why a run ended in a way that its plugin did not choose.
+//! Faults: ends of a run that the plugin did not choose, and what they mean.
 
 use wasmtime::{Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -10,32 +10,32 @@ use crate::{
 
 const MIB: usize = 1024 * 1024;
 
-/// What went wrong, for people, with what is known of where.
+/// Why a run failed, in words for people, and where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub kind: FaultKind,
     pub message: String,
-    /// The end of standard error and the functions that were active.
+    /// The end of standard error, and the functions that were active.
     pub traceback: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FaultKind {
-    /// A panic, an abort, an exception that nobody caught, a wrong pointer.
+    /// A panic, an abort, an exception that was not caught, or a wrong pointer.
     Trap,
     /// It recursed too deeply.
     StackOverflow,
-    /// It asked for more memory than it may have, and did not cope with the refusal.
+    /// It asked for more memory than it may have, and failed after the refusal.
     OutOfMemory,
-    /// It ran longer than it may, or waited for what hangs.
+    /// It ran for too long, or waited for a call that hangs.
     Timeout,
-    /// What it passed to the host was too large.
+    /// It passed too much data to the host at once.
     TooLarge,
-    /// It left without an answer, by `exit`.
+    /// It called `exit` instead of returning.
     Exit,
-    /// It was not wanted any more.
+    /// The run was cancelled.
     Cancelled,
-    /// The run could not begin: something that it was granted is not there.
+    /// The run could not begin, for instance because a granted directory does not exist.
     NotStarted,
 }
 
@@ -44,8 +44,7 @@ impl Fault {
         Self { kind, message: message.into(), traceback: None }
     }
 
-    /// The meaning of an error of wasmtime, for a run with this memory, which said this on standard
-    /// error.
+    /// The fault for an error of wasmtime. `said` is the end of the run's standard error.
     pub(crate) fn of(error: &wasmtime::Error, budget: &Budget, said: &str) -> Self {
         let (kind, message) = classify(error, budget);
         Self { kind, message, traceback: traceback(error, said) }
@@ -64,13 +63,14 @@ fn classify(error: &wasmtime::Error, budget: &Budget) -> (FaultKind, String) {
         Some(Trap::StackOverflow) => {
             (FaultKind::StackOverflow, "the plugin recursed too deeply".to_owned())
         }
-        // Has no type of its own.
+        // Wasmtime has no error type for this.
         None if cause.starts_with("too much data is being copied") => {
             let mib = PASSED_BYTES_MAX / MIB;
             let message = format!("the plugin passed more than {mib} MiB at once to the host");
             (FaultKind::TooLarge, message)
         }
-        // Languages' runtimes give up when there is no memory left.
+        // The runtimes of most languages abort when memory is refused, so a refusal explains the
+        // end.
         None | Some(Trap::UnreachableCodeReached) if budget.has_refused() => {
             let mib = budget.bytes_max() / MIB;
             (FaultKind::OutOfMemory, format!("the plugin needed more than its {mib} MiB"))
@@ -85,7 +85,7 @@ fn classify(error: &wasmtime::Error, budget: &Budget) -> (FaultKind, String) {
     }
 }
 
-/// The first cause. (The whole chain repeats the backtrace.)
+/// The innermost cause. (The whole chain would repeat the backtrace.)
 pub(crate) fn root(error: &wasmtime::Error) -> String {
     error.root_cause().to_string()
 }

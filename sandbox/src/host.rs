@@ -1,4 +1,4 @@
-//! What plugins may ask: the imports of `plugins/wit`.
+//! The functions of the host that plugins may call: the imports of `plugins/wit`.
 
 use tokio::time::Instant;
 
@@ -25,6 +25,7 @@ impl host::Host for State {
         self.log.progress(fraction, message);
     }
 
+    // True a little before the deadline, too, so that the plugin has time to clean up.
     fn cancelled(&mut self) -> bool {
         self.clock.is_over_soon()
     }

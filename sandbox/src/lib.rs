@@ -1,8 +1,13 @@
 //! Runs plugins: WebAssembly components for the world of `plugins/wit`, each attempt in a sandbox
 //! of its own.
 //!
-//! This crate narrows wasmtime to what a task queue needs, and none of its types are seen outside.
-//! What a plugin may do is what [`Grants`] and [`Limits`] say, and nothing else.
+//! This crate exposes of wasmtime only what a task queue needs, and none of its types. A plugin can
+//! use no more of the machine than its [`Grants`] and [`Limits`] allow.
+//!
+//! `sandbox` begins runs; `state` holds all that belongs to one run; `host`, `network`,
+//! `wasi_http`, `files` and `output` implement what a plugin may call; `limiter` and `engine` bound
+//! its memory and time; `quarters` and `waiters` hold the connections and threads that all runs of
+//! one executor share.
 #![expect(missing_docs, reason = "the service is its only user")]
 
 mod bindings;

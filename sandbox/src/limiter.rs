@@ -1,4 +1,5 @@
-//! Bounds what one run takes in memory: the memories of the plugin, and what the host holds for it.
+//! Limits the memory of one run: the plugin's own memories, and the memory that the host holds for
+//! it.
 
 use std::sync::{
     Arc,
@@ -7,10 +8,11 @@ use std::sync::{
 
 use wasmtime::ResourceLimiter;
 
-/// Bytes that one call may pass from the plugin to the host.
+/// The most bytes that one call may pass from the plugin to the host.
 pub(crate) const PASSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What one run may take, all together. (Wasmtime's own limits hold for each memory by itself.)
+/// The memory that one run may use, all together. (Wasmtime's own limits apply to each memory
+/// separately.)
 #[derive(Debug)]
 pub(crate) struct Budget {
     bytes_max: usize,
@@ -23,7 +25,7 @@ impl Budget {
         Arc::new(Self { bytes_max, bytes: AtomicUsize::new(0), refused: AtomicBool::new(false) })
     }
 
-    /// Whether the run has asked for more than it may have, and got nothing since.
+    /// Whether the last request of the run for more memory was refused.
     pub(crate) fn has_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
@@ -32,7 +34,8 @@ impl Budget {
         self.bytes_max
     }
 
-    /// Counts what the host is going to hold for the run, if it may have that much.
+    /// Counts memory that the host is going to hold for the run. `None` if the run may not have
+    /// that much more.
     pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         self.take(bytes).then(|| Charge { budget: Arc::clone(self), bytes })
     }
@@ -41,13 +44,13 @@ impl Budget {
         let taken = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bytes| {
             bytes.checked_add(more).filter(|bytes| *bytes <= self.bytes_max)
         });
-        // One that got something has coped with what was refused before.
+        // A run that got memory after a refusal has coped with the refusal.
         self.refused.store(taken.is_err(), Ordering::Relaxed);
         taken.is_ok()
     }
 }
 
-/// Memory of the host that counts against a run for as long as this lives.
+/// Memory of the host that counts against a run as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
@@ -55,7 +58,7 @@ pub(crate) struct Charge {
 }
 
 impl Charge {
-    /// Whether so much more may be held as well.
+    /// Adds `more` bytes, and returns whether the run may have them.
     pub(crate) fn grow(&mut self, more: usize) -> bool {
         let taken = self.budget.take(more);
         if taken {
@@ -75,7 +78,7 @@ impl Drop for Charge {
     }
 }
 
-/// Asks the budget whenever a memory of the plugin is to grow.
+/// Asks the budget before a memory of the plugin grows.
 #[derive(Debug)]
 pub(crate) struct Limiter(pub(crate) Arc<Budget>);
 
@@ -92,7 +95,7 @@ impl ResourceLimiter for Limiter {
         Ok(self.0.take(desired.saturating_sub(current)))
     }
 
-    /// The pool bounds tables.
+    /// The size of tables is limited by the pool.
     fn table_growing(
         &mut self,
         _current: usize,

@@ -1,4 +1,4 @@
-//! HTTP for plugins: only to hosts that were granted, and by name only to public addresses.
+//! HTTP for plugins: only to granted hosts, and a host name only to public addresses.
 
 use std::{
     error::Error as StdError,
@@ -22,18 +22,18 @@ use crate::{
 
 /// How long connecting may take, name resolution and TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of an answer that `fetch` reads.
+/// The most bytes of an answer that `fetch` reads.
 const FETCHED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What a connection of HTTP/2 reads ahead, of one answer and of all.
+/// Bytes that an HTTP/2 connection reads ahead, for one answer and for all together.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 512 * 1024;
-/// Connections to one host that are kept for the next run, and for how long.
+/// How many idle connections to one host are kept for later runs, and how long.
 const IDLE_MAX: usize = 4;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Headers that say where a message ends, where it goes, and what becomes of its connection. The
-/// host writes them: a plugin that could would put words into the mouth of whoever uses the
-/// connection next.
+/// Headers that state where a message ends, where it is sent, and what happens to its connection.
+/// Only the host writes them. A plugin that could write them could make the server take a part of
+/// its message for the beginning of the next request, which another run sends on the connection.
 const OF_THE_CONNECTION: [HeaderName; 10] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -51,20 +51,20 @@ pub(crate) fn is_of_the_connection(name: &HeaderName) -> bool {
     OF_THE_CONNECTION.contains(name) || name.as_str().starts_with("proxy-")
 }
 
-/// Methods after which a connection, or an answer, is not what it looks like.
+/// Methods after which the connection or the answer has another meaning.
 pub(crate) fn is_for_proxies(method: &Method) -> bool {
     [Method::CONNECT, Method::TRACE].contains(method)
 }
 
-/// Says where a run may send requests.
+/// Decides which URLs a run may send requests to.
 pub trait Reach: Send + Sync {
     fn may_reach(&self, url: &Url) -> bool;
 }
 
-/// Sends the requests of one executor, on connections that no other uses.
+/// Sends the requests of one executor, on connections that no other executor uses.
 pub(crate) struct Network {
     names: Waiters,
-    /// Made when it is needed: it reads all certificates that the machine trusts.
+    /// Made when it is first needed, since it reads all certificates that the machine trusts.
     client: OnceLock<Client>,
 }
 
@@ -83,7 +83,7 @@ impl Network {
         }
         let client = Client::builder()
             .user_agent(concat!("nightshift-plugin/", env!("CARGO_PKG_VERSION")))
-            // Where a redirect leads is for the plugin to follow, if it may.
+            // A redirect is returned to the plugin. If it follows it, the new URL is checked, too.
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -93,11 +93,12 @@ impl Network {
             .pool_max_idle_per_host(IDLE_MAX)
             .pool_idle_timeout(IDLE_TIMEOUT)
             .build()?;
+        // If two runs made a client at the same time, the first one is kept.
         Ok(self.client.get_or_init(|| client).clone())
     }
 }
 
-/// What one run has of the network.
+/// The access of one run to the network.
 pub(crate) struct Door {
     pub(crate) quarters: Arc<Quarters>,
     pub(crate) reach: Option<Arc<dyn Reach>>,
@@ -110,7 +111,8 @@ impl Door {
             && self.reach.as_ref().is_some_and(|reach| reach.may_reach(url))
     }
 
-    /// `nightshift:plugin/http.fetch`.
+    /// Implements `nightshift:plugin/http.fetch`. It ends at `until`, the deadline of the run, or
+    /// at the request's own timeout, whichever comes first.
     pub(crate) async fn fetch(
         &self,
         request: wit::Request,
@@ -164,6 +166,7 @@ fn denied(url: &Url) -> String {
     format!("{place} is not among the hosts that the executor's registration grants")
 }
 
+/// Reads the answer. Its body is charged to the run's memory before it is kept.
 async fn read(response: Response, mut held: Charge) -> Result<wit::Response, wit::Error> {
     let status = response.status().as_u16();
     let headers = response
@@ -202,7 +205,8 @@ pub(crate) fn root(error: &dyn StdError) -> String {
     root.to_string()
 }
 
-/// The refusal among the causes, also inside of an [`io::Error`], which hides its own.
+/// Finds the refusal of an address among the causes of an error. An [`io::Error`] hides the error
+/// inside of it from `source`, so that one is examined, too.
 pub(crate) fn cause(error: &reqwest::Error) -> Option<&NotPublic> {
     let mut cause = error.source();
     while let Some(current) = cause {

@@ -1,4 +1,4 @@
-//! What a plugin says: through `host.log`, and on standard output and standard error.
+//! The log lines of a plugin, from `host.log` and from standard output and standard error.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,16 +12,16 @@ use wasmtime_wasi::{
 
 use crate::run::{Journal, Level};
 
-/// Lines of one run that are kept.
+/// The most lines that are kept of one run.
 const LINES_MAX: u32 = 1_000;
-/// Bytes of one line.
+/// The most bytes of one line.
 const LINE_BYTES_MAX: usize = 8 * 1024;
-/// The end of standard error that is shown with a fault.
+/// The most bytes, from the end of standard error, that are shown with a fault.
 const TAIL_BYTES_MAX: usize = 8 * 1024;
-/// Bytes that a plugin may write at once.
+/// The most bytes that a plugin may write at once.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
 
-/// Passes lines on to the journal, as many as one run may have.
+/// Passes lines to the journal, up to the limit of one run.
 pub(crate) struct Log {
     journal: Arc<dyn Journal>,
     lines: Mutex<u32>,
@@ -45,7 +45,7 @@ impl Log {
         self.journal.progress(fraction, message);
     }
 
-    /// Says how much was left out.
+    /// Logs how many lines were dropped, if any were.
     pub(crate) fn close(&self) {
         let lines = *self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dropped @ 1..) = lines.checked_sub(LINES_MAX) {
@@ -55,7 +55,7 @@ impl Log {
     }
 }
 
-/// Standard output or standard error, cut into lines.
+/// Standard output or standard error of a plugin, split into lines.
 #[derive(Clone)]
 pub(crate) struct Output {
     level: Level,
@@ -74,13 +74,13 @@ impl Output {
         Self { level, log, written: Arc::default() }
     }
 
-    /// Logs what was written since the last end of a line.
+    /// Logs an unfinished last line.
     pub(crate) fn close(&self) {
         let line = std::mem::take(&mut self.written().line);
         self.log_line(&line);
     }
 
-    /// The last that was written.
+    /// The end of the text that was written.
     pub(crate) fn tail(&self) -> String {
         String::from_utf8_lossy(&self.written().tail).into_owned()
     }
@@ -90,6 +90,7 @@ impl Output {
         written.tail.extend_from_slice(bytes);
         let surplus = written.tail.len().saturating_sub(TAIL_BYTES_MAX);
         written.tail.drain(..surplus);
+        // A line that is too long is logged in parts, so that the buffer stays small.
         for part in bytes.split_inclusive(|byte| *byte == b'\n') {
             written.line.extend_from_slice(part);
             if part.ends_with(b"\n") || written.line.len() >= LINE_BYTES_MAX {
@@ -119,7 +120,7 @@ impl IsTerminal for Output {
 
 impl StdoutStream for Output {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        // Of WASI 0.3, which the linker does not offer.
+        // This is for WASI 0.3, which the linker does not offer.
         Box::new(tokio::io::sink())
     }
 

@@ -1,3 +1,5 @@
+//! A plugin that is ready to run, and the description of its tasks.
+
 use std::{fmt, sync::Arc, time::Duration};
 
 use thiserror::Error;
@@ -8,7 +10,8 @@ use crate::{
     state::State,
 };
 
-/// A plugin that is ready to run; clones share it, and it stays as long as one of them lives.
+/// A plugin that is ready to run. Clones share its machine code, which is kept as long as one of
+/// them lives.
 #[derive(Clone)]
 pub struct Plugin(Arc<PluginPre<State>>);
 
@@ -28,7 +31,7 @@ impl fmt::Debug for Plugin {
     }
 }
 
-/// Why a component cannot be a plugin.
+/// Why a component cannot be used as a plugin.
 #[derive(Clone, Debug, Error)]
 pub enum Unfit {
     #[error("it is not WebAssembly: it does not begin like it")]
@@ -46,7 +49,7 @@ pub enum Unfit {
     Describe(Fault),
 }
 
-/// A task as the plugin describes it; nothing of it has been checked.
+/// A task as the plugin describes it, unchecked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskInfo {
     pub path: String,

@@ -1,4 +1,5 @@
-//! What belongs to one executor over all its runs, so that no other has anything of it.
+//! The connections and threads that all runs of one executor share, and that no other executor can
+//! use. So an executor cannot read answers for another one, nor block its threads.
 
 use std::{
     collections::HashMap,
@@ -10,15 +11,16 @@ use crate::{
     waiters::{Pool, Waiters},
 };
 
-/// Executors whose connections are kept while they run nothing.
+/// How many executors keep their connections while they run nothing.
 const KEPT_MAX: usize = 100;
-/// Calls that may block at once: file operations and name lookups, of all executors and of one.
+/// How many system calls that may block are made at once, for file operations and for name lookups:
+/// by all executors together, and by each of them.
 pub(crate) const FILE_CALLS_MAX: usize = 128;
 pub(crate) const NAME_CALLS_MAX: usize = 128;
 const FILE_CALLS_EACH: usize = 8;
 const NAME_CALLS_EACH: usize = 16;
 
-/// The connections of an executor, and the threads on which it waits for files.
+/// The connections of one executor, and its threads for file operations.
 pub(crate) struct Quarters {
     pub(crate) network: Network,
     pub(crate) files: Waiters,
@@ -55,7 +57,7 @@ impl House {
         if let Some(quarters) = all.get(executor) {
             return Arc::clone(quarters);
         }
-        // Calls that hang stay counted, whatever else is forgotten.
+        // Quarters with calls that hang are not idle, so they are kept, and the calls stay counted.
         if all.len() >= KEPT_MAX {
             all.retain(|_, quarters| !quarters.is_idle());
         }

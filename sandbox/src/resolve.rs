@@ -1,4 +1,4 @@
-//! Leads names of hosts to public addresses only.
+//! Resolves host names for plugins, and refuses those that have other than public addresses.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
@@ -7,14 +7,15 @@ use thiserror::Error;
 
 use crate::waiters::Waiters;
 
-/// A name that leads into a private network: its owner may point it wherever he likes. An address
-/// that was granted as such is not looked up.
+/// A host name resolves to an address that is not public. It is refused, because the owner of the
+/// name could make it point to any machine in the private network. A granted literal address is not
+/// resolved, and so is not affected.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the host's name leads to {0}, which is no public address: grant the address itself")]
 pub(crate) struct NotPublic(IpAddr);
 
-/// Looks names up on the threads of one executor: a name server that is slow to answer, by its
-/// owner's will or not, is slow for that executor only.
+/// Resolves names on the threads of one executor. If a name server answers slowly, or never, only
+/// that executor has to wait.
 pub(crate) struct PublicOnly(pub(crate) Waiters);
 
 impl Resolve for PublicOnly {
@@ -32,8 +33,8 @@ impl Resolve for PublicOnly {
     }
 }
 
-/// Whether anybody on the internet could reach it, by IANA's registries of special addresses
-/// (RFC 6890).
+/// Whether the address can be reached from the whole internet, by IANA's registries of special
+/// addresses (RFC 6890).
 fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         // Azure's host.
@@ -55,11 +56,11 @@ fn is_public(address: IpAddr) -> bool {
                 || benchmark)
         }
         IpAddr::V6(v6) => match v6.segments() {
-            // NAT64 (RFC 6052) and 6to4 (RFC 3056) lead to the IPv4 address that they hold.
+            // NAT64 (RFC 6052) and 6to4 (RFC 3056) addresses stand for the IPv4 address inside.
             [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => {
                 is_public(Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, high, low).to_canonical())
             }
-            // Teredo and other protocols of 2001::/23, and documentation.
+            // Teredo and other protocols in 2001::/23, and addresses for documentation.
             [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
             // Global unicast.
             [first, ..] => (0x2000..0x4000).contains(&first),

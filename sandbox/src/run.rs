@@ -1,11 +1,13 @@
+//! The inputs, limits and results of one run: the types by which the service calls the sandbox.
+
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::{Fault, bindings::nightshift::plugin::task_types, network::Reach};
 
 /// One attempt at a task.
 pub struct Run {
-    /// Whose run it is: runs of one executor share connections and threads, and those of different
-    /// ones do not.
+    /// The executor's name. Runs of one executor share connections and threads; runs of different
+    /// executors do not.
     pub executor: String,
     pub task_path: String,
     /// A JSON array.
@@ -13,14 +15,14 @@ pub struct Run {
     /// A JSON object.
     pub kwargs: String,
     pub about: About,
-    /// How long it may take.
+    /// How long the run may take, the wait for a place included.
     pub time: Duration,
     pub grants: Grants,
     pub limits: Limits,
     pub journal: Arc<dyn Journal>,
 }
 
-/// What a plugin is told of its attempt. Times are milliseconds since 1970.
+/// Facts about the attempt that the plugin is told. Times are milliseconds since 1970.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     pub task_id: String,
@@ -51,28 +53,28 @@ impl From<About> for task_types::TaskContext {
     }
 }
 
-/// What a run may reach; by default nothing.
+/// What a run may reach. By default it can reach nothing.
 #[derive(Clone, Default)]
 pub struct Grants {
-    /// Where it may send HTTP requests.
+    /// The hosts to which it may send HTTP requests.
     pub http: Option<Arc<dyn Reach>>,
-    /// Directories that it may read.
+    /// The directories that it may read.
     pub directories: Vec<Directory>,
-    /// Its environment.
+    /// Its environment variables.
     pub environment: Vec<(String, String)>,
 }
 
-/// A directory that a plugin sees as `/data/NAME`, for reading only.
+/// A directory that the plugin can read as `/data/NAME`.
 #[derive(Clone, Debug)]
 pub struct Directory {
     pub name: String,
     pub path: PathBuf,
 }
 
-/// Bounds of one run beside its time.
+/// The limits of one run, apart from its time.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// MiB of all its memories together, and of what the host holds for it.
+    /// MiB of all its memories together, and of the memory that the host holds for it.
     pub memory_mib: u32,
 }
 
@@ -82,14 +84,14 @@ impl Limits {
     }
 }
 
-/// Takes what a plugin says while it runs.
+/// Receives log lines and progress of a plugin while it runs.
 pub trait Journal: Send + Sync {
     fn log(&self, level: Level, line: String);
-    /// `fraction` is whatever the plugin says.
+    /// `fraction` is passed on as the plugin gave it, unchecked.
     fn progress(&self, fraction: Option<f64>, message: Option<String>);
 }
 
-/// How much a line matters.
+/// The level of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Debug,
@@ -101,11 +103,11 @@ pub enum Level {
 /// How a run ended.
 #[derive(Debug)]
 pub enum Ending {
-    /// With a text that should be JSON.
+    /// It returned a text, which should be JSON.
     Returned(String),
-    /// With an error of its own.
+    /// It returned an error of its own.
     Raised(Raised),
-    /// In a way that it did not choose.
+    /// It ended in a way that the plugin did not choose.
     Fault(Fault),
 }
 
@@ -130,7 +132,7 @@ impl fmt::Debug for Grants {
         f.debug_struct("Grants")
             .field("http", &self.http.is_some())
             .field("directories", &self.directories)
-            // The values may be secrets.
+            // The values may be secrets, so they are left out.
             .field(
                 "environment",
                 &self.environment.iter().map(|(name, _)| name).collect::<Vec<_>>(),

@@ -1,3 +1,6 @@
+//! Begins runs: waits for a place, makes a fresh instance of the plugin, calls it on a thread for
+//! plugins, and ends it at its deadline or when its result is not wanted any more.
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -28,35 +31,35 @@ use crate::{
     waiters::Pool,
 };
 
-/// Resources of the component model that one run may hold.
+/// The most resources of the component model that one run may hold.
 const HANDLES_MAX: usize = 1_000;
-/// How WebAssembly begins, and how a core module goes on: version 1, layer 0.
+/// The first bytes of every WebAssembly file, and of a core module: version 1, layer 0.
 const WEBASSEMBLY: &[u8] = b"\0asm";
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
-/// How long `describe` may take, and how much memory.
+/// How long `describe` may take, and how much memory it may use.
 const DESCRIBE_TIME: Duration = Duration::from_secs(5);
 const DESCRIBE_LIMITS: Limits = Limits { memory_mib: 256 };
 
-/// How a sandbox is set up.
+/// The settings of a sandbox.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where machine code is kept for the next start. Whoever can write there can run code as
-    /// this process.
+    /// The folder in which machine code is kept for the next start. Its contents are run as code of
+    /// this process, so only this user may be able to write to it.
     pub cache: Option<PathBuf>,
-    /// Threads that plugins run on.
+    /// Threads on which plugins run.
     pub threads: usize,
-    /// Runs at once; others wait.
+    /// How many runs there may be at once. Others wait.
     pub runs_max: u32,
-    /// MiB of the limits of all runs at once; others wait.
+    /// MiB that the limits of all runs at once may add up to. Others wait.
     pub memory_mib: u32,
 }
 
-/// System calls of plugins that nobody waits for any more, and that do not end.
+/// System calls of plugins that do not end, although their callers have given up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hanging {
     pub file_calls: usize,
     pub name_lookups: usize,
-    /// There are so many of one kind that no plugin gets a thread for another.
+    /// All calls of one kind hang, so that no plugin can make another one.
     pub all: bool,
 }
 
@@ -71,17 +74,20 @@ struct Shared {
     linker: Linker<State>,
     ticker: Ticker,
     house: House,
-    /// Runs that may begin, and MiB that they may have.
+    /// Permits for runs, and for the MiB that they may use.
     places: Semaphore,
     memory: Semaphore,
     memory_mib: u32,
-    /// Whether a plugin is asked for its tasks: one at a time, beside all runs.
+    /// A permit to ask a plugin for its tasks: one at a time, in addition to all runs.
     describing: Semaphore,
 }
 
-/// Compiles a component into the cache, for a sandbox with the same cache. To be called in a
-/// process of its own, with limits: a small component may take minutes and gigabytes. Says whether
-/// the machine code is in the cache now: wasmtime says nothing of a disk that is full.
+/// Compiles a component into the cache, for a sandbox with the same cache. Call it in another
+/// process with limits, since even a small component may take minutes and gigabytes.
+///
+/// Returns whether the machine code is in the cache now. Wasmtime does not report that it could not
+/// be stored, for instance on a full disk; so the component is compiled a second time, which is a
+/// cache hit if it was stored.
 pub fn compile(bytes: &[u8], cache: &Path) -> Result<bool, Unfit> {
     let (engine, found) = engine::compiling(cache).map_err(|error| unfit(&error, bytes))?;
     let get = || Component::new(&engine, bytes).map(drop).map_err(|error| unfit(&error, bytes));
@@ -114,7 +120,8 @@ impl Sandbox {
         Ok(Self { shared: Arc::new(shared), threads })
     }
 
-    /// Compiles a component, or reads what was compiled before, and checks that it fits the world.
+    /// Compiles a component, or reads its machine code from the cache, and checks that it fits the
+    /// world.
     pub fn load(&self, bytes: &[u8]) -> Result<Plugin, Unfit> {
         let component =
             Component::new(&self.shared.engine, bytes).map_err(|error| unfit(&error, bytes))?;
@@ -123,7 +130,7 @@ impl Sandbox {
         PluginPre::new(pre).map(Plugin::new).map_err(wrong_world)
     }
 
-    /// Asks a plugin for its tasks.
+    /// Asks a plugin which tasks it runs.
     pub async fn describe(&self, plugin: &Plugin) -> Result<Vec<TaskInfo>, Unfit> {
         let room = Room {
             executor: String::new(),
@@ -143,7 +150,7 @@ impl Sandbox {
         Ok(described.into_iter().map(TaskInfo::from).collect())
     }
 
-    /// Runs a task. Whoever drops the future ends the run, within a few hundredths of a second.
+    /// Runs a task. If the future is dropped, the run ends within a few hundredths of a second.
     pub async fn run(&self, plugin: &Plugin, run: Run) -> Ending {
         let Run { executor, grants, limits, time, journal, task_path, args, kwargs, about } = run;
         let room = Room { executor, grants, limits, time, journal, queues: true };
@@ -162,7 +169,7 @@ impl Sandbox {
         }
     }
 
-    /// What hangs, and takes threads from plugins.
+    /// The system calls that hang and keep threads from plugins.
     pub fn hanging(&self) -> Hanging {
         let (files, names) = (self.shared.house.files(), self.shared.house.names());
         Hanging {
@@ -172,7 +179,10 @@ impl Sandbox {
         }
     }
 
-    /// Asks a fresh instance, on the threads for plugins.
+    /// Makes a fresh instance and calls it, on the threads for plugins.
+    ///
+    /// If this future is dropped, the guard cancels `stop`. The spawned task does not end with the
+    /// future, but it notices the token at its next tick.
     async fn isolated<T: Send + 'static>(
         &self,
         plugin: &Plugin,
@@ -192,18 +202,18 @@ impl Sandbox {
     }
 }
 
-/// What a run gets.
+/// All that a run is given.
 struct Room {
     executor: String,
     grants: Grants,
     limits: Limits,
     time: Duration,
     journal: Arc<dyn Journal>,
-    /// Whether it waits for a place among the runs.
+    /// Whether it has to wait for a place among the runs.
     queues: bool,
 }
 
-/// One question to an instance.
+/// A call of an instance.
 trait Ask<T>:
     for<'a> FnOnce(&'a World, &'a mut Store<State>) -> BoxFuture<'a, wasmtime::Result<T>>
     + Send
@@ -233,12 +243,14 @@ impl Shared {
             let state = State::new(grants, limits, journal, clock.clone(), quarters).await?;
             Ok::<_, Fault>((place, state))
         };
+        // The wait for a place counts as time of the run.
         let (_place, state) = tokio::select! {
             begun = beginning => begun?,
             fault = clock.over() => return Err(fault),
         };
         let _running = self.ticker.running();
         let mut store = self.store(state);
+        // `biased`: look first whether the run is over, then let the plugin run to its next tick.
         let answer = tokio::select! {
             biased;
             fault = clock.over() => Err(fault),
@@ -254,7 +266,9 @@ impl Shared {
         answer
     }
 
-    /// A place among the runs, and the memory that the run may have.
+    /// Waits for a place among the runs, and then for the memory that the run may use. Both are
+    /// taken in this order by every run, and a run that has both waits for neither, so runs cannot
+    /// block each other for ever.
     async fn place(&self, limits: Limits) -> Result<Place<'_>, Fault> {
         let Limits { memory_mib } = limits;
         if memory_mib > self.memory_mib {
@@ -270,8 +284,8 @@ impl Shared {
         store.limiter(|state| &mut state.limiter);
         store.set_hostcall_fuel(PASSED_BYTES_MAX);
         store.set_max_component_handles(HANDLES_MAX);
-        // At each tick others get their turn, and whoever waits for this run looks whether it is
-        // over.
+        // At each tick, the run yields its thread. Then other runs get their turn, and the
+        // `select!` in `ask` looks whether this run is over.
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|_| {
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
@@ -280,13 +294,14 @@ impl Shared {
     }
 }
 
-/// Held by a run. (Neither semaphore is ever closed.)
+/// The permits of a run. (Neither semaphore is ever closed.)
 type Place<'a> = (Option<SemaphorePermit<'a>>, Option<SemaphorePermit<'a>>);
 
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    // In place of wasmtime's, which open what blocks and share their threads among all plugins.
+    // These replace wasmtime's functions, which open files that block and share their threads among
+    // all plugins.
     linker.allow_shadowing(true);
     types::add_to_linker::<State, HasFiles>(&mut linker, State::files)?;
     linker.allow_shadowing(false);
@@ -305,7 +320,7 @@ fn unfit(error: &wasmtime::Error, bytes: &[u8]) -> Unfit {
     Unfit::NotCompiled(format!("{error:#}"))
 }
 
-/// Hears nothing.
+/// A journal that drops everything.
 struct Nowhere;
 
 impl Journal for Nowhere {

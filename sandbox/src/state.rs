@@ -1,3 +1,6 @@
+//! All that belongs to one run: its memory budget, its clock, its output, and its access to files
+//! and network. It is made when the run begins, and dropped when it ends.
+
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -19,13 +22,13 @@ use crate::{
     wasi_http::HEADER_BYTES_MAX,
 };
 
-/// Entries of the table of what a plugin holds of the host's: streams, requests, files. Each takes
-/// of the host's memory or of its open files, beside what the limiter counts.
+/// The most entries in the table of a plugin's resources: streams, requests, files. Each uses
+/// memory or an open file of the host, which the limiter does not count completely.
 const RESOURCES_MAX: usize = 256;
-/// Bytes of random numbers that may be asked for at once.
+/// The most bytes of random numbers that a plugin may ask for at once.
 const RANDOM_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What belongs to one run.
+/// The state of one run.
 pub(crate) struct State {
     pub(crate) limiter: Limiter,
     pub(crate) budget: Arc<Budget>,
@@ -39,7 +42,8 @@ pub(crate) struct State {
     http: WasiHttpCtx,
 }
 
-/// When a run began, when it has to end, and whether anybody still wants it.
+/// When a run began and when it has to end, and a token that is cancelled if it is not wanted any
+/// more.
 #[derive(Clone, Debug)]
 pub(crate) struct RunClock {
     pub(crate) began: Instant,
@@ -48,7 +52,7 @@ pub(crate) struct RunClock {
 }
 
 impl RunClock {
-    /// Returns when the run has to end.
+    /// Returns when the run has to end, with the reason.
     pub(crate) async fn over(&self) -> Fault {
         tokio::select! {
             biased;
@@ -62,7 +66,8 @@ impl RunClock {
         }
     }
 
-    /// Whether to come to an end: less than a tenth of the time is left, or none is wanted.
+    /// Whether the plugin should come to an end: less than a tenth of the time is left, or the run
+    /// is not wanted any more.
     pub(crate) fn is_over_soon(&self) -> bool {
         let whole = self.deadline.duration_since(self.began);
         let left = self.deadline.saturating_duration_since(Instant::now());
@@ -89,10 +94,11 @@ impl State {
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false)
-            // Which is a thread that may: see `Files::ask`.
+            // It is called on threads that may block: see `Files::ask`.
             .allow_blocking_current_thread(true);
         if !grants.directories.is_empty() {
             let directories = grants.directories;
+            // On a thread that may block, since a directory's file system may never answer.
             let opening = quarters.files.call(move || open(wasi, &directories)).await;
             wasi =
                 opening.map_err(|hung| Fault::new(FaultKind::NotStarted, hung.to_string()))??;
@@ -122,7 +128,7 @@ impl State {
         Files { view, waiters: &door.quarters.files, budget }
     }
 
-    /// Logs what is left.
+    /// Logs output that is not logged yet.
     pub(crate) fn close(&self) {
         self.stdout.close();
         self.stderr.close();
@@ -130,7 +136,7 @@ impl State {
     }
 }
 
-/// Opens what the plugin sees from the start. A directory's file system may never answer.
+/// Opens the directories that the plugin can see from the start. May block for ever.
 fn open(mut wasi: WasiCtxBuilder, directories: &[Directory]) -> Result<WasiCtxBuilder, Fault> {
     for directory in directories {
         let seen = format!("/data/{}", directory.name);

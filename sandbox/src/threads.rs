@@ -1,12 +1,12 @@
-//! The threads that plugins run on, apart from the service's own, so that a plugin that never lets
-//! go of one delays other plugins only.
+//! The threads on which plugins run. They are not the service's own, so that a plugin which never
+//! yields its thread delays other plugins only.
 
 use tokio::{
     runtime::{Builder, Handle, Runtime},
     task::JoinHandle,
 };
 
-/// How much less than the service's own threads these are worth to the system, from 0 to 19.
+/// The niceness of these threads, from 0 to 19: the service's own threads get the processor first.
 const NICENESS: i32 = 10;
 
 pub(crate) struct Threads {
@@ -15,7 +15,7 @@ pub(crate) struct Threads {
 }
 
 impl Threads {
-    /// So many to run on, and so many that may block.
+    /// Starts `number` threads for plugins, and allows `blocking` threads for calls that may block.
     pub(crate) fn start(number: usize, blocking: usize) -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(number.max(1))
@@ -40,7 +40,8 @@ impl Threads {
 }
 
 impl Drop for Threads {
-    /// Without waiting: whoever drops it may be a task of another runtime.
+    /// Does not wait for the threads, because the last owner may be a task of another runtime,
+    /// which must not block.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -48,7 +49,8 @@ impl Drop for Threads {
     }
 }
 
-/// On Linux niceness belongs to the thread (nice(2), "C library/kernel differences").
+/// Lowers the priority of the calling thread. On Linux, niceness belongs to a thread (nice(2), "C
+/// library/kernel differences").
 fn step_back() {
     if let Err(error) = rustix::process::nice(NICENESS) {
         tracing::debug!(%error, "a thread for plugins keeps its priority");

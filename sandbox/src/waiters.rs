@@ -1,6 +1,8 @@
-//! Calls of the system that block a thread: a directory's file system may never answer, nor may a
-//! name server. Such a call cannot be interrupted, and keeps its thread when nobody waits for it
-//! any more. So each executor has a few threads, and leaves those of the others alone.
+//! Runs system calls that block their thread, such as file operations and name lookups.
+//!
+//! A file system or a name server may never answer. Such a call cannot be interrupted, and it keeps
+//! its thread even after its caller has given up: it *hangs*. Therefore each executor may use only
+//! a few threads at once, so that its hanging calls do not take the threads of other executors.
 
 use std::{
     sync::{
@@ -16,11 +18,11 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
 };
 
-/// How long calls have to hang, all of them, until another one is refused: those whose runs have
-/// just ended are about to end, too.
+/// How long a call waits for a place before it is refused because all calls hang. Calls whose runs
+/// have just ended are about to end as well, and are no reason to refuse one.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Threads for one kind of calls, of all executors.
+/// The threads for one kind of calls, of all executors together.
 #[derive(Clone)]
 pub(crate) struct Pool {
     threads: Handle,
@@ -28,7 +30,7 @@ pub(crate) struct Pool {
     places: Places,
 }
 
-/// The threads of one pool that one executor may take.
+/// The threads of a pool that one executor may use.
 #[derive(Clone)]
 pub(crate) struct Waiters {
     executor: Arc<str>,
@@ -36,7 +38,8 @@ pub(crate) struct Waiters {
     places: Places,
 }
 
-/// So many calls at once, and how many of them nobody waits for any more.
+/// A number of calls that may be made at once, and how many of them hang because their callers have
+/// given up.
 #[derive(Clone)]
 struct Places {
     free: Arc<Semaphore>,
@@ -44,7 +47,7 @@ struct Places {
     hung: Arc<AtomicUsize>,
 }
 
-/// All calls that may be made at once hang.
+/// A call was refused, because all calls that may be made at once hang.
 #[derive(Clone, Debug, Error)]
 #[error("{0}")]
 pub(crate) struct Hung(String);
@@ -63,7 +66,7 @@ impl Pool {
         self.places.all_hang()
     }
 
-    /// The threads for an executor.
+    /// The threads of this pool for one executor.
     pub(crate) fn waiters(&self, executor: &Arc<str>, max: usize) -> Waiters {
         let (executor, pool) = (Arc::clone(executor), self.clone());
         Waiters { executor, pool, places: Places::new(max) }
@@ -71,7 +74,10 @@ impl Pool {
 }
 
 impl Waiters {
-    /// Makes a call on a thread of its own, once the executor has a place for one.
+    /// Makes a call on another thread, once the executor and the pool have a place for it.
+    ///
+    /// The executor's place is taken first: an executor that has none must not hold a place of the
+    /// pool while it waits.
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         call: impl FnOnce() -> T + Send + 'static,
@@ -86,17 +92,20 @@ impl Waiters {
         let hung = [Arc::clone(&self.places.hung), Arc::clone(&self.pool.places.hung)];
         self.pool.threads.spawn_blocking(move || {
             let answer = call();
-            // The caller has gone, and counted it among those that hang.
+            // The caller has given up and counted this call as hanging. The call has ended, so it
+            // hangs no longer.
             if sender.send(answer).is_err() {
                 for hung in &hung {
                     hung.fetch_sub(1, Ordering::Relaxed);
                 }
             }
+            // Only now: a call that hangs keeps its places.
             drop(places);
         });
         (&mut asking.answer).await.map_err(|_panicked| Hung("a call panicked".to_owned()))
     }
 
+    /// Returns once no place can be expected, because all calls hang.
     async fn hopeless(&self) -> Hung {
         loop {
             tokio::time::sleep(PATIENCE).await;
@@ -106,7 +115,7 @@ impl Waiters {
         }
     }
 
-    /// An error where a call could not be made before another one ends, and none does.
+    /// An error if no call could be made before a hanging one ends.
     pub(crate) fn check(&self) -> Result<(), Hung> {
         let calls = self.pool.calls;
         if self.places.all_hang() {
@@ -121,7 +130,7 @@ impl Waiters {
         Ok(())
     }
 
-    /// Whether nothing is lost if the executor gets others.
+    /// Whether the executor makes no calls. Then these threads can be replaced by new ones.
     pub(crate) fn are_idle(&self) -> bool {
         self.places.free.available_permits() == self.places.max
     }
@@ -147,7 +156,7 @@ impl Places {
     }
 
     async fn take(&self) -> Option<OwnedSemaphorePermit> {
-        // It is never closed.
+        // The semaphore is never closed.
         Arc::clone(&self.free).acquire_owned().await.ok()
     }
 
@@ -160,7 +169,8 @@ impl Places {
     }
 }
 
-/// Waits for the answer to a call; a caller that stops waiting leaves it hanging.
+/// Waits for the answer to a call. If it is dropped before the answer has come, the call is counted
+/// as hanging.
 struct Asking<'a, T> {
     waiters: &'a Waiters,
     answer: oneshot::Receiver<T>,
@@ -171,7 +181,9 @@ impl<T> Drop for Asking<'_, T> {
         if self.answer.is_terminated() {
             return;
         }
-        // Counted before the thread can see that nobody waits, or it would be taken off first.
+        // Count first and close the channel then. In the other order, the thread could find the
+        // channel closed and subtract this call before it is counted. If the answer was sent before
+        // the channel was closed, the thread does not subtract it, so that is done here.
         self.waiters.one_hangs();
         self.answer.close();
         if self.answer.try_recv().is_ok() {
@@ -190,7 +202,7 @@ mod tests {
 
     use super::{Pool, Waiters};
 
-    /// Begins a call that ends when the sender is dropped, and does not wait for it.
+    /// Begins a call that ends when the sender is dropped, and gives up waiting for it.
     async fn leave_hanging(waiters: &Waiters) -> mpsc::SyncSender<()> {
         let (end, ended) = mpsc::sync_channel::<()>(1);
         let (announce, begun) = tokio::sync::oneshot::channel();
@@ -222,7 +234,7 @@ mod tests {
         assert_eq!(refused, "3 file operations of all plugins hang");
 
         drop((first, second, third));
-        // Each gives its place back when it ends.
+        // A call gives its places back when it ends.
         let _all = hanging.pool.places.free.acquire_many(3).await.unwrap();
         assert_eq!((pool.hung(), hanging.are_idle(), other.are_idle()), (0, true, true));
     }

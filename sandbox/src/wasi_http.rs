@@ -1,4 +1,4 @@
-//! `wasi:http/outgoing-handler`, by the same connections and rules as `fetch`.
+//! `wasi:http/outgoing-handler`, with the same connections and rules as `fetch`.
 
 use std::sync::Arc;
 
@@ -12,25 +12,26 @@ use crate::{
     network::{Door, cause, is_for_proxies, is_of_the_connection, root},
 };
 
-/// Bytes of a request's body that are kept until they are sent.
+/// Bytes of a request's body that are buffered until they are sent.
 const BODY_CHUNK_BYTES: usize = 16 * 1024;
-/// Bytes of the headers of one request or answer.
+/// The most bytes that the headers of one request or answer may have.
 pub(crate) const HEADER_BYTES_MAX: usize = 32 * 1024;
-/// What an exchange counts against the run's memory: what the connection reads ahead, and what
-/// waits to be sent.
+/// Bytes that an exchange counts against the run's memory: for data that the connection reads
+/// ahead, and data that waits to be sent.
 const EXCHANGE_BYTES: usize = 512 * 1024;
 
 type Sent = (http::Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>);
 
 impl WasiHttpHooks for Door {
-    /// A plugin may say how long its body is: languages' libraries do. Wasmtime holds it to its word:
-    /// it refuses what is more, and breaks off what is less, and the connection with it.
+    /// Unlike with `fetch`, a plugin may set `Content-Length`, since the libraries of its language
+    /// do. Wasmtime enforces it: it refuses a longer body, and breaks off a request with a shorter
+    /// one, together with its connection.
     fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
         Arc::new(|name| is_of_the_connection(name) && *name != header::CONTENT_LENGTH)
     }
 
-    /// It is made of the address that was granted, as for `fetch`. Here it would be made of the
-    /// whole authority, in which a user's name may look like another host.
+    /// `Host` is derived from the granted address, as for `fetch`. Wasmtime would derive it from
+    /// the whole authority, in which a user name may look like another host.
     fn set_host_header(&mut self) -> bool {
         false
     }
@@ -63,7 +64,7 @@ impl WasiHttpHooks for Door {
             }
             let response = response.map(|body| {
                 let frames = body.map_err(|error| wasi_error(&error)).map_frame(move |frame| {
-                    // Counts as long as there is something to read.
+                    // The exchange counts as long as its body can be read.
                     let _held = &held;
                     frame
                 });
@@ -76,7 +77,7 @@ impl WasiHttpHooks for Door {
 }
 
 impl Door {
-    /// Whether a request by `wasi:http` may go, and by what.
+    /// Checks a request, and returns the client to send it and its charge against the run's memory.
     fn admit(&self, request: &http::Request<WasiBody>) -> Result<(Client, Charge), Error> {
         let url = Url::parse(&request.uri().to_string()).ok();
         if !url.is_some_and(|url| self.may_reach(&url)) {

@@ -1,4 +1,5 @@
-//! Reads a folder as it is asked for: all entries of a large one would take the host's memory.
+//! Reads the entries of a folder in portions: all entries of a large folder would take much of the
+//! host's memory.
 
 use std::{collections::VecDeque, fs::File, io};
 
@@ -13,18 +14,18 @@ use crate::limiter::Charge;
 /// Entries that are read at once.
 const ENTRIES: usize = 100;
 
-/// A folder that is being read.
+/// A folder whose entries are being read.
 pub(super) struct Folder {
-    /// What has not been read; `None` at the end, and while it is read.
+    /// The entries not read so far. `None` at the end, and while a portion is read.
     entries: Option<Entries>,
     next: VecDeque<FsResult<DirectoryEntry>>,
     _held: Charge,
 }
 
-/// The entries to come.
+/// The remaining entries of a folder.
 pub(super) struct Entries(Dir);
 
-/// What was read, and what is left.
+/// A portion of entries, and what is left after it.
 pub(super) struct Read {
     next: VecDeque<FsResult<DirectoryEntry>>,
     left: Option<Entries>,
@@ -32,13 +33,14 @@ pub(super) struct Read {
 
 impl Folder {
     pub(super) fn open(folder: &File, held: Charge) -> io::Result<Self> {
-        // Of its own: the folder's position belongs to all who have it open.
+        // Open the folder anew: the position in it would otherwise be shared with all users of the
+        // descriptor.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let entries = Some(Entries(Dir::new(openat(folder, ".", flags, Mode::empty())?)?));
         Ok(Self { entries, next: VecDeque::new(), _held: held })
     }
 
-    /// What is to be read before the next entry is known.
+    /// The entries of which a portion has to be read before the next entry is known.
     pub(super) fn more(&mut self) -> Option<Entries> {
         self.entries.take_if(|_| self.next.is_empty())
     }

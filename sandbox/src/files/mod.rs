@@ -1,5 +1,5 @@
-//! `wasi:filesystem`, for reading only: files and folders below the granted directories. Calls
-//! that may block do so on the threads of the run's executor.
+//! `wasi:filesystem` for reading: files and folders below the granted directories. System calls
+//! that may block are made on the threads of the run's executor.
 
 mod folder;
 mod open;
@@ -31,17 +31,17 @@ use crate::{
     waiters::Waiters,
 };
 
-/// What an open folder or file counts against the run's memory: what is read ahead of it.
+/// Bytes that an open folder or file counts against the run's memory, for data that is read ahead.
 const OPEN_BYTES: usize = 64 * 1024;
 
-/// What one run has of the file system.
+/// The access of one run to the file system.
 pub(crate) struct Files<'a> {
     pub(crate) view: WasiFilesystemCtxView<'a>,
     pub(crate) waiters: &'a Waiters,
     pub(crate) budget: &'a Arc<Budget>,
 }
 
-/// Names the type for the linker.
+/// Names the type [`Files`] for the linker.
 pub(crate) struct HasFiles;
 
 impl HasData for HasFiles {
@@ -49,9 +49,11 @@ impl HasData for HasFiles {
 }
 
 impl Files<'_> {
-    /// Asks wasmtime's own implementation on a thread that may block, which gets a table with
-    /// nothing but the descriptor: ours cannot go there. The context allows it to block, so that
-    /// its futures are ready at once.
+    /// Calls wasmtime's own implementation on a thread that may block.
+    ///
+    /// The call gets a table that holds nothing but the descriptor, since the run's own table
+    /// cannot be sent to another thread. The context is allowed to block its thread, so its futures
+    /// are ready at the first poll.
     async fn ask<T: Send + 'static>(
         &mut self,
         descriptor: &Resource<Descriptor>,
@@ -85,6 +87,7 @@ impl Files<'_> {
         }
     }
 
+    /// Charges the run's memory for an open file or folder.
     fn hold(&self) -> FsResult<Charge> {
         self.budget.charge(OPEN_BYTES).ok_or_else(|| ErrorCode::InsufficientMemory.into())
     }
@@ -159,7 +162,8 @@ impl HostDescriptor for Files<'_> {
         let held = self.hold()?;
         let opened = self.waiters.call(move || Folder::open(&folder, held));
         let folder = opened.await.map_err(FsError::trap)??;
-        // The linker's type is wasmtime's stream, which has read everything.
+        // The linker expects wasmtime's own stream type, which has read all entries already. Only
+        // its number is used; `read_directory_entry` gives it its real type again.
         Ok(Resource::new_own(self.view.table.push(folder)?.rep()))
     }
 
@@ -236,7 +240,8 @@ impl HostDescriptor for Files<'_> {
         })
     }
 
-    /// Advice may be ignored, and there is nothing to be made safe.
+    /// Advice may be ignored. The two `sync` operations have nothing to do, since nothing is
+    /// written.
     async fn advise(
         &mut self,
         file: Resource<Descriptor>,

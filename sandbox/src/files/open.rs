@@ -1,5 +1,5 @@
-//! Opens files and folders, and nothing else: opening a pipe waits for somebody who writes, and
-//! opening a device may do anything.
+//! Opens files and folders, and refuses everything else: opening a pipe waits until another process
+//! opens its other end, and opening a device may have any effect.
 
 use std::{fs::File, io, os::fd::OwnedFd, sync::Arc};
 
@@ -19,10 +19,10 @@ use wasmtime_wasi::{
     },
 };
 
-/// How often a path is followed again that changed meanwhile.
+/// How often a path is tried again if it was changed while it was followed.
 const TRIES_MAX: u32 = 4;
 
-/// What a plugin wants to open, and how.
+/// The arguments with which a plugin opens a file or folder.
 pub(super) struct Wanted {
     pub(super) path: String,
     pub(super) path_flags: PathFlags,
@@ -43,8 +43,9 @@ pub(super) async fn open(
     how.set(OFlags::NOFOLLOW, !path_flags.contains(PathFlags::SYMLINK_FOLLOW));
     how.set(OFlags::DIRECTORY, open_flags.contains(OpenFlags::DIRECTORY));
     match open_here(&Arc::clone(&below.dir), &path, how) {
-        // Linux before 5.6, and some that guard its calls. A process that can put a pipe in the
-        // place of a file at this very moment can block a thread of this executor.
+        // `openat2` is missing: Linux is older than 5.6, or a filter of system calls refuses it.
+        // Then the kind is checked before opening. A process that replaces the file by a pipe
+        // between the two can block one thread of this executor.
         Err(Errno::NOSYS | Errno::PERM) => {
             let same_folder = Resource::new_borrow(folder.rep());
             let kind = view.stat_at(same_folder, path_flags, path.clone()).await?.type_;
@@ -54,14 +55,15 @@ pub(super) async fn open(
             let opened = view.open_at(folder, path_flags, path, open_flags, flags).await?;
             Ok(view.table.delete(opened)?)
         }
-        // It leads out of the directory.
+        // The path leads out of the folder.
         Err(Errno::XDEV) => Err(ErrorCode::NotPermitted.into()),
         opened => Ok(opened.map_err(io::Error::from)??),
     }
 }
 
-/// The target of a path below a folder is looked at before it is opened, and again afterwards,
-/// since it may be something else by then. Meanwhile nothing waits: an open pipe does not block.
+/// Opens a path below a folder. Its kind is checked before it is opened, and again afterwards,
+/// because it may have been replaced in between. Even then nothing blocks, since `NONBLOCK` makes
+/// the open of a pipe return at once.
 fn open_here(
     folder: &File,
     path: &str,
@@ -83,7 +85,7 @@ fn open_here(
     }))
 }
 
-/// Opens without leaving the folder.
+/// Opens a path without leaving the folder.
 fn below(folder: &File, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
     let flags = flags | OFlags::RDONLY | OFlags::CLOEXEC;
     let within = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
@@ -91,14 +93,14 @@ fn below(folder: &File, path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd
     loop {
         tries -= 1;
         match openat2(folder, path, flags, Mode::empty(), within) {
-            // Something on the way was renamed.
+            // A part of the path was renamed meanwhile.
             Err(Errno::AGAIN | Errno::INTR) if tries > 0 => {}
             opened => return opened,
         }
     }
 }
 
-/// Whether it is a file or a folder, if it is one of them.
+/// `true` for a file, `false` for a folder, and an error for all else.
 fn kind(opened: &OwnedFd) -> rustix::io::Result<Result<bool, ErrorCode>> {
     Ok(match FileType::from_raw_mode(fstat(opened)?.st_mode) {
         FileType::RegularFile => Ok(true),

@@ -1,4 +1,5 @@
-//! Reads a file as a stream.
+//! Reads a file as a stream. Reading may block, so each portion is read on a thread of the run's
+//! executor.
 
 use std::{fs::File, io, mem, os::unix::fs::FileExt, sync::Arc};
 
@@ -12,10 +13,10 @@ use crate::{
     waiters::{Hung, Waiters},
 };
 
-/// Bytes that are read at once.
+/// The most bytes that are read at once.
 const READ_BYTES_MAX: usize = 64 * 1024;
 
-/// A stream of a file's bytes.
+/// The stream of a file's bytes.
 pub(super) struct Reading {
     file: Arc<File>,
     position: u64,
@@ -32,7 +33,7 @@ enum State {
     Closed,
 }
 
-/// Some of so many bytes; none at the file's end.
+/// Reads up to `length` bytes at `offset`. Returns no bytes at the end of the file.
 pub(super) fn read_at(file: &File, length: u64, offset: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX).min(READ_BYTES_MAX)];
     loop {
@@ -53,7 +54,8 @@ impl Reading {
 
     fn begin(&mut self, length: usize) {
         let (file, waiters, offset) = (Arc::clone(&self.file), self.waiters.clone(), self.position);
-        // Goes on by itself: the plugin may look for bytes without waiting for them.
+        // The read is a task of its own, so that it goes on if the plugin polls for bytes without
+        // waiting for them.
         let reading = tokio::spawn(async move {
             waiters.call(move || read_at(&file, length as u64, offset)).await
         });
