@@ -128,6 +128,8 @@ impl Drop for Running {
 }
 
 impl Shared {
+    /// Changes the state and wakes the ticker. The change is made under the lock, so that it cannot
+    /// fall between the ticker's look at the state and its wait.
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();

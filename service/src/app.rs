@@ -78,7 +78,7 @@ impl Outside {
     }
 }
 
-/// The usual [`MakeExecutor`].
+/// The [`MakeExecutor`] of the service, which makes real calls.
 pub fn make_executor(
     config: &Config,
     network: &Arc<Network>,

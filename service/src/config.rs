@@ -80,11 +80,11 @@ pub struct Config {
     pub attempts_max: u32,
     /// How often a task is handed out before a failed delivery makes it fail as `unreachable`.
     pub deliveries_max: u32,
-    /// How long SUCCESSFUL and CANCELLED tasks are kept. 0: they are deleted at once.
+    /// How long SUCCESSFUL and CANCELLED tasks are kept. 0: they are not kept.
     pub retention_seconds: u64,
-    /// How long FAILED tasks are kept. 0: they are deleted at once.
+    /// How long FAILED tasks are kept. 0: they are not kept.
     pub retention_failed_seconds: u64,
-    /// How long events are kept for readers that reconnect. 0: they are deleted at once.
+    /// How long events are kept for readers that reconnect. 0: they are not kept.
     pub events_retention_seconds: u64,
     /// How many bytes of events are kept, about. The oldest are deleted first.
     pub events_bytes_max: u64,

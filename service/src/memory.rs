@@ -64,8 +64,8 @@ pub struct Lane {
     kib_max: usize,
     /// Only urgent requests may take these.
     kept_kib: usize,
-    /// Set when a request for room was refused, so that the code that gives room back wakes the task
-    /// that waits for it.
+    /// Set when a request for room was refused, so that the code that gives room back wakes the
+    /// task that waits for it.
     was_refused: AtomicBool,
 }
 
@@ -94,6 +94,8 @@ impl Lane {
 
     fn take_but(&self, bytes: usize, kept_kib: usize) -> Option<Share> {
         let kib = self.needed(bytes, kept_kib);
+        // Looking and taking are two steps, so calls at the same moment may together use a little
+        // of the kept room. The semaphore itself never gives more than there is.
         if self.free.available_permits() < kib + kept_kib {
             return None;
         }

@@ -63,6 +63,7 @@ pub(super) async fn lease_tasks(
         return Err(Error::new(ErrorCode::ExecutorNotWorker, detail));
     }
     let wanted = convert::lease_request(executor.id, body)?;
+    // The wait may be long, so do not keep the memory of the body for it.
     extract::make_room(&request);
     let begun = tokio::select! {
         // `biased`, with these three first: a client that is gone or may no longer take tasks must

@@ -113,6 +113,7 @@ pub(super) async fn put_plugin(
         return Err(extract::unsupported(&request, "application/wasm"));
     }
     let too_many = || Error::new(ErrorCode::Overloaded, "too many plugins are being installed");
+    // Take the permit before the body is read, since components are large.
     let _turn = state.plugins.turn().ok_or_else(too_many)?;
     let lot = Lot::Open(state.limits.plugin_bytes_max);
     let component = extract::read(&request, payload.into_inner(), lot).await?;

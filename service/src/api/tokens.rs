@@ -59,6 +59,7 @@ pub(super) async fn create_token(
         }
         CreateTokenAnswer::AdminNeeded => return Err(admin_needed()),
     };
+    // Before the answer, so that the client can use the token at once.
     state.access.refresh(&state.store).await?;
     Ok(HttpResponse::Created()
         .json(wire::CreatedToken { secret: secret.into_text(), token: convert::wire_token(token) }))
@@ -117,6 +118,7 @@ pub(super) async fn revoke_token(
         RevokeTokenAnswer::NotFound => return Err(not_found()),
         RevokeTokenAnswer::AdminNeeded => return Err(admin_needed()),
     }
+    // Before the answer, after which this process must not accept the token.
     state.access.refresh(&state.store).await?;
     Ok(HttpResponse::NoContent().finish())
 }

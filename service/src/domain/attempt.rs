@@ -147,8 +147,8 @@ pub struct RecordedFailure {
 
 /// How far an attempt has come, as its executor reports it.
 #[derive(Clone, Debug, Default, PartialEq)]
-// From 0 to 1.
 pub struct Progress {
+    /// From 0 to 1.
     pub fraction: Option<f64>,
     pub message: Option<String>,
 }

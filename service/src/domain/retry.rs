@@ -8,8 +8,8 @@ use super::{
 };
 
 /// How long a task waits between attempts: `initial` after the first failure, then `factor` times
-/// as long after each further one, at most `max`. `jitter` is the fraction by which the wait varies
-/// in either direction at random.
+/// as long after each further one, at most `max`. Then the wait is changed at random, by up to the
+/// fraction `jitter` of it in either direction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Backoff {
     pub initial: Duration,

@@ -73,6 +73,7 @@ impl Journal {
         let mut said = self.said();
         said.log.put_back(earlier.log);
         said.progress = said.progress.take().or(earlier.progress);
+        // So that the attempt's loop tries again, even if nothing else is reported.
         self.news.notify_one();
     }
 

@@ -176,6 +176,7 @@ impl Plugins {
         digest: Digest,
         components: &Arc<dyn Components>,
     ) -> anyhow::Result<Plugin> {
+        // The map is locked only to find the slot; a compilation locks its slot alone.
         let slot = Arc::clone(self.ready().entry(name.clone()).or_default());
         let (this, components) = (Arc::clone(self), Arc::clone(components));
         let getting = tokio::spawn(async move {
