@@ -5,6 +5,7 @@
 //! a few threads at once, so that its hanging calls do not take the threads of other executors.
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -91,7 +92,8 @@ impl Waiters {
         let mut asking = Asking { waiters: self, answer };
         let hung = [Arc::clone(&self.places.hung), Arc::clone(&self.pool.places.hung)];
         self.pool.threads.spawn_blocking(move || {
-            let answer = call();
+            // A call that panics has ended, too.
+            let answer = panic::catch_unwind(AssertUnwindSafe(call));
             // The caller has given up and counted this call as hanging. The call has ended, so it
             // hangs no longer.
             if sender.send(answer).is_err() {
@@ -102,7 +104,8 @@ impl Waiters {
             // Only now: a call that hangs keeps its places.
             drop(places);
         });
-        (&mut asking.answer).await.map_err(|_panicked| Hung("a call panicked".to_owned()))
+        let answer = (&mut asking.answer).await.ok().and_then(Result::ok);
+        answer.ok_or_else(|| Hung("a call panicked".to_owned()))
     }
 
     /// Returns once no place can be expected, because all calls hang.
@@ -173,7 +176,7 @@ impl Places {
 /// as hanging.
 struct Asking<'a, T> {
     waiters: &'a Waiters,
-    answer: oneshot::Receiver<T>,
+    answer: oneshot::Receiver<std::thread::Result<T>>,
 }
 
 impl<T> Drop for Asking<'_, T> {
@@ -206,7 +209,11 @@ mod tests {
     async fn leave_hanging(waiters: &Waiters) -> mpsc::SyncSender<()> {
         let (end, ended) = mpsc::sync_channel::<()>(1);
         let (announce, begun) = tokio::sync::oneshot::channel();
-        let call = waiters.call(move || (announce.send(()), ended.recv().is_err()));
+        let call = waiters.call(move || {
+            announce.send(()).unwrap();
+            // What is sent makes the call panic.
+            ended.recv().expect_err("the end without a panic");
+        });
         tokio::select! {
             biased;
             _ = call => panic!("it ended"),
@@ -237,5 +244,17 @@ mod tests {
         // A call gives its places back when it ends.
         let _all = hanging.pool.places.free.acquire_many(3).await.unwrap();
         assert_eq!((pool.hung(), hanging.are_idle(), other.are_idle()), (0, true, true));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_panics_hangs_no_longer() {
+        let pool = Pool::new(Handle::current(), "file operations", 1);
+        let waiters = pool.waiters(&Arc::from("a"), 1);
+        leave_hanging(&waiters).await.send(()).unwrap();
+        drop(pool.places.free.acquire().await.unwrap());
+        assert_eq!(pool.hung(), 0);
+        let refused = waiters.call(|| panic!("as a test wants it")).await.map(|()| 0).unwrap_err();
+        assert_eq!(refused.to_string(), "a call panicked");
+        assert_eq!(waiters.call(|| 7).await.unwrap(), 7);
     }
 }

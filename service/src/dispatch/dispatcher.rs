@@ -10,7 +10,10 @@
 use std::{
     collections::HashMap,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,6 +48,8 @@ pub struct Dispatcher {
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
     pub(super) capacity: Capacity,
+    /// The last claim may have left tasks for want of permits.
+    short_of_permits: AtomicBool,
     /// Limits how many cancel notices are sent at once.
     notices: Semaphore,
     /// To stop an attempt of this process when its task is cancelled, or at shutdown.
@@ -92,6 +97,7 @@ impl Dispatcher {
             metrics: seen.metrics,
             traces: seen.traces,
             capacity,
+            short_of_permits: AtomicBool::new(false),
             notices: Semaphore::new(NOTICES_AT_ONCE),
             in_flight: Mutex::new(HashMap::new()),
             attempts: TaskTracker::new(),
@@ -120,9 +126,12 @@ impl Dispatcher {
 
     /// Claims once and starts an attempt for each claimed task.
     async fn step(self: &Arc<Self>) {
+        // Set the mark first and look then: a permit that comes free after the look finds the mark,
+        // and its attempt wakes this loop. A comparison of counts at the end of an attempt would not
+        // do: two attempts that end at once may both see two free permits.
+        self.short_of_permits.store(true, Ordering::SeqCst);
         let free = u32::try_from(self.capacity.permits.available_permits()).unwrap_or(u32::MAX);
         if free == 0 {
-            // The end of the attempt that frees the next permit wakes this loop again (see below).
             return;
         }
         let plugins = self.capacity.places.room();
@@ -142,6 +151,10 @@ impl Dispatcher {
                 return;
             }
         };
+        if begun.len() < usize::try_from(free).unwrap_or(usize::MAX) {
+            // Not for want of permits: a commit that makes more claimable wakes this loop.
+            self.short_of_permits.store(false, Ordering::SeqCst);
+        }
         // The order matters: the attempt has to be in `in_flight` before the loop can read the next
         // cancel signal.
         for Held { value: claimed, share } in begun {
@@ -154,15 +167,16 @@ impl Dispatcher {
             self.attempts.spawn(async move {
                 Attempt::new(&this, claimed, stop).run().await;
                 this.in_flight().remove(&token);
-                // First give back permit and memory, then look whether a claim lacked memory: in
-                // the other order, a claim that is refused between the two would wake nothing.
+                // First give back permit and memory, then look whether a claim lacked them: in the
+                // other order, a claim that lacks them between the two would be woken by nothing.
                 drop((permit, share));
-                let has_room = this.capacity.memory.calls.was_refused();
-                let someone_waits = place.is_some_and(PluginPlace::give_back) || has_room;
+                let permit_is_wanted = this.short_of_permits.swap(false, Ordering::SeqCst);
+                let memory_is_wanted = this.capacity.memory.calls.was_refused();
+                let place_is_wanted = place.is_some_and(PluginPlace::give_back);
                 // If the executor or the queue has a limit, recording the end has already woken
                 // the dispatcher. But its claim may have come before permit, place and memory were
                 // free again, and have got less than it could use now.
-                if someone_waits || this.capacity.permits.available_permits() <= 1 {
+                if permit_is_wanted || memory_is_wanted || place_is_wanted {
                     this.store.wake_dispatcher();
                 }
             });

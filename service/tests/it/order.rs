@@ -168,6 +168,19 @@ on_both_engines! {
         assert_eq!(executor.most_at_once(), 50);
     }
 
+    async fn attempts_that_end_at_once_make_room_for_the_next(app: App) {
+        let mut app = app;
+        app.config.attempts_max = 2;
+        let app = app.start();
+        let executor = TestExecutor::start(|_| Reply::ok("1")).await;
+        app.register(&executor).await;
+        let tasks = (0..500).map(|_| TaskRequest::new("a.b")).collect();
+        for id in app.client.create_tasks(&TaskBatch { tasks }).await.unwrap().ids {
+            app.end(id).await;
+        }
+        assert!(executor.most_at_once() <= 2);
+    }
+
     async fn explain_says_that_the_process_makes_no_more_attempts(app: App) {
         let mut app = app;
         app.config.attempts_max = 1;
