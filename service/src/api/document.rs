@@ -184,7 +184,7 @@ const OF_KIND: [Kind; 3] = [
         schema: "HttpExecutorRequest",
         description: "An executor that the service calls.",
         required: &["kind", "task_paths", "url", "secret"],
-        fields: &["url", "secret", "previous_secret"],
+        fields: &["url", "secret", "previous_secret", "echoes_task_id"],
     },
     Kind {
         name: "worker",
