@@ -25,8 +25,8 @@ use crate::{
 
 /// How often a task keeps its place in the order although its executor has refused it.
 const REFUSALS_IN_PLACE: u32 = 3;
-/// How long it waits after more refusals: this, doubled for each refusal beyond those.
-const REFUSED_WAIT_FIRST: Duration = Duration::from_millis(500);
+/// How long it waits after the first refusal beyond those. Each further one doubles the wait.
+const REFUSED_WAIT_FIRST: Duration = Duration::from_secs(1);
 const REFUSED_WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// The state of a row, as the domain sees it.
@@ -156,7 +156,7 @@ fn give_back(tx: &mut Tx<'_>, row: &mut TaskRow, outcome: &Outcome) -> Result<()
     // The task was due when it was claimed, even if the clock was set back since.
     let mut due_at = tx.now;
     if matches!(outcome, Outcome::Undelivered { .. }) && refusals > REFUSALS_IN_PLACE {
-        let doublings = (refusals - REFUSALS_IN_PLACE).min(16);
+        let doublings = (refusals - REFUSALS_IN_PLACE - 1).min(16);
         let wait = (REFUSED_WAIT_FIRST * (1 << doublings)).min(REFUSED_WAIT_MAX);
         due_at = later(tx.now, wait);
         row.now.due_at = micros(due_at);

@@ -127,7 +127,7 @@ async fn the_disk_is_blamed_only_where_it_may_be_the_cause() {
 #[tokio::test(flavor = "multi_thread")]
 async fn help_offers_what_the_command_uses() {
     let run = async |arguments: &[&str]| {
-        let output = Command::new(binary()).args(arguments).output().await.unwrap();
+        let output = binary().args(arguments).output().await.unwrap();
         (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
     let (_, help) = run(&["list", "--help"]).await;
