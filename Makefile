@@ -17,8 +17,9 @@ RUFF := 0.17.6
 
 # Absolute, since scripts change folders.
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
-# All at once: a part alone would have its dependencies built with other features, once more.
-BUILD := cargo build --locked --workspace
+# All at once and with what only tests need, as `cargo test` does: otherwise tokio and all that depends
+# on it would be built with other features, once more.
+BUILD := cargo build --locked --workspace --all-targets
 
 .PHONY: help
 help: ## List the targets
@@ -26,7 +27,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: ## Show a service, an executor in Python, a plugin and their tasks; CI=1 stops by itself
-	$(BUILD)
+	cargo build --locked --workspace
 	$(TARGET)/debug/nightshift demo $(if $(CI),--ci)
 
 STAGES := check contract test-code test-clients fuzz-short chaos-short plugins test-executor test-django \
