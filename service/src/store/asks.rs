@@ -302,7 +302,8 @@ fn load_newest(link: &mut Link<'_>) -> Result<HashMap<ExecutorId, Timestamp>> {
     let rows =
         asks::table.group_by(asks::executor_id).select((asks::executor_id, max(asks::asked_at)));
     let rows: Vec<(i64, Option<i64>)> = on_engine!(link, c => rows.load(c))?;
-    let newest = |(executor, at): (i64, Option<i64>)| Some((ExecutorId(executor), nearest_time(at?)));
+    let newest =
+        |(executor, at): (i64, Option<i64>)| Some((ExecutorId(executor), nearest_time(at?)));
     Ok(rows.into_iter().filter_map(newest).collect())
 }
 
