@@ -178,31 +178,17 @@ def prepare_calls(load):
     server = Server(("127.0.0.1", 0), Executor)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}/"
-    load.insist(
-        "PUT",
-        "/executors/called",
-        {
-            "kind": "http",
-            "task_paths": ["called.*"],
-            "concurrency": CALLED,
-            "url": url,
-            "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            "paused": True,
-        },
-    )
+    executor = {
+        "kind": "http",
+        "task_paths": ["called.*"],
+        "concurrency": CALLED,
+        "url": url,
+        "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    }
+    load.insist("PUT", "/executors/called", {**executor, "paused": True})
     for _ in range(CALLED):
         load.enqueue("called.large")
-    load.insist(
-        "PUT",
-        "/executors/called",
-        {
-            "kind": "http",
-            "task_paths": ["called.*"],
-            "concurrency": CALLED,
-            "url": url,
-            "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        },
-    )
+    load.insist("PUT", "/executors/called", executor)
 
 
 def call(load, until):

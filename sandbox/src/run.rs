@@ -53,7 +53,7 @@ impl From<About> for task_types::TaskContext {
     }
 }
 
-/// What a run may reach. By default it can reach nothing.
+/// The hosts, folders and variables that a run may reach. By default it can reach nothing.
 #[derive(Clone, Default)]
 pub struct Grants {
     /// The hosts to which it may send HTTP requests.

@@ -211,7 +211,7 @@ mod tests {
         let (announce, begun) = tokio::sync::oneshot::channel();
         let call = waiters.call(move || {
             announce.send(()).unwrap();
-            // What is sent makes the call panic.
+            // A message makes the call panic.
             ended.recv().expect_err("the end without a panic");
         });
         tokio::select! {

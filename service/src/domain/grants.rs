@@ -1,5 +1,5 @@
-//! What a plugin may reach from its sandbox: hosts, directories and environment variables, as an
-//! executor's registration grants them.
+//! Grants let a plugin reach things outside of its sandbox: hosts, directories and environment
+//! variables, as an executor's registration names them.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 

@@ -9,7 +9,7 @@ use super::{Timestamp, state::Stage};
 /// How many steps of one task are kept; when there would be more, the older half is dropped.
 pub const STEPS_MAX: usize = 100;
 
-/// What happened to a task after it was enqueued. The letters of `ALL` are stored.
+/// The kinds of steps that a task can take after it was enqueued. The letters of `ALL` are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StepKind {
     Started,

@@ -6,6 +6,7 @@
 //! a task's state are in [`state::next`].
 
 pub mod attempt;
+pub mod circuit;
 pub mod event;
 pub mod executor;
 pub mod grants;

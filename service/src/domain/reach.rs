@@ -101,7 +101,7 @@ pub fn is_below(name: &str, parent: &str) -> bool {
 }
 
 impl FromStr for HostRule {
-    /// What is wrong with the entry, for the operator.
+    /// The mistake in the entry, for the operator.
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {

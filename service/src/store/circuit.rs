@@ -10,7 +10,8 @@ use super::{
 };
 use crate::domain::{
     attempt::{FailureKind, Outcome},
-    executor::{Circuit, Executor, ExecutorId},
+    circuit::Circuit,
+    executor::{Executor, ExecutorId},
 };
 
 /// How many deliveries fail in a row before the log says so. A single one may be a restart, or an

@@ -13,7 +13,8 @@ use super::{
 };
 use crate::domain::{
     Timestamp,
-    executor::{CallUrl, Circuit, Executor, ExecutorId, Registration, StoredSecret, Target},
+    circuit::Circuit,
+    executor::{CallUrl, Executor, ExecutorId, Registration, StoredSecret, Target},
     plugin::ActiveVersion,
     route::Pattern,
 };

@@ -12,7 +12,8 @@ use super::{
     tx::Tx,
 };
 use crate::domain::{
-    executor::{Circuit, Executor, ExecutorId, Registration, Target},
+    circuit::Circuit,
+    executor::{Executor, ExecutorId, Registration, Target},
     limits::{EXECUTORS_MAX, TASK_PATHS_IN_ALL_MAX},
     names::ExecutorName,
     plugin::{ActiveVersion, PluginVersion},

@@ -7,7 +7,6 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
-    pin::pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -19,12 +18,8 @@ use super::{
     Store, dialect,
     error::{Error, Result},
     events::{self, EventChunk, Page},
-    history::TaskNews,
 };
-use crate::domain::{
-    event::{EventPlace, TaskPlace},
-    task::TaskId,
-};
+use crate::domain::{event::EventPlace, task::TaskId};
 
 /// How many bytes of events' texts are kept in memory.
 const RECENT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -37,7 +32,7 @@ const GROUPS: usize = 128;
 const PAUSE_PER_READER: Duration = Duration::from_micros(200);
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 /// How often the loop looks although no signal has told it of events.
-const POLL: Duration = Duration::from_secs(1);
+pub(super) const POLL: Duration = Duration::from_secs(1);
 
 /// The events that the loop has read, and their readers.
 pub(super) struct Feed {
@@ -91,7 +86,7 @@ impl Feed {
     }
 
     /// Adds a watcher that only keeps the loop going.
-    fn follow(&self) -> watch::Receiver<()> {
+    pub(super) fn follow(&self) -> watch::Receiver<()> {
         let follower = self.followers.subscribe();
         self.wanted.notify_one();
         follower
@@ -372,38 +367,5 @@ impl EventReader {
             chunk.until = position;
         }
         Ok(Some(chunk))
-    }
-}
-
-/// A watcher of one task.
-pub struct TaskWatch {
-    store: Store,
-    id: TaskId,
-    /// Keeps the loop going, which says when the task has changed.
-    _follower: watch::Receiver<()>,
-}
-
-impl TaskWatch {
-    pub(super) fn open(store: Store, id: TaskId) -> Self {
-        Self { _follower: store.feed.follow(), store, id }
-    }
-
-    /// The events since `place`, once there is something to tell or the task has ended; `None` if
-    /// there is no such task.
-    pub async fn next(&self, place: TaskPlace) -> Result<Option<TaskNews>> {
-        let ending = self.store.signals.ending(self.id);
-        loop {
-            // Registered before the task is read, so that a change in between is not missed.
-            let mut changed = pin!(ending.notified());
-            changed.as_mut().enable();
-            match self.store.task_news(self.id, place).await? {
-                Some(news) if news.events.is_empty() && !news.ended && !news.missed => {}
-                news => return Ok(news),
-            }
-            tokio::select! {
-                () = changed => {}
-                () = self.store.clock.sleep(POLL) => {}
-            }
-        }
     }
 }

@@ -3,10 +3,15 @@
 //! Nothing else is stored for that, so it can be told from the beginning for as long as the task is
 //! kept.
 
+use std::pin::pin;
+
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use super::{
+    Store,
     error::Result,
+    feed::POLL,
     link::Link,
     logs, reads,
     rows::{TaskRow, time, times},
@@ -33,6 +38,39 @@ pub struct TaskNews {
     pub missed: bool,
     /// The task has ended, and there is no more to tell.
     pub ended: bool,
+}
+
+/// A watcher of one task.
+pub struct TaskWatch {
+    store: Store,
+    id: TaskId,
+    /// Keeps the loop going, which says when the task has changed.
+    _follower: watch::Receiver<()>,
+}
+
+impl TaskWatch {
+    pub(super) fn open(store: Store, id: TaskId) -> Self {
+        Self { _follower: store.feed.follow(), store, id }
+    }
+
+    /// The events since `place`, once there is something to tell or the task has ended; `None` if
+    /// there is no such task.
+    pub async fn next(&self, place: TaskPlace) -> Result<Option<TaskNews>> {
+        let ending = self.store.signals.ending(self.id);
+        loop {
+            // Registered before the task is read, so that a change in between is not missed.
+            let mut changed = pin!(ending.notified());
+            changed.as_mut().enable();
+            match self.store.task_news(self.id, place).await? {
+                Some(news) if news.events.is_empty() && !news.ended && !news.missed => {}
+                news => return Ok(news),
+            }
+            tokio::select! {
+                () = changed => {}
+                () = self.store.clock.sleep(POLL) => {}
+            }
+        }
+    }
 }
 
 /// The events after `place`; `None` if there is no such task.

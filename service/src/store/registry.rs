@@ -16,7 +16,8 @@ use super::{
     schema::{executors, queues, routing},
 };
 use crate::domain::{
-    executor::{Circuit, Executor, ExecutorId},
+    circuit::Circuit,
+    executor::{Executor, ExecutorId},
     queue::QueueSettings,
     route::{Pattern, Routes},
 };
